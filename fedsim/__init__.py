@@ -1,0 +1,1 @@
+"""fedsim: vertical federated learning, and a security testbed for it."""

@@ -1,0 +1,86 @@
+"""Every error that fedsim raises, and who is to mend it.
+
+    FedsimError
+    ├── InputError             what the user gave is wrong: one clear line, exit code 2
+    │   ├── ConfigError        the scenario file, an override or a plugin's settings
+    │   ├── DataError          a data set, its columns, its labels
+    │   ├── ThreatModelError   an attack asks for what it was not granted, or cannot run on this exchange
+    │   └── OutputError        the run folder: holds another run, is missing, is not a run
+    ├── WireError              bytes that are not a frame, or a frame over the limits
+    ├── ProtocolError          a peer that does what the protocol does not allow
+    ├── StallError             everyone waits: names who waits for what
+    ├── ConformanceError       a plugin breaks the contract of its kind
+    └── TransportError
+        ├── TransportClosed    closed by this side
+        ├── TransportBroken    closed by the other side, or by the world
+        └── TransportBusy      two tasks receive at the same time
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class FedsimError(Exception):
+    """The root of the tree above."""
+
+
+class InputError(FedsimError):
+    """What the user gave is wrong; the message says what was found and what is allowed."""
+
+
+class ConfigError(InputError):
+    """The scenario file, an override or a plugin's settings are wrong."""
+
+
+class DataError(InputError):
+    """A data set cannot be used as the scenario asks."""
+
+
+class ThreatModelError(InputError):
+    """An attack asks for knowledge that was not granted, or does not fit the exchange."""
+
+
+class OutputError(InputError):
+    """A run folder cannot be written or read."""
+
+
+class WireError(FedsimError):
+    """The bytes are not a frame of ours, or exceed the limits."""
+
+
+class ProtocolError(FedsimError):
+    """A peer broke the protocol: wrong digest, wrong sender, replay, too far ahead."""
+
+
+class StallError(FedsimError):
+    """Nobody can go on; the message names who waits for what."""
+
+
+class ConformanceError(FedsimError):
+    """A plugin breaks the contract of its kind."""
+
+
+class TransportError(FedsimError):
+    """The way to a peer failed."""
+
+
+class TransportClosed(TransportError):
+    """This side has closed the transport."""
+
+
+class TransportBroken(TransportError):
+    """The other side, or the world, has closed the transport."""
+
+
+class TransportBusy(TransportError):
+    """Two tasks use one direction of a transport at the same time."""
+
+
+def suggest(found: str, allowed: Iterable[str]) -> str:
+    """Say what is allowed, and what was probably meant: ``; did you mean 'cafe'? allowed: cafe, dlg``."""
+    names = sorted(allowed)
+    near = difflib.get_close_matches(found, names, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ";"
+    return f"{hint} allowed: {', '.join(names) or 'nothing'}"

@@ -1,0 +1,63 @@
+"""Messages that have arrived and are not yet asked for, keyed by peer, kind and step.
+
+The order of delivery therefore cannot change a result; replays are refused and what a peer may send ahead is bounded.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from fedsim.errors import ProtocolError
+from fedsim.message import Message, RoleId
+from fedsim.wire import Envelope
+
+Key = tuple[RoleId, str, int]
+
+
+class Mailbox:
+    """Holds at most ``window`` messages a peer, and accepts each frame number of a peer once."""
+
+    def __init__(self, window: int = 1024) -> None:
+        self.window = window
+        self._messages: dict[Key, Message] = {}
+        self._waiting: Counter[RoleId] = Counter()
+        self._next: Counter[RoleId] = Counter()
+        self._early: dict[RoleId, set[int]] = {}
+
+    def put(self, envelope: Envelope) -> None:
+        """Keep a message until it is taken.
+
+        Raises:
+            ProtocolError: a replay, a second message of the same peer, kind and step, or too many untaken ones.
+        """
+        peer = envelope.src
+        self._admit(peer, envelope.seq)
+        key = (peer, envelope.message.kind(), envelope.message.step)
+        if key in self._messages:
+            raise ProtocolError(f"{peer} sent {key[1]} of step {key[2]} twice")
+        if self._waiting[peer] >= self.window:
+            raise ProtocolError(f"{peer} is more than {self.window} messages ahead")
+        self._waiting[peer] += 1
+        self._messages[key] = envelope.message
+
+    def take(self, key: Key) -> Message | None:
+        """Hand out the message, once; None if it is not there yet."""
+        message = self._messages.pop(key, None)
+        if message is not None:
+            self._waiting[key[0]] -= 1
+        return message
+
+    def _admit(self, peer: RoleId, seq: int) -> None:
+        expected = self._next[peer]
+        if seq == expected and not self._early.get(peer):  # the common case, in order
+            self._next[peer] += 1
+            return
+        early = self._early.setdefault(peer, set())
+        if seq < expected or seq in early:
+            raise ProtocolError(f"{peer} sent frame {seq} again")
+        if seq >= expected + self.window:
+            raise ProtocolError(f"{peer} sent frame {seq}, more than {self.window} ahead of {expected}")
+        early.add(seq)
+        while self._next[peer] in early:
+            early.remove(self._next[peer])
+            self._next[peer] += 1

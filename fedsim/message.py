@@ -1,0 +1,79 @@
+"""What roles say to each other: frozen dataclasses whose class name is their kind on the wire."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import ClassVar, Literal, get_type_hints
+
+from torch import Tensor
+
+RoleId = str
+Scalar = bool | int | float | str
+Purpose = Literal["train", "query", "evaluate"]
+
+
+@dataclass(frozen=True, eq=False)
+class Message:
+    """The base of every message. Its tensors are handed over: nobody writes to them afterwards.
+
+    Fields of a subclass are tensors, scalars, a ``Mapping[str, Tensor]`` or a ``Mapping[str, Scalar]``.
+    """
+
+    kinds: ClassVar[dict[str, type[Message]]] = {}
+
+    step: int
+    """Running number of the exchange; a batch may need several (evaluation, repeated passes)."""
+    purpose: Purpose = field(default="train", kw_only=True)
+    """Only ``train`` updates a model."""
+
+    def __init_subclass__(cls) -> None:
+        other = Message.kinds.setdefault(cls.__name__, cls)
+        if (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"message kind {cls.__name__} is taken by {other.__module__}")
+        Message.kinds[cls.__name__] = cls
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name on the wire."""
+        return cls.__name__
+
+
+Shape = Literal["tensor", "tensors", "scalar", "scalars"]
+_SHAPES: Mapping[object, Shape] = {
+    Tensor: "tensor",
+    Mapping[str, Tensor]: "tensors",
+    Mapping[str, Scalar]: "scalars",
+    bool: "scalar",
+    int: "scalar",
+    float: "scalar",
+    str: "scalar",
+}
+
+
+@dataclass(frozen=True)
+class FieldSpec:
+    """One field of a message beyond ``step`` and ``purpose``."""
+
+    name: str
+    shape: Shape
+    type: type
+
+
+@functools.cache
+def fields_of(cls: type[Message]) -> tuple[FieldSpec, ...]:
+    """The fields that a kind adds, in order of declaration.
+
+    Raises:
+        TypeError: a field has a type that cannot cross the wire.
+    """
+    hints = get_type_hints(cls)
+    specs = []
+    for f in fields(cls):
+        if f.name in ("step", "purpose"):
+            continue
+        if hints[f.name] not in _SHAPES:
+            raise TypeError(f"{cls.__name__}.{f.name}: {hints[f.name]} cannot cross the wire")
+        specs.append(FieldSpec(f.name, _SHAPES[hints[f.name]], hints[f.name]))
+    return tuple(specs)

@@ -1,0 +1,28 @@
+"""Linear layers with ReLU between them."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field
+from torch import nn
+
+from fedsim.models import ModelConfig
+
+
+class Mlp(ModelConfig):
+    """A multi-layer perceptron with ReLU; its output has no activation."""
+
+    hidden: tuple[int, ...] = Field((64,), min_length=1, description="units of each hidden layer")
+    dropout: float = Field(0.0, ge=0, lt=1, description="probability after each hidden layer")
+
+    def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
+        """See `ModelConfig.build`."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = math.prod(shape)
+        for units in self.hidden:
+            layers += [nn.Linear(width, units), nn.ReLU()]
+            if self.dropout:
+                layers.append(nn.Dropout(self.dropout))
+            width = units
+        return nn.Sequential(*layers, nn.Linear(width, out))

@@ -1,0 +1,120 @@
+"""What a role sees of the world: its peers by name, messages by kind and step, and a log."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from fedsim.channel import Placed
+from fedsim.errors import ProtocolError, StallError
+from fedsim.mailbox import Mailbox
+from fedsim.message import Message, RoleId
+from fedsim.transport.base import Transport
+from fedsim.wire import Envelope, Limits, decode, encode
+
+M = TypeVar("M", bound=Message)
+Watch = Callable[[RoleId, Mapping[str, Any]], None]
+
+
+@dataclass
+class Traffic:
+    """What a seat has sent: frames and bytes by ``(peer, kind)``."""
+
+    frames: Counter[tuple[RoleId, str]] = field(default_factory=Counter)
+    size: Counter[tuple[RoleId, str]] = field(default_factory=Counter)
+
+
+class Net:
+    """One seat's view: who it is, who else there is, and the stages on its ends of the links.
+
+    Attributes:
+        me: this seat.
+        hub: the seat that holds the top model.
+        roster: every seat; its order is the order of every reduction.
+        step: the step at which loops start (later than 0 after a resume).
+        outgoing: by peer, what a message passes before it leaves, in order.
+        incoming: by peer, what a message passes before the role gets it, in order.
+    """
+
+    def __init__(
+        self,
+        me: RoleId,
+        hub: RoleId,
+        roster: Sequence[RoleId],
+        transport: Transport,
+        limits: Limits = Limits(),  # noqa: B008 (frozen)
+        watch: Watch = lambda role, row: None,
+    ) -> None:
+        self.me, self.hub, self.roster = me, hub, tuple(roster)
+        self.step = 0
+        self.outgoing: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
+        self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
+        self.traffic = Traffic()
+        self.rows: list[dict[str, Any]] = []
+        self._transport, self._limits, self._watch = transport, limits, watch
+        self._mailbox = Mailbox()
+        self._seq: Counter[RoleId] = Counter()
+
+    @property
+    def peers(self) -> tuple[RoleId, ...]:
+        """Everyone else, in roster order."""
+        return tuple(role for role in self.roster if role != self.me)
+
+    async def send(self, to: RoleId, message: Message) -> None:
+        """Pass ``message`` through this end's stages and send what comes out."""
+        for placed in self.outgoing[to]:
+            message = placed(message)
+        frame = encode(Envelope(self.me, to, self._seq[to], message))
+        self._seq[to] += 1
+        key = (to, message.kind())
+        self.traffic.frames[key] += 1
+        self.traffic.size[key] += len(frame)
+        await self._transport.send(to, frame)
+
+    async def recv(self, frm: RoleId, kind: type[M], step: int) -> M:
+        """Wait for the message of this kind and step from ``frm``; stages see messages in the order they are asked for.
+
+        Raises:
+            ProtocolError: a peer sent a frame in another's name, a replay, or ran too far ahead.
+            WireError: a peer sent bytes that are not a frame.
+            StallError: nobody can go on; says what this seat waits for.
+        """
+        key = (frm, kind.kind(), step)
+        while (message := self._mailbox.take(key)) is None:
+            await self._pump(key)
+        for placed in self.incoming[frm]:
+            message = placed(message)
+        assert isinstance(message, kind)
+        return message
+
+    async def broadcast(self, message: Message) -> None:
+        """Send to everyone else, in roster order."""
+        for peer in self.peers:
+            await self.send(peer, message)
+
+    async def gather(self, kind: type[M], step: int, peers: Sequence[RoleId] | None = None) -> dict[RoleId, M]:
+        """One message from each of ``peers`` (default: everyone else), in roster order whatever came first."""
+        return {peer: await self.recv(peer, kind, step) for peer in peers or self.peers}
+
+    def log(self, **values: Any) -> None:
+        """Note a row of metrics, and show it to whoever watches the run."""
+        self.rows.append(values)
+        self._watch(self.me, values)
+
+    def show(self, row: Mapping[str, Any]) -> None:
+        """Show a row of progress to whoever watches the run; it is no part of the result."""
+        self._watch(self.me, row)
+
+    async def _pump(self, key: tuple[RoleId, str, int]) -> None:
+        try:
+            sender, frame = await self._transport.recv()
+        except StallError as stall:
+            raise StallError(f"{self.me} waits for {key[1]} of step {key[2]} from {key[0]}") from stall
+        envelope = decode(frame, self._limits)
+        if envelope.src != sender or envelope.dst != self.me:
+            raise ProtocolError(f"{sender} sent a frame from '{envelope.src}' to '{envelope.dst}' to {self.me}")
+        if sender not in self.incoming:
+            raise ProtocolError(f"{sender} is not in the roster {', '.join(self.roster)}")
+        self._mailbox.put(envelope)

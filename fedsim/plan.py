@@ -1,0 +1,194 @@
+"""What a scenario file amounts to: seats, the messages that flow between them, stages on links, trials. Pure data.
+
+Making a plan loads no data set; a seat is built, from its own slice only, in the process that owns it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from fedsim.channel import Stage, only
+from fedsim.errors import ConfigError, ThreatModelError, suggest
+from fedsim.message import Message, RoleId
+from fedsim.plugins import OneOf, Plugin, Settings
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
+
+
+@dataclass(frozen=True)
+class Seat:
+    """A place for one role.
+
+    Attributes:
+        build: makes the role, from the scenario's public node and the seat's secret one; the only thing that loads data.
+        truths: what an attack can be aimed at here: ``features``, ``labels``.
+        knows: facts an attacker at this seat has without being told.
+        discloses: facts that can be asked of this seat as a victim.
+    """
+
+    build: Callable[[Rng, Rng], Role]
+    truths: frozenset[str] = frozenset()
+    knows: frozenset[str] = frozenset()
+    discloses: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A kind of message that goes from one seat to another."""
+
+    kind: str
+    frm: RoleId
+    to: RoleId
+
+
+class LinkConfig(Settings):
+    """Stages on a link; ``*`` stands for every seat or every kind."""
+
+    frm: RoleId = Field("*", alias="from", description="the sending seat, or '*'")
+    to: RoleId = Field("*", description="the receiving seat, or '*'")
+    message: str = Field("*", description="the kind of message, or '*'")
+    sender: tuple[Annotated[Defence, OneOf("defences")], ...] = Field((), description="stages at the sending seat")
+    receiver: tuple[Annotated[Defence, OneOf("defences")], ...] = Field((), description="stages at the receiving seat")
+
+    def joins(self, frm: RoleId, to: RoleId) -> bool:
+        """Whether this entry lies on the link ``frm`` -> ``to``."""
+        return self.frm in ("*", frm) and self.to in ("*", to)
+
+    def stages(self, defences: Iterable[Defence]) -> list[Stage[Any]]:
+        """The stages of ``self.sender`` or ``self.receiver``, restricted to this entry's kind of message."""
+        built = [defence.stage() for defence in defences]
+        return built if self.message == "*" else [only(self.message, stage) for stage in built]
+
+
+@dataclass(frozen=True)
+class Aim:
+    """One attack at one victim: what a trial with victim ``*`` falls into."""
+
+    number: int
+    attack: AttackConfig
+    seat: RoleId
+    victim: RoleId
+    knows: tuple[str, ...]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A scenario, ready to be played.
+
+    Attributes:
+        hub: the seat with the top model and the labels.
+        seats: by role, in roster order.
+        flows: every kind of message on every link.
+        links: the stages that the file puts on links.
+        wrappers: by role, what the file puts around the seat, innermost first.
+        aims: the trials, one victim each.
+    """
+
+    hub: RoleId
+    seats: Mapping[RoleId, Seat]
+    flows: tuple[Flow, ...]
+    links: tuple[LinkConfig, ...] = ()
+    wrappers: Mapping[RoleId, tuple[Wrapper, ...]] = field(default_factory=dict)
+    aims: tuple[Aim, ...] = ()
+
+    @property
+    def roster(self) -> tuple[RoleId, ...]:
+        """Every seat, in order."""
+        return tuple(self.seats)
+
+    def kinds_between(self, one: RoleId, other: RoleId) -> frozenset[str]:
+        """The kinds of message on the link between two seats, in either direction."""
+        return frozenset(flow.kind for flow in self.flows if {flow.frm, flow.to} == {one, other})
+
+
+class Scenario(Plugin, ABC):
+    """The settings of a scenario; one subclass a file or folder in ``scenarios``."""
+
+    @abstractmethod
+    def plan(self) -> Plan:
+        """Seats and flows."""
+
+
+def complete(
+    plan: Plan, links: Sequence[LinkConfig], wrappers: Mapping[RoleId, tuple[Wrapper, ...]], trials: Sequence[Trial]
+) -> Plan:
+    """The plan with what the file puts on links, around seats and at seats.
+
+    Raises:
+        ConfigError: an entry names a seat, a link or a kind of message that does not exist.
+        ThreatModelError: a trial's attack cannot run here.
+    """
+    for i, link in enumerate(links):
+        _check_link(plan, link, f"links.{i}")
+    for role in wrappers:
+        _check_seat(plan, role, "seats")
+    aims = tuple(aim for i, trial in enumerate(trials) for aim in _aims(plan, trial, i))
+    return Plan(plan.hub, plan.seats, plan.flows, tuple(links), wrappers, aims)
+
+
+def _check_seat(plan: Plan, role: RoleId, where: str) -> None:
+    if role not in plan.seats:
+        raise ConfigError(f"{where}: no seat '{role}'{suggest(role, plan.seats)}")
+
+
+def _check_link(plan: Plan, link: LinkConfig, where: str) -> None:
+    for end, role in (("from", link.frm), ("to", link.to)):
+        if role != "*":
+            _check_seat(plan, role, f"{where}.{end}")
+    if link.message != "*" and link.message not in Message.kinds:
+        raise ConfigError(f"{where}.message: no kind of message '{link.message}'{suggest(link.message, Message.kinds)}")
+    flowing = [f for f in plan.flows if link.joins(f.frm, f.to) and link.message in ("*", f.kind)]
+    if not flowing:
+        kinds = sorted({f"{f.kind} {f.frm} -> {f.to}" for f in plan.flows})
+        raise ConfigError(f"{where}: nothing flows there; in this scenario: {', '.join(kinds)}")
+
+
+def _aims(plan: Plan, trial: Trial, number: int) -> list[Aim]:
+    where, attack = f"trials.{number}", trial.attack
+    _check_seat(plan, trial.seat, f"{where}.seat")
+    if trial.victim != "*":
+        _check_seat(plan, trial.victim, f"{where}.victim")
+    if missing := [name for name in attack.needs if name not in trial.knows]:
+        raise ThreatModelError(
+            f"{where}: attack '{attack.kind()}' needs to know {', '.join(missing)}; granted: "
+            f"{', '.join(trial.knows) or 'nothing'}"
+        )
+    metric = trial.metric or attack.metrics[0]
+    if metric not in attack.metrics:
+        raise ConfigError(f"{where}.metric: '{metric}' does not suit '{attack.kind()}'{suggest(metric, attack.metrics)}")
+    victims = [
+        role
+        for role, seat in plan.seats.items()
+        if role != trial.seat
+        and trial.victim in ("*", role)
+        and set(attack.sees) <= plan.kinds_between(trial.seat, role)
+        and attack.about in seat.truths
+    ]
+    if not victims:
+        raise ThreatModelError(_no_victim(plan, trial, where))
+    for victim in victims:
+        _check_knowledge(plan, trial, victim, where)
+    return [Aim(number, attack, trial.seat, victim, trial.knows, metric) for victim in victims]
+
+
+def _no_victim(plan: Plan, trial: Trial, where: str) -> str:
+    attack = trial.attack
+    kinds = sorted({k for role in plan.seats for k in plan.kinds_between(trial.seat, role)})
+    return (
+        f"{where}: attack '{attack.kind()}' at {trial.seat} has no victim here: it must see {', '.join(attack.sees)} "
+        f"of a seat that holds {attack.about}; what passes {trial.seat} in this exchange: {', '.join(kinds) or 'nothing'}"
+    )
+
+
+def _check_knowledge(plan: Plan, trial: Trial, victim: RoleId, where: str) -> None:
+    possible = plan.seats[trial.seat].knows | plan.seats[victim].discloses
+    for name in trial.knows:
+        if name not in possible:
+            raise ThreatModelError(f"{where}.knows: nobody can grant '{name}'{suggest(name, possible)}")

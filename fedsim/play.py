@@ -1,0 +1,217 @@
+"""The one place where a role meets a network: greeting, building, disclosing, playing, claiming, judging."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from fedsim.channel import Placed, tap
+from fedsim.config import ScenarioFile
+from fedsim.errors import ProtocolError, ThreatModelError
+from fedsim.message import Message, RoleId
+from fedsim.net import Net, Watch
+from fedsim.outcome import Finding, SeatReport
+from fedsim.plan import Aim, Plan
+from fedsim.role import Role
+from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Tell, Verdict, Victim
+from fedsim.transport.base import Transport
+
+
+@dataclass(frozen=True, eq=False)
+class Hello(Message):
+    """Prologue, from each seat to the hub and back: who I am not is known to the transport; what I play is this."""
+
+    digest: str
+
+
+@dataclass
+class Intruder:
+    """An attack at work at this seat: its knowledge, its tap, and how many messages of each kind the tap saw."""
+
+    aim: Aim
+    attack: Attack[Any]
+    knowledge: Knowledge
+    tap: Placed[Any]
+    saw: Counter[str] = field(default_factory=Counter)
+
+
+async def play(
+    file: ScenarioFile,
+    role: RoleId,
+    transport: Transport,
+    *,
+    secret: bytes | None = None,
+    watch: Watch = lambda role, row: None,
+) -> SeatReport:
+    """Play one seat of a scenario from greeting to verdicts.
+
+    Args:
+        file: one arm of a scenario file.
+        role: which seat this process owns.
+        transport: the way to the other seats; left open.
+        secret: this seat's own secret; None in simulations, where it follows from the seed.
+        watch: shown every row that the role logs.
+    """
+    determine(file.threads)
+    plan, public = file.plan(), Rng.root(file.seed)
+    private = Rng.secret(simulated_secret(file.seed, role) if secret is None else secret)
+    net = Net(role, plan.hub, plan.roster, transport, watch=watch)
+    await _greet(file, net)
+    me: Role = plan.seats[role].build(public, private)
+    for i, wrapper in enumerate(plan.wrappers.get(role, ())):
+        me = wrapper.wrap(me, public.child("wrapper", role, i))
+    defences = _place_stages(plan, net, private)
+    intruders = await _disclose(plan, me, net, private)
+    await me.run(net)
+    findings, exhibits = await _settle(plan, me, intruders, net, public)
+    return SeatReport(
+        role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences()
+    )
+
+
+async def _greet(file: ScenarioFile, net: Net) -> None:
+    """Refuse a peer that plays another experiment.
+
+    Raises:
+        ProtocolError: names the peer and both digests.
+    """
+    mine = file.digest()
+    hello = Hello(0, mine, purpose="query")
+    if net.me == net.hub:
+        peers: Mapping[RoleId, Hello] = await net.gather(Hello, 0)
+        await net.broadcast(hello)
+    else:
+        await net.send(net.hub, hello)
+        peers = {net.hub: await net.recv(net.hub, Hello, 0)}
+    for peer, theirs in peers.items():
+        if theirs.digest != mine:
+            raise ProtocolError(f"{peer} plays scenario {theirs.digest[:8]}, {net.me} plays {mine[:8]}: not the same file")
+
+
+def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
+    """Put the file's stages on this seat's ends of its links; returns what asks them for their numbers."""
+    placed: list[tuple[dict[str, Any], Placed[Any]]] = []
+    for i, link in enumerate(plan.links):
+        for peer in net.peers:
+            ends = (
+                (link.joins(net.me, peer), link.sender, net.outgoing[peer], f"{net.me} -> {peer}, at {net.me}"),
+                (link.joins(peer, net.me), link.receiver, net.incoming[peer], f"{peer} -> {net.me}, at {net.me}"),
+            )
+            for lies, defences, way, name in ends:
+                for j, stage in enumerate(link.stages(defences) if lies else ()):
+                    way.append(Placed(stage, private.child("stage", peer, i, j)))
+                    placed.append(({"link": name, "stage": defences[j].kind()}, way[-1]))
+    return lambda: [{**name, **_numbers(stage.state)} for name, stage in placed]
+
+
+def _numbers(state: Any) -> dict[str, float]:
+    """The plain numbers a stage keeps at the top of its state."""
+    if not dataclasses.is_dataclass(state):
+        return {}
+    values = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+    return {name: value for name, value in values.items() if type(value) in (int, float)}
+
+
+async def _disclose(plan: Plan, me: Role, net: Net, private: Rng) -> list[Intruder]:
+    """Victims send what was granted, attackers arm themselves and put their taps on the link."""
+    intruders = []
+    for index, aim in enumerate(plan.aims):
+        told = [name for name in aim.knows if name not in plan.seats[aim.seat].knows]
+        if aim.victim == net.me:
+            assert isinstance(me, Victim)
+            for i, name in enumerate(told):
+                fact = me.disclose(name)
+                step = index * 100 + i
+                await net.send(aim.seat, Disclosure(step, name, json.dumps(fact.config), fact.tensors, purpose="query"))
+        if aim.seat == net.me:
+            granted: dict[str, Any] = {name: me.knows(name) for name in aim.knows if name not in told}
+            for i, name in enumerate(told):
+                granted[name] = _fact(await net.recv(aim.victim, Disclosure, index * 100 + i), name)
+            intruders.append(_intrude(aim, index, Knowledge(granted), net, private))
+    return intruders
+
+
+def _fact(disclosure: Disclosure, name: str) -> Fact:
+    try:
+        config = json.loads(disclosure.config)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the disclosure of '{name}' is not JSON") from error
+    if disclosure.about != name or not isinstance(config, dict):
+        raise ProtocolError(f"expected the disclosure of '{name}', found '{disclosure.about[:40]}'")
+    return Fact(config, disclosure.tensors)
+
+
+def _intrude(aim: Aim, index: int, knowledge: Knowledge, net: Net, private: Rng) -> Intruder:
+    attack, saw = aim.attack.attack(), Counter[str]()
+
+    def observe(message: Message, state: Any) -> Any:
+        saw[message.kind()] += 1
+        return attack.observe(message, state)
+
+    eavesdropper = tap(lambda rng: attack.init(knowledge, rng), observe)
+    placed = Placed(eavesdropper, private.child("attack", index))
+    net.outgoing[aim.victim].append(placed)  # sees what leaves here, after every stage
+    net.incoming[aim.victim].insert(0, placed)  # and what arrives, before every stage
+    return Intruder(aim, attack, knowledge, placed, saw)
+
+
+async def _settle(
+    plan: Plan, me: Role, intruders: list[Intruder], net: Net, public: Rng
+) -> tuple[list[Finding], dict[str, Tensor]]:
+    """Epilogue: attackers claim, victims judge."""
+    for intruder in intruders:  # claims and verdicts are not for the taps
+        net.outgoing[intruder.aim.victim].remove(intruder.tap)
+        net.incoming[intruder.aim.victim].remove(intruder.tap)
+    findings: list[Finding] = []
+    exhibits: dict[str, Tensor] = {}
+    armed = iter(intruders)
+    claims = await _claims(intruders, net)
+    for index, aim in enumerate(plan.aims):
+        if aim.seat == net.me:
+            intruder, (claim, seconds) = next(armed), claims[len(findings)]
+            await net.send(aim.victim, dataclasses.replace(claim, step=index, purpose="query"))
+            verdict = await net.recv(aim.victim, Verdict, index)
+            _check_metric(aim, verdict)
+            used = tuple(sorted(intruder.knowledge.used))
+            findings.append(Finding(aim, claim, verdict, dict(intruder.saw), used, seconds))
+        if aim.victim == net.me:
+            assert isinstance(me, Victim)
+            found = me.judge(await net.recv(aim.seat, Claim, index), public.child("judge", index))
+            await net.send(aim.seat, Verdict(index, dict(found.scores), dict(found.chance), purpose="query"))
+            exhibits |= {f"{index}/{name}": rows for name, rows in found.exhibits.items()}
+    return findings, exhibits
+
+
+def _check_metric(aim: Aim, verdict: Verdict) -> None:
+    if aim.metric not in verdict.scores:
+        raise ThreatModelError(
+            f"{aim.victim} cannot judge '{aim.attack.kind()}' by {aim.metric}; it has {', '.join(verdict.scores)}"
+        )
+
+
+async def _claims(intruders: list[Intruder], net: Net) -> list[tuple[Claim, float]]:
+    """Work out the claims in worker threads, so that a stream's heartbeats go on; results do not depend on the order."""
+    loop = asyncio.get_running_loop()
+
+    async def one(intruder: Intruder) -> tuple[Claim, float]:
+        start = time.perf_counter()
+        name = f"{intruder.aim.attack.kind()} against {intruder.aim.victim}"
+        tell: Tell = lambda done: _tell(loop, net, name, done)  # noqa: E731
+        claim = await asyncio.to_thread(intruder.attack.claim, intruder.tap.state, tell)
+        tell(1.0)
+        return claim, time.perf_counter() - start
+
+    return list(await asyncio.gather(*(one(intruder) for intruder in intruders)))
+
+
+def _tell(loop: asyncio.AbstractEventLoop, net: Net, name: str, done: float) -> None:
+    loop.call_soon_threadsafe(net.show, {"claim": name, "done": done})

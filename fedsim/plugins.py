@@ -1,0 +1,173 @@
+"""Finding what a scenario file names: one module a kind, in a known package or behind an entry point.
+
+``{kind: cafe, rounds: 400}`` is looked up among the module *names* of one package and only that module is imported, so a
+file can name no code of its own: no dotted paths, no registry to edit, no decorator.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
+from typing import Any, ClassVar, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetCoreSchemaHandler,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
+from pydantic_core import CoreSchema, core_schema
+
+from fedsim.errors import ConfigError, suggest
+
+GROUPS: Mapping[str, str] = {
+    "attacks": "scenarios.attacks",
+    "defences": "scenarios.defences",
+    "scenarios": "scenarios",
+    "data": "parties.data",
+    "wrappers": "parties.wrappers",
+    "models": "fedsim.models",
+    "runtimes": "fedsim.runtime",
+}
+"""What can be named in a scenario file, and the package that holds one module a kind.
+
+Other distributions add kinds through the entry point groups ``fedsim.attacks``, ``fedsim.defences`` and so on.
+"""
+
+
+class Settings(BaseModel):
+    """A frozen piece of configuration; an unknown key is an error that says what was probably meant."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, value: Any) -> Any:
+        if isinstance(value, Mapping):
+            allowed = {field.alias or name for name, field in cls.model_fields.items()}
+            for key in value:
+                if key not in allowed:
+                    raise ValueError(f"unknown key '{key}'{suggest(str(key), allowed)}")
+        return value
+
+
+class Plugin(Settings):
+    """A component named in a scenario file: its settings are its fields, its kind is the name of its module."""
+
+    paper: ClassVar[str] = ""
+    """The source: authors, title, section."""
+    location: ClassVar[frozenset[str]] = frozenset()
+    """Settings that say where something lies, not what it is: no part of an experiment's digest."""
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of the module that defines this plugin."""
+        return cls.__module__.rpartition(".")[2]
+
+    @model_serializer(mode="wrap")
+    def _with_kind(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        values = handler(self)
+        if info.context and info.context.get("experiment"):
+            values = {name: value for name, value in values.items() if name not in self.location}
+        return {"kind": self.kind(), **values}
+
+
+class NestedError(ValueError):
+    """A plugin's own validation error on its way through the model that contains the plugin."""
+
+    def __init__(self, inner: ValidationError) -> None:
+        super().__init__(str(inner))
+        self.inner = inner
+
+
+P = TypeVar("P", bound=Plugin)
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Marks a field that holds any plugin of a group: ``Annotated[Defence, OneOf("defences")]``."""
+
+    group: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Validate ``{kind: name, **settings}`` into the plugin of that kind."""
+        return core_schema.no_info_plain_validator_function(
+            lambda value: load(self.group, source, value),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda plugin, info: plugin.model_dump(mode="json", context=info.context), info_arg=True
+            ),
+        )
+
+
+def load(group: str, base: type[P], value: Any) -> P:
+    """Build the plugin that ``value`` describes.
+
+    Raises:
+        ValueError: no such kind, or wrong settings (as `NestedError`); pydantic adds where in the file.
+    """
+    if isinstance(value, base):
+        return value
+    if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
+        raise ValueError(f"expected a mapping with a 'kind' out of: {', '.join(names(group))}; found {value!r:.80}")
+    settings = {k: v for k, v in value.items() if k != "kind"}
+    try:
+        return find(group, value["kind"], base).model_validate(settings)
+    except ValidationError as error:
+        raise NestedError(error) from error
+    except ConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def names(group: str) -> list[str]:
+    """The kinds of a group, in alphabetical order; nothing is imported but the package itself."""
+    return sorted({*_modules(group), *_entry_points(group)})
+
+
+def find(group: str, kind: str, base: type[P]) -> type[P]:
+    """Import the one plugin of this kind.
+
+    Raises:
+        ConfigError: there is no such kind; or its module does not define exactly one subclass of ``base``.
+    """
+    if kind in _modules(group):
+        return only_plugin(importlib.import_module(f"{GROUPS[group]}.{kind}"), base)
+    if kind in (theirs := _entry_points(group)):
+        return only_plugin(importlib.import_module(theirs[kind].module), base)
+    raise ConfigError(f"unknown kind '{kind}' in {group}{suggest(kind, names(group))}")
+
+
+def only_plugin(module: ModuleType, base: type[P]) -> type[P]:
+    """The one subclass of ``base`` that ``module`` itself defines."""
+    found = [c for c in vars(module).values() if _is_own(c, module, base)]
+    if len(found) != 1:
+        raise ConfigError(f"{module.__name__} must define exactly one {base.__name__}, found {len(found)}")
+    return found[0]
+
+
+def _is_own(thing: object, module: ModuleType, base: type) -> bool:
+    return (
+        inspect.isclass(thing)
+        and issubclass(thing, base)
+        and thing.__module__ == module.__name__
+        and not thing.__name__.startswith("_")
+        and not inspect.isabstract(thing)
+    )
+
+
+def _modules(group: str) -> list[str]:
+    package = importlib.import_module(GROUPS[group])
+    found = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+    return [n for n in found if f"{GROUPS[group]}.{n}" not in GROUPS.values()]
+
+
+def _entry_points(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"fedsim.{group}")}

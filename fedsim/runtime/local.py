@@ -1,0 +1,56 @@
+"""Every seat in this process, on one event loop; frames are encoded and decoded all the same."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fedsim.config import Runtime, ScenarioFile
+from fedsim.errors import StallError
+from fedsim.message import RoleId
+from fedsim.net import Watch
+from fedsim.outcome import SeatReport
+from fedsim.play import play
+from fedsim.transport.base import Transport
+from fedsim.transport.memory import MemoryNetwork
+
+
+class Local(Runtime):
+    """All seats in one process: for a laptop, for tests, and to debug."""
+
+    def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
+        """See `Runtime.run`."""
+        roster = file.plan().roster
+        network = MemoryNetwork(roster)
+        return asyncio.run(play_all(file, {role: network.transport(role) for role in roster}, watch))
+
+
+async def play_all(
+    file: ScenarioFile, transports: dict[RoleId, Transport], watch: Watch = lambda role, row: None
+) -> list[SeatReport]:
+    """Play every seat over the given transports; the first failure ends all, stalls are told as one.
+
+    Raises:
+        StallError: names who waits for what.
+    """
+
+    async def one(role: RoleId) -> SeatReport:
+        try:
+            return await play(file, role, transports[role], watch=watch)
+        finally:
+            await transports[role].aclose()
+
+    tasks = {role: asyncio.create_task(one(role), name=role) for role in transports}
+    try:
+        await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
+        failed = [task.exception() for task in tasks.values() if task.done() and task.exception()]
+        causes = [error for error in failed if not isinstance(error, StallError)]
+        if causes and causes[0]:
+            raise causes[0]
+        if failed:
+            await asyncio.wait(tasks.values())
+            raise StallError("the run stalled: " + "; ".join(str(t.exception()) for t in tasks.values() if t.exception()))
+        return [task.result() for task in tasks.values()]
+    finally:
+        for task in tasks.values():
+            task.cancel()
+        await asyncio.gather(*tasks.values(), return_exceptions=True)

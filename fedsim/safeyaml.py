@@ -1,0 +1,112 @@
+"""YAML from strangers: no code, no bombs, no silently doubled keys, and the line of every value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fedsim.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+MAX_NODES = 20_000
+YamlPath = tuple[str | int, ...]
+
+
+def read(path: Path) -> tuple[dict[str, Any], dict[YamlPath, int]]:
+    """The mapping in a YAML file, and the line at which each of its values stands.
+
+    Raises:
+        ConfigError: not a file, not text, not YAML, too large, or not a mapping; says where.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a scenario file (YAML)")
+    if path.stat().st_size > MAX_BYTES:
+        raise ConfigError(f"{path}: {path.stat().st_size} bytes; a scenario file has at most {MAX_BYTES}")
+    try:
+        text = path.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: a binary file; expected a scenario file (YAML in UTF-8)") from error
+    return parse(text, str(path))
+
+
+def parse(text: str, name: str) -> tuple[dict[str, Any], dict[YamlPath, int]]:
+    """The same from a text; ``name`` is what errors call it."""
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise ConfigError(f"{name}: empty; expected a mapping with at least 'scenario'")
+        lines: dict[YamlPath, int] = {}
+        _walk(node, (), lines, name, [], [0])
+        value = loader.construct_document(node)  # type: ignore[no-untyped-call]
+    except yaml.YAMLError as error:
+        raise ConfigError(_explain(error, name)) from error
+    except (RecursionError, ValueError) as error:
+        raise ConfigError(f"{name}: {'nested too deeply' if isinstance(error, RecursionError) else error}") from error
+    finally:
+        loader.dispose()
+    if not isinstance(value, dict):
+        raise ConfigError(f"{name}: expected a mapping with at least 'scenario', found {type(value).__name__}")
+    return value, lines
+
+
+def scalar(text: str) -> Any:
+    """The value of one YAML scalar or flow collection, as on a command line."""
+    return parse(f"value: {text}", f"value {text!r}")[0]["value"]
+
+
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader; ``1e-3`` is a number, as in YAML 1.2."""
+
+
+_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
+    list("-+0123456789"),
+)
+
+
+def _walk(
+    node: yaml.Node, path: YamlPath, lines: dict[YamlPath, int], name: str, above: list[yaml.Node], seen: list[int]
+) -> None:
+    """Note lines; count nodes as often as aliases repeat them, before anything is built."""
+    seen[0] += 1
+    if seen[0] > MAX_NODES:
+        raise ConfigError(f"{name}: more than {MAX_NODES} values once its aliases are written out")
+    if any(node is ancestor for ancestor in above):
+        raise ConfigError(f"{name}:{node.start_mark.line + 1}: a value that contains itself")
+    lines[path] = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        keys: set[str] = set()
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise ConfigError(f"{name}:{key.start_mark.line + 1}: a key must be plain text")
+            if key.value in keys:
+                raise ConfigError(f"{name}:{key.start_mark.line + 1}: key '{key.value}' stands twice")
+            keys.add(key.value)
+            _walk(value, (*path, key.value), lines, name, [*above, node], seen)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, value in enumerate(node.value):
+            _walk(value, (*path, i), lines, name, [*above, node], seen)
+
+
+def _explain(error: yaml.YAMLError, name: str) -> str:
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return f"{name}: not YAML: {' '.join(str(error).split())}"
+    mark = error.problem_mark
+    problem = error.problem or "not YAML"
+    if "could not determine a constructor for the tag" in problem:
+        problem = f"tag {problem.rpartition('tag ')[2]} is refused: a scenario file names no code"
+    return f"{name}:{mark.line + 1}: {problem} (column {mark.column + 1})"
+
+
+def locate(path: tuple[str | int, ...], lines: Mapping[YamlPath, int]) -> int | None:
+    """The line of a value, or of the nearest thing around it."""
+    for end in range(len(path), -1, -1):
+        if path[:end] in lines:
+            return lines[path[:end]]
+    return None

@@ -1,0 +1,83 @@
+"""The tree of random streams: the only place where anything random is seeded.
+
+Every draw comes from a named child of one of two roots: the scenario's public ``seed`` (schedule, protocol), or a seat's
+``secret`` (the noise of its stages, the initial weights of its bottom). Equal root and equal path give equal draws.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Rng:
+    """A node of the tree; its 32-byte key is a hash of the root and of the path to here.
+
+    A child cannot be turned back into its parent, so a seat may hand out a child without giving its secret away.
+
+    >>> Rng.root(7).child("noise", 3) == Rng.root(7).child("noise").child(3)
+    True
+    """
+
+    key: bytes
+
+    @staticmethod
+    def root(seed: int) -> Rng:
+        """The public root of a scenario."""
+        return Rng(hashlib.sha256(f"fedsim seed {seed}".encode()).digest())
+
+    @staticmethod
+    def secret(secret: bytes) -> Rng:
+        """The root of a seat, from the seat's own secret bytes."""
+        return Rng(hashlib.sha256(b"fedsim secret " + secret).digest())
+
+    def child(self, *names: str | int) -> Rng:
+        """The node at the end of the path ``names``; ``3`` and ``"3"`` are different names."""
+        key = self.key
+        for name in names:
+            tag = b"i" if isinstance(name, int) else b"s"
+            key = hashlib.sha256(key + tag + str(name).encode()).digest()
+        return Rng(key)
+
+    def torch(self) -> torch.Generator:
+        """A fresh torch generator of this node."""
+        return torch.Generator().manual_seed(self._seed())
+
+    def numpy(self) -> np.random.Generator:
+        """A fresh numpy generator of this node."""
+        return np.random.default_rng(list(self.key))
+
+    @contextmanager
+    def as_global(self) -> Iterator[None]:
+        """Seed torch's global stream for code that draws from it (dropout, layer initialisation), then restore it.
+
+        There must be no ``await`` inside: another role would draw from this node.
+        """
+        before = torch.get_rng_state()
+        torch.manual_seed(self._seed())
+        try:
+            yield
+        finally:
+            torch.set_rng_state(before)
+
+    def _seed(self) -> int:
+        return int.from_bytes(self.key[:8], "little") >> 1
+
+
+def simulated_secret(seed: int, role: str) -> bytes:
+    """The secret of a seat in a simulation: it follows from the seed. In a deployment it comes from the seat's own node."""
+    return hashlib.sha256(f"fedsim simulated secret {seed} {role}".encode()).digest()
+
+
+def determine(threads: int) -> None:
+    """Make this process compute the same bits every time: fixed threads, deterministic kernels, no denormals."""
+    if torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.set_flush_denormal(True)

@@ -1,0 +1,1 @@
+"""The ways a frame can travel between seats; each is a `base.Transport`."""

@@ -1,0 +1,32 @@
+"""The seam between the protocol and the world: one method to send, one to receive."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fedsim.message import RoleId
+
+
+class Transport(Protocol):
+    """Carries frames between this seat and its peers; knows who sent a frame, knows nothing of what is in it."""
+
+    async def send(self, dst: RoleId, frame: bytes) -> None:
+        """Take a frame on its way to ``dst``; returns when this side may send the next one.
+
+        Raises:
+            TransportClosed: this side was closed before.
+            TransportBroken: the way to ``dst`` is gone.
+        """
+
+    async def recv(self) -> tuple[RoleId, bytes]:
+        """Wait for the next frame from any peer: the verified sender, and the frame.
+
+        Raises:
+            TransportClosed: this side was closed, before or meanwhile.
+            TransportBroken: no peer can ever send again.
+            TransportBusy: another task is receiving already.
+            StallError: the transport knows that every seat waits and nothing is on its way.
+        """
+
+    async def aclose(self) -> None:
+        """Close this side; idempotent. Frames on their way to peers still arrive."""

@@ -1,0 +1,82 @@
+"""Frames between seats of one process: queues, and the certainty that nothing moves any more when nobody can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Iterable
+
+from fedsim.errors import StallError, TransportBroken, TransportBusy, TransportClosed
+from fedsim.message import RoleId
+
+Delivery = tuple[RoleId, bytes]
+
+
+class MemoryNetwork:
+    """All seats of one event loop. A stall (every open seat waits, every queue is empty) is noticed at once, not by a timer."""
+
+    def __init__(self, roster: Iterable[RoleId]) -> None:
+        self.queues: dict[RoleId, deque[Delivery]] = {role: deque() for role in roster}
+        self.waiting: dict[RoleId, asyncio.Future[None]] = {}
+        self.closed: set[RoleId] = set()
+
+    def transport(self, role: RoleId) -> MemoryTransport:
+        """The transport of one seat."""
+        return MemoryTransport(self, role)
+
+    def watch_for_stall(self) -> None:
+        """Look, after everything that can still run has run, whether anybody can go on."""
+        asyncio.get_running_loop().call_soon(self._fail_if_stalled)
+
+    def _fail_if_stalled(self) -> None:
+        if not self.waiting or len(self.waiting) + len(self.closed) < len(self.queues):
+            return
+        if any(future.done() for future in self.waiting.values()):
+            return
+        for future in self.waiting.values():
+            future.set_exception(StallError("every seat waits"))
+
+
+class MemoryTransport:
+    """One seat's end of a `MemoryNetwork`."""
+
+    def __init__(self, network: MemoryNetwork, role: RoleId) -> None:
+        self._network = network
+        self._role = role
+
+    async def send(self, dst: RoleId, frame: bytes) -> None:
+        """See `Transport.send`."""
+        network = self._network
+        if self._role in network.closed:
+            raise TransportClosed(f"{self._role} has closed its transport")
+        if dst not in network.queues or dst in network.closed:
+            raise TransportBroken(f"{dst} is gone")
+        network.queues[dst].append((self._role, frame))
+        waiter = network.waiting.get(dst)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    async def recv(self) -> Delivery:
+        """See `Transport.recv`."""
+        network, role = self._network, self._role
+        if role in network.waiting:
+            raise TransportBusy(f"{role} is receiving already")
+        while not network.queues[role]:
+            if role in network.closed:
+                raise TransportClosed(f"{role} has closed its transport")
+            network.waiting[role] = asyncio.get_running_loop().create_future()
+            network.watch_for_stall()
+            try:
+                await network.waiting[role]
+            finally:
+                del network.waiting[role]
+        return network.queues[role].popleft()
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        network = self._network
+        network.closed.add(self._role)
+        waiter = network.waiting.get(self._role)
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+        network.watch_for_stall()

@@ -1,0 +1,55 @@
+"""A module that runs reproducibly: whatever it draws (dropout) comes from a named node of the step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from fedsim.seeding import Rng
+
+
+class Network:
+    """A module with its parameters by name and its own random node.
+
+    Attributes:
+        module: the torch module.
+        parameters: the live tensors, by name.
+    """
+
+    def __init__(self, module: nn.Module, rng: Rng) -> None:
+        self.module = module
+        self.parameters: dict[str, Tensor] = dict(module.named_parameters())
+        self._rng = rng
+        self._draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
+
+    def train(self, inputs: Tensor, step: int) -> Tensor:
+        """A pass that keeps its graph."""
+        if not self._draws:
+            return self.module(inputs)  # type: ignore[no-any-return]
+        self.module.train()
+        with self._rng.child("forward", step).as_global():
+            return self.module(inputs)  # type: ignore[no-any-return]
+
+    def infer(self, inputs: Tensor) -> Tensor:
+        """A pass without graph and without dropout."""
+        if self._draws:
+            self.module.eval()
+        with torch.no_grad():
+            return self.module(inputs)  # type: ignore[no-any-return]
+
+    def load(self, parameters: Mapping[str, Tensor]) -> None:
+        """Take over values by name.
+
+        Raises:
+            ValueError: a name or a shape differs; says which.
+        """
+        if self.parameters.keys() != parameters.keys():
+            raise ValueError(f"parameters differ: {sorted(self.parameters.keys() ^ parameters.keys())}")
+        with torch.no_grad():
+            for name, tensor in self.parameters.items():
+                if tensor.shape != parameters[name].shape:
+                    found, expected = tuple(parameters[name].shape), tuple(tensor.shape)
+                    raise ValueError(f"{name}: shape {found}, expected {expected}")
+                tensor.copy_(parameters[name])

@@ -1,0 +1,112 @@
+"""Which rows at which step: derived by every seat from the public seed, so batch ids never travel."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedsim.errors import ConfigError
+from fedsim.message import Purpose
+from fedsim.plugins import Settings
+from fedsim.seeding import Rng
+
+Sampling = Literal["epochs", "uniform"]
+
+
+class Window(Settings):
+    """Rounds in which the hub holds every model still (regime ``frozen``)."""
+
+    first: int = Field(0, alias="from", ge=0, description="the first such training step")
+    rounds: int = Field(ge=1, description="how many training steps")
+
+    def covers(self, index: int) -> bool:
+        """Whether training step ``index`` lies in the window."""
+        return self.first <= index < self.first + self.rounds
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One exchange.
+
+    Attributes:
+        step: its running number.
+        index: training steps done before it.
+        purpose: ``train``, ``evaluate`` (held-out rows) or ``query`` (new rows).
+        rows: which rows, (B,) int64.
+        hold: no model moves.
+        last: it ends an evaluation.
+    """
+
+    step: int
+    index: int
+    purpose: Purpose
+    rows: Tensor
+    hold: bool = False
+    last: bool = False
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The turns of a run.
+
+    Attributes:
+        seed: the scenario's public node.
+        train, test: numbers of rows.
+        batch, steps: rows a training step, training steps.
+        every: an evaluation follows each so many training steps, and the last.
+        sampling: ``epochs``: every row once an epoch, the last batch may be smaller; ``uniform``: each batch a fresh
+            subset without replacement (CAFE's sampling).
+        window: when models are held still.
+    """
+
+    seed: Rng
+    train: int
+    test: int
+    batch: int
+    steps: int
+    every: int
+    sampling: Sampling = "epochs"
+    window: Window | None = None
+    chunk: int = 4096
+
+    def __post_init__(self) -> None:
+        if self.batch > self.train:
+            raise ConfigError(f"scenario.batch: {self.batch} rows a batch, but there are only {self.train} training rows")
+
+    def turns(self, start: int = 0) -> Iterator[Turn]:
+        """The turns from step ``start`` on."""
+        step = 0
+        for index, rows in enumerate(self._batches()):
+            if step >= start:
+                yield Turn(step, index, "train", rows, self.window is not None and self.window.covers(index))
+            step += 1
+            if (index + 1) % self.every == 0 or index + 1 == self.steps:
+                for turn in self.pass_over("evaluate", self.test, step, index + 1):
+                    if turn.step >= start:
+                        yield turn
+                    step = turn.step + 1
+
+    def pass_over(self, purpose: Purpose, rows: int, step: int = 0, index: int = 0) -> Iterator[Turn]:
+        """Turns over rows 0 to ``rows`` in order, a chunk each, at most 64 of them."""
+        size = max(self.chunk, -(-rows // 64))
+        starts = range(0, rows, size)
+        for i, begin in enumerate(starts):
+            ids = torch.arange(begin, min(begin + size, rows))
+            yield Turn(step + i, index, purpose, ids, last=i + 1 == len(starts))
+
+    def _batches(self) -> Iterator[Tensor]:
+        per_epoch = -(-self.train // self.batch)
+        for index in range(self.steps):
+            if self.sampling == "uniform":
+                order = torch.randperm(self.train, generator=self.seed.child("batch", index).torch())
+                yield order[: self.batch]
+                continue
+            epoch, nth = divmod(index, per_epoch)
+            if nth == 0:
+                order = torch.randperm(self.train, generator=self.seed.child("epoch", epoch).torch())
+            yield order[nth * self.batch : (nth + 1) * self.batch]

@@ -1,0 +1,65 @@
+"""The shared exchange: parties also send the gradients of their parameters; the hub updates their models and sends them back.
+
+This is the protocol that CAFE attacks (Jin et al., NeurIPS 2021, arXiv 2110.15122, section 2). A party trains on what came
+back, so what its defence sent is what it learns from, and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from fedsim.message import RoleId
+from fedsim.net import Net
+from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
+from fedsim.vfl.optimise import Optimiser, OptimiserConfig, snapshot
+from fedsim.vfl.schedule import Turn
+from fedsim.vfl.split import Own, Score, gather
+from fedsim.vfl.top import Top
+
+
+async def serve(
+    top: Top,
+    config: OptimiserConfig,
+    turns: Iterable[Turn],
+    net: Net,
+    parties: Sequence[RoleId],
+    score: Score,
+    own: Own | None = None,
+) -> None:
+    """The hub: as in `split`, and owns the optimiser of every bottom."""
+    others = [party for party in parties if party != net.me]
+    models = {p: config.build((await net.recv(p, Model, 0)).parameters) for p in others}
+    for turn in turns:
+        embeddings = await gather(turn, net, parties, own)
+        if turn.purpose != "train":
+            score(turn, top.predict(embeddings))
+            continue
+        gradients = top.step(turn, embeddings)
+        for party in others:
+            await net.send(party, Gradient(turn.step, gradients[party]))
+        if own is not None:
+            _update(own[1], own[0].pull_back(gradients[net.me]), turn)
+        for party in others:
+            _update(models[party], (await net.recv(party, ParameterGradient, turn.step)).grads, turn)
+            await net.send(party, Model(turn.step, models[party].snapshot()))
+        net.log(step=turn.index, loss=top.loss)
+
+
+async def follow(bottom: Bottom, turns: Iterable[Turn], net: Net) -> None:
+    """A party: send embedding and parameter gradients, take over the model that comes back."""
+    await net.send(net.hub, Model(0, snapshot(bottom.network.parameters)))
+    for turn in turns:
+        await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
+        if turn.purpose != "train":
+            continue
+        g = (await net.recv(net.hub, Gradient, turn.step)).g
+        await net.send(net.hub, ParameterGradient(turn.step, bottom.pull_back(g)))
+        bottom.network.load((await net.recv(net.hub, Model, turn.step)).parameters)
+
+
+def _update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> None:
+    if not turn.hold:
+        optimiser.step(grads)

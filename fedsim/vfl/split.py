@@ -1,0 +1,60 @@
+"""The split exchange: one round trip a mini-batch; no parameter and no gradient of a parameter travels.
+
+Source: split learning over vertically partitioned data (Vepakomma et al., 2018, arXiv 1812.00564).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from torch import Tensor
+
+from fedsim.message import RoleId
+from fedsim.net import Net
+from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.messages import Embedding, Gradient
+from fedsim.vfl.optimise import Optimiser
+from fedsim.vfl.schedule import Turn
+from fedsim.vfl.top import Top
+
+Score = Callable[[Turn, Tensor], None]
+"""Called with a turn that does not train and the probabilities (B, C) of its rows."""
+Own = tuple[Bottom, Optimiser]
+"""The bottom of a hub that is a party itself, and what updates it."""
+
+
+async def serve(
+    top: Top, turns: Iterable[Turn], net: Net, parties: Sequence[RoleId], score: Score, own: Own | None = None
+) -> None:
+    """The hub: gather embeddings, step the top, send each party its gradient."""
+    for turn in turns:
+        embeddings = await gather(turn, net, parties, own)
+        if turn.purpose != "train":
+            score(turn, top.predict(embeddings))
+            continue
+        for party, g in top.step(turn, embeddings).items():
+            if own is not None and party == net.me:
+                bottom, optimiser = own
+                optimiser.step(bottom.pull_back(g))
+            else:
+                await net.send(party, Gradient(turn.step, g))
+        net.log(step=turn.index, loss=top.loss)
+
+
+async def follow(bottom: Bottom, optimiser: Optimiser, turns: Iterable[Turn], net: Net) -> None:
+    """A party: send the embedding, receive its gradient, update the bottom."""
+    for turn in turns:
+        await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
+        if turn.purpose == "train":
+            optimiser.step(bottom.pull_back((await net.recv(net.hub, Gradient, turn.step)).g))
+
+
+async def gather(turn: Turn, net: Net, parties: Sequence[RoleId], own: Own | None) -> dict[RoleId, Tensor]:
+    """The embedding of every party, in roster order; the hub's own is computed here and does not travel."""
+    embeddings: dict[RoleId, Tensor] = {}
+    for party in parties:
+        if own is not None and party == net.me:
+            embeddings[party] = own[0].forward(turn)
+        else:
+            embeddings[party] = (await net.recv(party, Embedding, turn.step)).z
+    return embeddings

@@ -1,0 +1,44 @@
+"""The hub's half of the network: embeddings in, loss out, gradients of the embeddings back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsim.message import RoleId
+from fedsim.vfl.network import Network
+from fedsim.vfl.optimise import OptimiserConfig
+from fedsim.vfl.schedule import Turn
+
+
+class Top:
+    """A top model over the parties' embeddings, joined in the order in which they come.
+
+    Attributes:
+        network: from (B, sum of E) to logits (B, C).
+        loss: the mean cross-entropy of the last training step, nats.
+    """
+
+    def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig) -> None:
+        self.network, self.labels = network, labels
+        self._optimiser = optimiser.build(network.parameters)
+        self.loss = float("nan")
+
+    def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
+        """Forward, loss, backward, update (unless the turn holds): the gradient (B, E) of each embedding."""
+        parameters = self.network.parameters
+        z = torch.cat(list(embeddings.values()), dim=1).requires_grad_()
+        logits = self.network.train(z, turn.step)
+        loss = functional.cross_entropy(logits, self.labels.index_select(0, turn.rows))
+        g, *grads = torch.autograd.grad(loss, [z, *parameters.values()])
+        if not turn.hold:
+            self._optimiser.step(dict(zip(parameters, grads, strict=True)))
+        self.loss = loss.item()
+        return dict(zip(embeddings, g.split([e.shape[1] for e in embeddings.values()], dim=1), strict=True))
+
+    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
+        """The probabilities (B, C) of the classes."""
+        return self.network.infer(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)

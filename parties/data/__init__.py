@@ -1,0 +1,113 @@
+"""Where the rows come from: one module a kind of data set, found by its name.
+
+Every party reads only the columns that the vertical cut gives it, the label holder only the label, and all of them
+derive the same split into training and held-out rows from the public seed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ConfigDict, Field, field_validator
+
+from fedsim.errors import DataError
+from fedsim.plugins import Plugin, find, names
+from parties.cut import ImageSchema, Part, Schema, TableSchema
+from parties.data._cells import Missing
+from parties.data._files import find_file
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedsim.seeding import Rng
+
+__all__ = ["Data", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "find_file"]
+
+Array = npt.NDArray[Any]
+Rows = npt.NDArray[np.int64]
+
+
+class Data(Plugin, ABC):
+    """A data set: its features, its labels, and which rows are held out."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    rows: int | None = Field(None, ge=1, description="training rows, drawn with the seed; none: all but the held-out")
+    test: float | int = Field(
+        0.2, description="held-out rows: a fraction or a count; of a split that the data brings itself: a count"
+    )
+    drop: tuple[str, ...] = Field((), description="features left unused on purpose, in the form of a party's columns")
+    missing: Missing = Field("error", description="missing numeric cells: error | mean (of the party's training rows)")
+
+    @field_validator("test", mode="before")
+    @classmethod
+    def _fraction_or_count(cls, value: Any) -> Any:
+        if (isinstance(value, float) and 0 < value < 1) or (type(value) is int and value >= 1):
+            return value
+        raise ValueError(f"expected a fraction between 0 and 1 or a count of rows from 1; found {value!r}")
+
+    @abstractmethod
+    def schema(self) -> Schema:  # type: ignore[override]  # pydantic's deprecated namesake
+        """The features, without label, id and split column; reads a file's header only, where it has one.
+
+        Raises:
+            DataError: the file is missing, not readable, or lacks a column that the settings name.
+        """
+
+    @abstractmethod
+    def read(self, part: Part) -> pd.DataFrame | Array:
+        """All rows of this part and nothing else: a table (n, columns), or images (n, C, h, w) float32 in [0, 1].
+
+        Raises:
+            DataError: the file is not readable, lacks a column, or holds numbers that are not finite.
+        """
+
+    @abstractmethod
+    def labels(self) -> Array:
+        """The raw labels, (n,); reads nothing else. DataError if there are none or one is missing."""
+
+    @abstractmethod
+    def count(self) -> int:
+        """How many rows there are in all."""
+
+    def split(self, rng: Rng) -> tuple[Rows, Rows]:
+        """The training and the held-out rows, int64, in drawn order: equal at every seat that has the same ``rng``.
+
+        More training rows do not change which rows are held out.
+
+        Raises:
+            DataError: ``rows`` and ``test`` ask for more than there is.
+        """
+        total = self.count()
+        held = self.test if isinstance(self.test, int) else max(1, round(self.test * total))
+        if total - held < (self.rows or 1):
+            raise DataError(f"{self.rows or 1} training and {held} held-out rows are asked of {total} rows")
+        order = rng.numpy().permutation(total).astype(np.int64)
+        return order[held:][: self.rows], order[:held]
+
+    def elsewhere(self, path: str) -> Data:
+        """The same description with new rows from another file, which may lack labels and unused columns.
+
+        Raises:
+            DataError: this kind reads no files; the message says which kinds do.
+        """
+        # type-abstract: find only looks for subclasses of what it is given
+        kinds = {kind: find("data", kind, Data) for kind in names("data")}  # type: ignore[type-abstract]
+        able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
+        raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
+
+    def given_split(self, held_out: npt.NDArray[np.bool_], rng: Rng) -> tuple[Rows, Rows]:
+        """`split` where the data itself says which rows are held out, (n,).
+
+        ``rows`` and a count of ``test`` are drawn from either side; a fraction is left aside.
+        """
+        order = rng.numpy().permutation(len(held_out)).astype(np.int64)
+        train, test = order[~held_out[order]], order[held_out[order]]
+        most = self.test if isinstance(self.test, int) else len(test)
+        if len(train) < (self.rows or 1) or len(test) < max(most, 1):
+            asked = f"{self.rows or 'all'} training and {max(most, 1)} held-out rows are asked"
+            raise DataError(f"{asked} of a data set with {len(train)} training and {len(test)} held-out rows")
+        return train[: self.rows], test[:most]

@@ -1,0 +1,151 @@
+"""Numpy archives: images or a table under one key, labels under another."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, TYPE_CHECKING, ClassVar, Self
+
+import numpy as np
+from pydantic import Field, PrivateAttr, model_validator
+
+from fedsim.errors import DataError, suggest
+from parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
+from parties.data import Array, Data, Rows, find_file
+from parties.data._cells import numbers, pixels
+from parties.data._files import reading
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedsim.seeding import Rng
+
+Shape = tuple[int, ...]
+
+
+class Npz(Data):
+    """A numpy archive: images (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3, or a table (n, D)."""
+
+    path: str = Field(description="the file, from the current folder or from $FEDSIM_DATA")
+    x: str = Field("x", description="key of the features")
+    y: str = Field("y", description="key of the labels, (n,)")
+    x_test: str | None = Field(None, description="key of the held-out features; the split is then the file's own")
+    y_test: str | None = Field(None, description="key of the held-out labels")
+    scale: float | None = Field(None, gt=0, description="divide by this; none: uint8 images by 255, all else by 1")
+    names: tuple[str, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
+
+    location: ClassVar[frozenset[str]] = frozenset({"path"})
+
+    _new: bool = PrivateAttr(default=False)  # rows to predict: they may lack labels
+
+    @model_validator(mode="after")
+    def _test_pair(self) -> Self:
+        if (self.x_test is None) != (self.y_test is None):
+            raise ValueError("x_test and y_test go together: give both or neither")
+        return self
+
+    def schema(self) -> Schema:  # type: ignore[override]
+        """Columns or image shape, from the headers in the archive."""
+        shapes = [self._header(key)[0] for key in self._keys(self.x, self.x_test)]
+        if len({shape[1:] for shape in shapes}) > 1:
+            raise DataError(f"{self.path}: rows of '{self.x}' and '{self.x_test}' differ in shape: {shapes}")
+        if len(shapes[0]) != 2:
+            return ImageSchema(self._layout(shapes[0])[1])
+        width = shapes[0][1]
+        columns = self.names or tuple(str(k) for k in range(width))
+        if not len(columns) == len(set(columns)) == width or not width:
+            raise DataError(f"{self.path}: {len(set(columns))} different names for the {width} columns of '{self.x}'")
+        return TableSchema(columns)
+
+    def read(self, part: Part) -> pd.DataFrame | Array:
+        """The part's pixels as float32, or its columns; both divided by ``scale``."""
+        import pandas as pd
+
+        schema, x = self.schema(), self._arrays(self.x, self.x_test)
+        if isinstance(schema, ImageSchema):
+            images = x.transpose(self._layout(x.shape)[0]).reshape(len(x), *schema.shape)
+            scale = self.scale or (255 if x.dtype == np.uint8 else 1)
+            return pixels(np.asarray(part.take(images)), scale, f"'{self.x}' of {self.path}")
+        if not isinstance(part, TablePart):
+            raise DataError(f"{self.path} is a table, so a party needs names of columns; found pixels {part}")
+        table = part.take(pd.DataFrame(x / (self.scale or 1), columns=list(schema.columns)))
+        for name in part.columns:
+            numbers(table[name], f"column '{name}' of {self.path}", self.missing)
+        return table
+
+    def labels(self) -> Array:
+        """The labels, those of the held-out rows last, (n,)."""
+        labels = self._arrays(self.y, self.y_test, kinds="iufbU")
+        if labels.ndim != 1:
+            raise DataError(f"{self.path}: labels '{self.y}' have shape {labels.shape}; allowed: (n,)")
+        if labels.dtype.kind == "f" and (holes := int(np.isnan(labels).sum())):
+            raise DataError(f"{self.path}: labels '{self.y}' have {holes} missing cells (NaN); every row needs one")
+        return labels
+
+    def count(self) -> int:
+        """How many rows there are, from the headers in the archive; DataError if the labels are more or fewer."""
+        rows = [self._header(key)[0][0] for key in self._keys(self.x, self.x_test)]
+        for key, labels, n in zip((self.x, self.x_test), self._keys(self.y, self.y_test), rows, strict=False):
+            if not self._new and self._header(labels, kinds="iufbU")[0][0] != n:
+                found = self._header(labels, kinds="iufbU")[0]
+                raise DataError(f"{self.path}: '{key}' has {n} rows, but the shape of its labels '{labels}' is {found}")
+        return sum(rows)
+
+    def split(self, rng: Rng) -> tuple[Rows, Rows]:
+        """The archive's own split if ``x_test`` is given, otherwise a drawn one."""
+        if self.x_test is None:
+            return super().split(rng)
+        return self.given_split(np.arange(self.count()) >= self._header(self.x)[0][0], rng)
+
+    def elsewhere(self, path: str) -> Self:
+        """New rows from the key ``x`` of another archive."""
+        new = self.model_copy(update={"path": path, "x_test": None, "y_test": None})
+        new._new = True
+        return new
+
+    def _layout(self, shape: Shape) -> tuple[Shape, tuple[int, int, int]]:
+        """The order of axes that puts channels first, and the shape (C, H, W) of one image."""
+        match shape:
+            case (_, h, w):
+                return (0, 1, 2), (1, h, w)
+            case (_, h, w, 1 | 3 as c):
+                return (0, 3, 1, 2), (c, h, w)
+            case (_, 1 | 3 as c, h, w):
+                return (0, 1, 2, 3), (c, h, w)
+        allowed = "(n, D), (n, H, W), (n, H, W, C), (n, C, H, W) with C 1 or 3"
+        raise DataError(f"{self.path}: features '{self.x}' have shape {shape}; allowed: {allowed}")
+
+    def _keys(self, *keys: str | None) -> list[str]:
+        return [key for key in keys if key is not None]
+
+    def _arrays(self, first: str, second: str | None, kinds: str = "iufb") -> Array:
+        arrays = []
+        for key in self._keys(first, second):
+            self._header(key, kinds)
+            with self._open(key) as member:
+                arrays.append(np.lib.format.read_array(member, allow_pickle=False))
+        return np.concatenate(arrays)
+
+    def _header(self, key: str, kinds: str = "iufb") -> tuple[Shape, np.dtype]:
+        """Shape and type of an array, without reading the array."""
+        with self._open(key) as member:
+            version = np.lib.format.read_magic(member)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(member)
+        if dtype.kind not in kinds:
+            allowed = "numbers or text" if "U" in kinds else "numbers"
+            raise DataError(f"{self.path}: '{key}' holds {dtype}; allowed: {allowed}")
+        if not shape or shape[0] == 0:
+            raise DataError(f"{self.path}: '{key}' has no rows, its shape is {shape}")
+        return shape, dtype
+
+    @contextmanager
+    def _open(self, key: str) -> Iterator[IO[bytes]]:
+        file = find_file(self.path)
+        with reading(file, "npz"), zipfile.ZipFile(file) as archive:
+            keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+            if key not in keys:
+                raise DataError(f"{self.path} has no array '{key}'{suggest(key, keys)}")
+            with archive.open(f"{key}.npy") as member:
+                yield member

@@ -1,0 +1,91 @@
+"""A feature party: a slice of everybody's features, and a bottom model over it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from fedsim.errors import ThreatModelError
+from fedsim.net import Net
+from fedsim.seeding import Rng
+from fedsim.threat import Claim, Fact, Judgement
+from fedsim.vfl import shared, split
+from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.messages import Rows
+from fedsim.vfl.optimise import Optimiser
+from fedsim.vfl.schedule import Schedule
+from parties.encode import Encoder
+from parties.victim import judge_features
+
+
+class FeatureParty:
+    """Owns a slice and trains a bottom on it.
+
+    Attributes:
+        bottom: the bottom model, over training and held-out rows.
+        optimiser: what updates it; None when the exchange is shared, where the hub does.
+        schedule: the turns of the run.
+        encoder: the preprocessing, fitted on the training rows.
+        architecture: the bottom's configuration, as it may be disclosed.
+    """
+
+    def __init__(
+        self,
+        bottom: Bottom,
+        optimiser: Optimiser | None,
+        schedule: Schedule,
+        encoder: Encoder,
+        architecture: Mapping[str, Any],
+    ) -> None:
+        self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
+        self.encoder, self.architecture = encoder, architecture
+
+    async def run(self, net: Net) -> None:
+        """Say how many rows there are, then follow the hub."""
+        await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
+        turns = self.schedule.turns(net.step)
+        if self.optimiser is None:
+            await shared.follow(self.bottom, turns, net)
+        else:
+            await split.follow(self.bottom, self.optimiser, turns, net)
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The bottom's parameters."""
+        return self.bottom.network.parameters
+
+    def sidecar(self) -> Mapping[str, Any]:
+        """The fitted preprocessing and the architecture."""
+        return {"encoder": self.encoder.to_json(), "architecture": dict(self.architecture)}
+
+    def knows(self, name: str) -> Any:
+        """``rows``: which training rows were in each batch, by step."""
+        return batches(self.schedule) if name == "rows" else None
+
+    def describe(self) -> Mapping[str, Any]:
+        """Rows, inputs, embedding width, parameters."""
+        train = self.bottom.features["train"]
+        return {
+            "columns": list(self.encoder.names),
+            "rows": {"train": len(train), "test": len(self.bottom.features["evaluate"])},
+            "input": list(train.shape[1:]),
+            "embedding": self.architecture["embedding"],
+            "model": self.architecture["model"],
+            "parameters": sum(p.numel() for p in self.bottom.network.parameters.values()),
+        }
+
+    def disclose(self, name: str) -> Fact:
+        """``bottom``: architecture and present parameters."""
+        if name != "bottom":
+            raise ThreatModelError(f"a feature party cannot disclose '{name}'; allowed: bottom")
+        return Fact(self.architecture, dict(self.bottom.network.parameters))
+
+    def judge(self, claim: Claim, rng: Rng) -> Judgement:
+        """Hold reconstructed rows against the encoded training rows."""
+        return judge_features(self.bottom.features["train"], claim, rng)
+
+
+def batches(schedule: Schedule) -> dict[int, Tensor]:
+    """The rows of every training step, by step."""
+    return {turn.step: turn.rows for turn in schedule.turns() if turn.purpose == "train"}

@@ -1,0 +1,116 @@
+"""The label holder: the hub of a vertical federation, with the top model; it may be a feature party as well."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import DataError, ThreatModelError
+from fedsim.message import RoleId
+from fedsim.metrics import classification
+from fedsim.net import Net
+from fedsim.seeding import Rng
+from fedsim.threat import Claim, Fact, Judgement
+from fedsim.vfl import shared, split
+from fedsim.vfl.messages import Rows
+from fedsim.vfl.optimise import OptimiserConfig
+from fedsim.vfl.schedule import Schedule, Turn
+from fedsim.vfl.split import Own
+from fedsim.vfl.top import Top
+from parties.encode import LabelEncoder
+from parties.features import FeatureParty, batches
+from parties.victim import judge_labels
+
+
+class LabelHolder:
+    """Owns the labels and trains the top.
+
+    Attributes:
+        top: the top model, over the labels of the training rows.
+        held_out: the labels of the held-out rows, (n,) int64.
+        schedule: the turns of the run.
+        parties: everyone with a bottom, in roster order.
+        classes: the label encoder.
+        bottoms: with what to update everyone's bottom (exchange shared), or None (exchange split).
+        own: the feature party at this very seat, if the labels lie at a party.
+    """
+
+    def __init__(
+        self,
+        top: Top,
+        held_out: Tensor,
+        schedule: Schedule,
+        parties: Sequence[RoleId],
+        classes: LabelEncoder,
+        bottoms: OptimiserConfig | None,
+        own: tuple[FeatureParty, Own] | None = None,
+    ) -> None:
+        self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
+        self.classes, self.bottoms, self.own = classes, bottoms, own
+
+    async def run(self, net: Net) -> None:
+        """Check that all hold the same number of rows, then serve."""
+        await self._align(net)
+        evaluation = Evaluation(self.held_out, net)
+        turns = self.schedule.turns(net.step)
+        own = self.own[1] if self.own else None
+        if self.bottoms is None:
+            await split.serve(self.top, turns, net, self.parties, evaluation, own)
+        else:
+            await shared.serve(self.top, self.bottoms, turns, net, self.parties, evaluation, own)
+
+    async def _align(self, net: Net) -> None:
+        others = [party for party in self.parties if party != net.me]
+        for party, rows in (await net.gather(Rows, 0, others)).items():
+            if (rows.train, rows.test) != (self.schedule.train, self.schedule.test):
+                raise DataError(
+                    f"{party} holds {rows.train} training and {rows.test} held-out rows, "
+                    f"{net.me} holds {self.schedule.train} and {self.schedule.test}"
+                )
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The top's parameters, and those of the bottom at this seat."""
+        own = self.own[0].tensors() if self.own else {}
+        return {f"top.{k}": v for k, v in self.top.network.parameters.items()} | {f"bottom.{k}": v for k, v in own.items()}
+
+    def sidecar(self) -> Mapping[str, Any]:
+        """The classes, and what the bottom at this seat needs."""
+        return {"classes": self.classes.to_json(), "own": self.own[0].sidecar() if self.own else None}
+
+    def knows(self, name: str) -> Any:
+        """``rows`` as at a party; ``labels``: those of the training rows, (N,) int64."""
+        return {"rows": lambda: batches(self.schedule), "labels": lambda: self.top.labels}.get(name, lambda: None)()
+
+    def describe(self) -> Mapping[str, Any]:
+        """Classes, rows, parameters; and the feature party at this seat."""
+        return {
+            "classes": list(self.classes.classes),
+            "rows": {"train": self.schedule.train, "test": self.schedule.test},
+            "parameters": sum(p.numel() for p in self.top.network.parameters.values()),
+            "own": self.own[0].describe() if self.own else None,
+        }
+
+    def disclose(self, name: str) -> Fact:
+        """Nothing."""
+        raise ThreatModelError(f"the label holder cannot disclose '{name}'; allowed: nothing")
+
+    def judge(self, claim: Claim, rng: Rng) -> Judgement:
+        """Hold inferred labels against those of the training rows."""
+        return judge_labels(self.top.labels, claim, rng)
+
+
+class Evaluation:
+    """Collects the probabilities of held-out rows, turn by turn, and logs the metrics at the last."""
+
+    def __init__(self, labels: Tensor, net: Net) -> None:
+        self._labels, self._net, self._pieces = labels, net, list[Tensor]()
+
+    def __call__(self, turn: Turn, probabilities: Tensor) -> None:
+        """Take the probabilities (B, C) of one turn."""
+        self._pieces.append(probabilities)
+        if turn.last:
+            self._net.log(step=turn.index, test=classification(torch.cat(self._pieces), self._labels))
+            self._pieces.clear()

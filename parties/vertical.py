@@ -1,0 +1,165 @@
+"""A vertical federation as a scenario: who holds which columns, who holds the labels, which exchange, which models."""
+
+from __future__ import annotations
+
+from abc import ABC
+from functools import partial
+from typing import Annotated, Any, Literal
+
+import torch
+from pydantic import Field, field_validator
+
+from fedsim.errors import ConfigError, DataError, suggest
+from fedsim.message import RoleId
+from fedsim.models import ModelConfig
+from fedsim.plan import Flow, Plan, Scenario, Seat
+from fedsim.plugins import OneOf, Settings, load
+from fedsim.seeding import Rng
+from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.network import Network
+from fedsim.vfl.optimise import OptimiserConfig
+from fedsim.vfl.schedule import Sampling, Schedule, Window
+from fedsim.vfl.top import Top
+from parties.cut import Part, cut
+from parties.data import Data
+from parties.encode import Encoder, LabelEncoder
+from parties.features import FeatureParty
+from parties.labels import LabelHolder
+
+SERVER = "server"
+
+
+def _model(kind: str) -> ModelConfig:
+    return load("models", ModelConfig, {"kind": kind})  # type: ignore[type-abstract]
+
+
+class PartyConfig(Settings):
+    """One party: its columns, and what it does differently from the others."""
+
+    columns: str | tuple[str, ...] = Field(description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'")
+    bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
+    embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
+
+
+class Vertical(Scenario, ABC):
+    """The settings that every vertical federation has."""
+
+    exchange: Literal["split", "shared"] = Field(
+        "split", description="split: embeddings up, their gradients down; shared: parameter gradients up, models down"
+    )
+    data: Annotated[Data, OneOf("data")] = Field(description="where the rows come from")
+    parties: dict[RoleId, PartyConfig] = Field(min_length=1, description="by name, in roster order")
+    labels: RoleId = Field(SERVER, description="who holds the labels and the top model: server, or a party")
+    bottom: Annotated[ModelConfig, OneOf("models")] = Field(
+        default_factory=lambda: _model("mlp"), description="every party's model, unless it has its own"
+    )
+    embedding: int = Field(16, ge=1, description="width of every party's embedding, unless it has its own")
+    top: Annotated[ModelConfig, OneOf("models")] = Field(
+        default_factory=lambda: _model("linear"), description="the model over the joined embeddings"
+    )
+    optimiser: OptimiserConfig = Field(OptimiserConfig(), description="updates bottoms and top")
+    batch: int = Field(32, ge=1, description="rows a training step")
+    steps: int = Field(500, ge=1, description="training steps")
+    sampling: Sampling = Field("epochs", description="epochs: each row once an epoch; uniform: fresh subsets")
+    evaluate: int | None = Field(None, ge=1, description="steps between evaluations; default: a tenth of the steps")
+
+    @field_validator("parties")
+    @classmethod
+    def _names(cls, parties: dict[RoleId, PartyConfig]) -> dict[RoleId, PartyConfig]:
+        for name in parties:
+            if name == SERVER or not name.replace("_", "").replace("-", "").isalnum():
+                raise ValueError(f"'{name}' cannot name a party: letters, digits, - and _, and not '{SERVER}'")
+        return parties
+
+    def plan(self) -> Plan:
+        """See `Scenario.plan`."""
+        if self.labels != SERVER and self.labels not in self.parties:
+            raise ConfigError(f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}")
+        hub_seat = Seat(partial(build_hub, self), frozenset({"labels"}), frozenset({"rows", "labels"}))
+        seats = {SERVER: hub_seat} if self.labels == SERVER else {}
+        for name in self.parties:
+            seats[name] = (
+                hub_seat
+                if name == self.labels
+                else Seat(
+                    partial(build_party, self, name), frozenset({"features"}), frozenset({"rows"}), frozenset({"bottom"})
+                )
+            )
+        others = [name for name in self.parties if name != self.labels]
+        return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
+
+    def window_of_stillness(self) -> Window | None:
+        """When the hub holds every model still; a plain federation never does."""
+        return None
+
+    def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
+        """The turns, given how many rows there are."""
+        every = self.evaluate or max(1, self.steps // 10)
+        window = self.window_of_stillness()
+        return Schedule(rng.child("schedule"), train, test, self.batch, self.steps, every, self.sampling, window)
+
+    def parts(self) -> dict[RoleId, Part]:
+        """What each party holds; every seat checks the whole cut."""
+        columns = {n: p.columns if isinstance(p.columns, str) else list(p.columns) for n, p in self.parties.items()}
+        try:
+            return cut(self.data.schema(), columns, self.data.drop)
+        except DataError as error:
+            raise DataError(f"scenario.parties: {error}") from error
+
+    def architecture(self, name: RoleId, shape: tuple[int, ...]) -> dict[str, Any]:
+        """The configuration of a party's bottom, as plain values: what is disclosed when it is granted."""
+        party = self.parties[name]
+        model = party.bottom or self.bottom
+        return {"model": model.model_dump(mode="json"), "shape": list(shape), "embedding": party.embedding or self.embedding}
+
+    def _flows(self, party: RoleId) -> list[Flow]:
+        up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
+        down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
+        return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
+
+
+def build_bottom(architecture: dict[str, Any], rng: Rng) -> Network:
+    """A party's network from its architecture; the initial weights come from the seat's secret."""
+    config = load("models", ModelConfig, architecture["model"])  # type: ignore[type-abstract]
+    with rng.child("initial").as_global():
+        module = config.build(tuple(architecture["shape"]), architecture["embedding"])
+    return Network(module, rng)
+
+
+def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
+    """Read this party's slice, fit its preprocessing on its training rows, build its bottom."""
+    train_rows, test_rows = scenario.data.split(public.child("rows"))
+    raw = scenario.data.read(scenario.parts()[name])
+    pick = (lambda rows: raw[rows]) if not hasattr(raw, "iloc") else (lambda rows: raw.iloc[rows])
+    encoder = Encoder.fit(pick(train_rows), scenario.data.missing)
+    train, test = encoder.apply(pick(train_rows)), encoder.apply(pick(test_rows))
+    architecture = scenario.architecture(name, tuple(train.shape[1:]))
+    network = build_bottom(architecture, private.child("bottom"))
+    optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
+    schedule = scenario.schedule(public, len(train), len(test))
+    return FeatureParty(Bottom(network, {"train": train, "evaluate": test}), optimiser, schedule, encoder, architecture)
+
+
+def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
+    """Read the labels, build the top; at a party's seat, build the party as well."""
+    train_rows, test_rows = scenario.data.split(public.child("rows"))
+    raw = scenario.data.labels()
+    classes = LabelEncoder.fit(raw)
+    labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
+    network = build_top(scenario, len(classes.classes), private.child("top"))
+    schedule = scenario.schedule(public, len(labels), len(held_out))
+    own = None
+    if scenario.labels != SERVER:
+        party = build_party(scenario, scenario.labels, public, private)
+        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
+    bottoms = scenario.optimiser if scenario.exchange == "shared" else None
+    top = Top(network, labels, scenario.optimiser)
+    return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own)
+
+
+def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
+    """The hub's network over all embeddings."""
+    width = sum(party.embedding or scenario.embedding for party in scenario.parties.values())
+    with rng.child("initial").as_global(), torch.no_grad():
+        module = scenario.top.build((width,), classes)
+    return Network(module, rng)

@@ -1,0 +1,88 @@
+"""How a victim judges a claim: against its own truth, beside a blind guess on the same rows."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import ThreatModelError
+from fedsim.metrics import auc, psnr
+from fedsim.seeding import Rng
+from fedsim.threat import Claim, Judgement
+
+SHOWN = 8
+"""Rows that a victim keeps for its own report."""
+BLIND_DRAWS = 20
+
+
+def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
+    """Score reconstructed rows; rows that are not claimed count as the mean training row, which is the blind guess.
+
+    Scores: ``psnr``, the mean over all rows, each at most 60 dB; its median; the share of rows above 30 dB; the mean
+    squared error. The peak is the range of the truth (1 for images in [0, 1]).
+
+    Args:
+        truth: (N, ...), the training rows.
+        claim: about ``features``; what it holds is checked and clipped here, not trusted.
+        rng: for random rows, whose level stands beside that of the mean row.
+    """
+    if claim.about != "features":
+        raise ThreatModelError(f"a feature party cannot judge a claim about {claim.about}")
+    low, high = float(truth.min()), float(truth.max())
+    mean = truth.mean(dim=0, keepdim=True).expand_as(truth)
+    guess = mean.clone()
+    rows = _checked_rows(claim, len(truth))
+    if claim.values.shape != (len(rows), *truth.shape[1:]):
+        raise ThreatModelError(f"claim of shape {tuple(claim.values.shape)}, expected {(len(rows), *truth.shape[1:])}")
+    values = claim.values.to(truth.dtype)
+    guess[rows] = torch.where(values.isfinite(), values, mean[rows]).clamp(low, high)
+    noise = low + (high - low) * torch.rand(truth.shape, generator=rng.torch())
+    chance = _feature_scores(truth, mean) | {"psnr_random": float(psnr(truth, noise, high - low).mean())}
+    kept = {"truth": truth[:SHOWN].clone(), "claim": guess[:SHOWN].clone()}
+    return Judgement(_feature_scores(truth, guess), chance, kept)
+
+
+def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
+    """Score inferred labels.
+
+    Scores: ``auc`` of scores for the rarer of two classes, or ``accuracy`` of scores for each class. The blind guess is
+    random scores for ``auc`` and always the most frequent class for ``accuracy``.
+
+    Args:
+        labels: (N,) int64, of the training rows.
+        claim: about ``labels``, values (n,) or (n, C).
+        rng: for the random scores.
+    """
+    if claim.about != "labels":
+        raise ThreatModelError(f"a label holder cannot judge a claim about {claim.about}")
+    rows = _checked_rows(claim, len(labels))
+    counts = torch.bincount(labels)
+    values = torch.nan_to_num(claim.values.double())
+    if claim.values.ndim == 2:
+        hits = (values.argmax(dim=1) == labels[rows]).double().mean()
+        return Judgement({"accuracy": float(hits)}, {"accuracy": float(counts.max() / counts.sum())})
+    if values.shape != rows.shape or len(counts) != 2:
+        raise ThreatModelError(f"scores of shape {tuple(values.shape)} for {len(rows)} rows and {len(counts)} classes")
+    positive = labels[rows] == int(counts.argmin())
+    generator = rng.torch()
+    blind = [auc(positive, torch.rand(len(rows), generator=generator)) for _ in range(BLIND_DRAWS)]
+    return Judgement({"auc": auc(positive, values)}, {"auc": sum(blind) / len(blind)})
+
+
+def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
+    levels = psnr(truth, guess, float(truth.max() - truth.min()))
+    return {
+        "psnr": float(levels.mean()),
+        "psnr_median": float(levels.median()),
+        "share_above_30": float((levels > 30).double().mean()),
+        "mse": float((truth.double() - guess.double()).pow(2).mean()),
+    }
+
+
+def _checked_rows(claim: Claim, count: int) -> Tensor:
+    rows = claim.rows
+    if rows.ndim != 1 or rows.dtype != torch.int64 or len(rows) == 0 or rows.unique().numel() != len(rows):
+        raise ThreatModelError("a claim must name each of its rows once, (n,) int64")
+    if int(rows.min()) < 0 or int(rows.max()) >= count:
+        raise ThreatModelError(f"a claim names rows outside 0:{count}")
+    return rows

@@ -1,0 +1,1 @@
+"""The threats, one file or folder each, with the scenario files beside them."""

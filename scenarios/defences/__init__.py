@@ -1,0 +1,1 @@
+"""The defences, one a file: stages on a link."""
