@@ -30,3 +30,8 @@ class ModelConfig(Plugin, ABC):
         if len(shape) != 3:
             raise ConfigError(f"model kind '{self.kind()}' takes images (C, H, W); these rows have shape {shape}")
         return shape[0], shape[1], shape[2]
+
+
+def flatten(shape: tuple[int, ...]) -> list[nn.Module]:
+    """What makes rows of ``shape`` flat: nothing, if they are."""
+    return [] if len(shape) == 1 else [nn.Flatten()]

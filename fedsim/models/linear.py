@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import Field
 from torch import nn
 
-from fedsim.models import ModelConfig
+from fedsim.models import ModelConfig, flatten
 
 
 class Linear(ModelConfig):
@@ -18,5 +18,5 @@ class Linear(ModelConfig):
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""
-        layers: list[nn.Module] = [nn.Flatten(), nn.Linear(math.prod(shape), out)]
+        layers: list[nn.Module] = [*flatten(shape), nn.Linear(math.prod(shape), out)]
         return nn.Sequential(*layers, *([nn.ReLU()] if self.activation == "relu" else []))

@@ -7,7 +7,7 @@ import math
 from pydantic import Field
 from torch import nn
 
-from fedsim.models import ModelConfig
+from fedsim.models import ModelConfig, flatten
 
 
 class Mlp(ModelConfig):
@@ -18,7 +18,7 @@ class Mlp(ModelConfig):
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""
-        layers: list[nn.Module] = [nn.Flatten()]
+        layers: list[nn.Module] = flatten(shape)
         width = math.prod(shape)
         for units in self.hidden:
             layers += [nn.Linear(width, units), nn.ReLU()]

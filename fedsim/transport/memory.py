@@ -25,16 +25,19 @@ class MemoryNetwork:
         return MemoryTransport(self, role)
 
     def watch_for_stall(self) -> None:
-        """Look, after everything that can still run has run, whether anybody can go on."""
-        asyncio.get_running_loop().call_soon(self._fail_if_stalled)
+        """If every open seat waits, look again after all that can still run has run, and end the wait if nothing did."""
+        if self._everyone_waits():
+            asyncio.get_running_loop().call_soon(self._fail_if_stalled)
+
+    def _everyone_waits(self) -> bool:
+        return len(self.waiting) + len(self.closed) >= len(self.queues) and not any(
+            future.done() for future in self.waiting.values()
+        )
 
     def _fail_if_stalled(self) -> None:
-        if not self.waiting or len(self.waiting) + len(self.closed) < len(self.queues):
-            return
-        if any(future.done() for future in self.waiting.values()):
-            return
-        for future in self.waiting.values():
-            future.set_exception(StallError("every seat waits"))
+        if self._everyone_waits():
+            for future in self.waiting.values():
+                future.set_exception(StallError("every seat waits"))
 
 
 class MemoryTransport:

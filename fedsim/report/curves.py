@@ -1,0 +1,88 @@
+"""Training curves, arms overlaid: loss at every step, scores on held-out rows at every evaluation."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from fedsim.report.view import View
+from fedsim.report.words import title
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+INKS = ("#14506e", "#c2552d", "#5b7f3b", "#7b4b94", "#8a6d1d", "#444444")
+"""Apart in lightness, too, so that they hold up in grey."""
+DASHES: Sequence[Any] = ("-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (9, 2)), (0, (2, 2)))
+MARKS = ("o", "s", "^", "D", "v", "x")
+Curve = tuple[list[float], list[float]]
+
+
+def curves(views: Sequence[View]) -> str | None:
+    """One SVG picture as a data URI, or None if nothing was logged."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    metrics = _metrics(views)
+    losses = [_losses(view) for view in views]
+    panels = (["loss"] if any(x for x, _ in losses) else []) + metrics
+    if not panels:
+        return None
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fedsim", "font.family": "sans-serif", "font.size": 9}):
+        figure = Figure(figsize=(3.75 * max(2, len(panels)), 2.9), layout="constrained")
+        for i, panel in enumerate(panels):
+            axes = figure.add_subplot(1, len(panels), i + 1)
+            for j, view in enumerate(views):
+                _loss(axes, losses[j], j, view.name) if panel == "loss" else _score(axes, view, panel, j)
+            _dress(axes, "training loss (mini-batch)" if panel == "loss" else f"test {title(panel)}")
+        if len(views) > 1:
+            drawn, names = figure.axes[0].get_legend_handles_labels()
+            figure.legend(drawn, names, loc="outside upper left", ncols=4, frameon=False, handlelength=3.5)
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def smooth(values: Sequence[float], width: int) -> list[float]:
+    """Trailing mean over ``width`` values; at the start over as many as there are."""
+    return [sum(part) / len(part) for i in range(len(values)) if (part := values[max(0, i + 1 - width) : i + 1])]
+
+
+def _metrics(views: Sequence[View]) -> list[str]:
+    """The first metric of the task and, for what it does not show, the log loss."""
+    known = dict.fromkeys(metric for view in views for metric in view.numbers["task"])
+    return [metric for i, metric in enumerate(known) if i == 0 or metric == "log_loss"]
+
+
+def _losses(view: View) -> Curve:
+    rows = [row for row in view.rows if "loss" in row]
+    return [float(row["step"]) for row in rows], [_float(row["loss"]) for row in rows]
+
+
+def _float(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _loss(axes: Axes, curve: Curve, j: int, name: str) -> None:
+    steps, values = curve
+    ink = INKS[j % len(INKS)]
+    width = max(1, len(values) // 40)
+    axes.plot(steps, values, color=ink, alpha=0.18, linewidth=0.7)
+    axes.plot(steps, smooth(values, width), color=ink, linestyle=DASHES[j % len(DASHES)], linewidth=1.6, label=name)
+
+
+def _score(axes: Axes, view: View, metric: str, j: int) -> None:
+    rows = [row for row in view.rows if metric in row.get("test", {})]
+    style = {"color": INKS[j % len(INKS)], "linestyle": DASHES[j % len(DASHES)], "marker": MARKS[j % len(MARKS)]}
+    values = [_float(row["test"][metric]) for row in rows]
+    axes.plot([row["step"] for row in rows], values, markersize=3.5, linewidth=1.4, label=view.name, **style)
+
+
+def _dress(axes: Axes, name: str) -> None:
+    axes.set_title(name, loc="left", fontsize=9)
+    axes.set_xlabel("training step")
+    axes.grid(True, color="#e4e1da", linewidth=0.7)
+    axes.spines[["top", "right"]].set_visible(False)

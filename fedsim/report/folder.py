@@ -1,0 +1,223 @@
+"""Writing a run folder: refused if it is not ours to write, marked at once, every file whole or not there."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import yaml
+from torch import Tensor
+
+from fedsim.config import ScenarioFile
+from fedsim.errors import OutputError
+from fedsim.message import RoleId
+from fedsim.net import Watch
+from fedsim.report import manifest
+from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
+from fedsim.report.seeds import over_seeds
+from fedsim.report.summary import Arm, finite, rows, summarise
+
+WRITTEN = ("scenario.yaml", "metrics.jsonl", "summary.json", "seats.json", "report.html", "model", "claims")
+"""What a run leaves beside ``manifest.json``: removed when the same experiment is written again."""
+
+
+class RunFolder:
+    """A run folder that is being written; leaving it as a context settles its status.
+
+    >>> import tempfile
+    >>> from fedsim.config import read
+    >>> with RunFolder.open_for(Path(tempfile.mkdtemp()), read("baseline")) as run:
+    ...     run.status
+    'running'
+    >>> run.status
+    'complete'
+
+    Attributes:
+        path: where it lies.
+    """
+
+    def __init__(self, path: Path, file: ScenarioFile, begun: Mapping[str, Any]) -> None:
+        self.path, self._file, self._manifest = path, file, dict(begun)
+
+    @staticmethod
+    def open_for(path: Path, file: ScenarioFile, command: Sequence[str] = (), seeds: Sequence[int] = ()) -> RunFolder:
+        """Make the folder and mark it as running.
+
+        Args:
+            path: may be missing, empty, or hold an earlier run of the same experiment, which is replaced.
+            file: what is about to be played.
+            command: the command line, for the manifest.
+            seeds: for a folder over the runs of several seeds.
+
+        Raises:
+            OutputError: there is a file, another run, or something that is not a run; or it cannot be written.
+        """
+        begun = manifest.begin(file, command, seeds)
+        try:
+            _refuse_foreign(path, begun)
+            path.mkdir(parents=True, exist_ok=True)
+            write_json(path / "manifest.json", begun)  # first: an interrupted clean-up still leaves a run of ours
+            for name in WRITTEN:
+                _remove(path / name)
+            write_text(path / "scenario.yaml", scenario_text(file))
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return RunFolder(path, file, begun)
+
+    @property
+    def status(self) -> str:
+        """``running``, ``complete``, ``interrupted`` or ``failed``."""
+        return str(self._manifest["status"])
+
+    def end(self, status: manifest.Status, cause: str | None = None) -> None:
+        """Settle the status, with a cause of one line if it went wrong."""
+        self._manifest = manifest.end(self._manifest, status, cause)
+        write_json(self.path / "manifest.json", self._manifest)
+
+    def __enter__(self) -> RunFolder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.end("complete")
+        elif isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+            self.end("interrupted", "stopped from outside")
+        else:
+            self.end("failed", f"{type(error).__name__}: {error}")
+
+    def watch(self, arm: str, also: Watch = lambda role, row: None) -> Watch:
+        """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come: an interrupted run has its own."""
+
+        def one(role: RoleId, row: Mapping[str, Any]) -> None:
+            if "step" in row:  # others are signs of life, no results
+                with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+                    lines.write(_line({"arm": arm, "role": role, **row}))
+            also(role, row)
+
+        return one
+
+    def write(self, arms: Sequence[Arm]) -> dict[str, Any]:
+        """Everything that played arms leave behind; returns the summary."""
+        places = slugs(arm.name for arm in arms)
+        logged = [{"arm": arm.name, **row} for arm in arms for row in rows(arm.reports)]
+        write_text(self.path / "metrics.jsonl", "".join(map(_line, logged)))
+        records = {arm.name: record(arm, places[arm.name], arm is arms[0]) for arm in arms}
+        for arm in arms:
+            self._write_models(arm, records[arm.name])
+            self._write_claims(arm, places[arm.name])
+        write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records})
+        summary = summarise(self._file, arms)
+        write_json(self.path / "summary.json", summary)
+        return summary
+
+    def write_seeds(self, runs: Sequence[RunFolder]) -> dict[str, Any]:
+        """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
+        found = {
+            run.path.relative_to(self.path).as_posix(): json.loads((run.path / "summary.json").read_text("utf-8"))
+            for run in runs
+        }
+        summary = over_seeds(found)
+        write_json(self.path / "summary.json", summary)
+        return summary
+
+    def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
+        for report in arm.reports:
+            stem = written["seats"][report.role]["model"]
+            _write_tensors(self.path / f"{stem}.safetensors", report.tensors)
+            write_json(self.path / f"{stem}.json", report.sidecar)
+
+    def _write_claims(self, arm: Arm, slug: str) -> None:
+        for finding in (f for report in arm.reports for f in report.findings):
+            name, claim = claim_file(slug, finding), finding.claim
+            _write_tensors(self.path / name, {"rows": claim.rows, "values": claim.values})
+            if shown := exhibits(finding, arm):
+                _write_tensors(self.path / shown_file(name), shown)
+
+
+def default_path(file: ScenarioFile, seeds: Sequence[int] = ()) -> Path:
+    """Where a run goes unless the user says otherwise: ``runs/<name>-<digest8>``."""
+    over = f"-{len(seeds)}seeds" if seeds else ""
+    return Path("runs") / f"{slugs([file.name])[file.name]}-{file.digest()[:8]}{over}"
+
+
+def scenario_text(file: ScenarioFile) -> str:
+    """The resolved file as YAML that reads back to the same digest."""
+    head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
+    return head + yaml.dump(file.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Plain values as indented JSON; a number that is not finite becomes null."""
+    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that a reader, at any moment, finds the old one or the new one, whole."""
+    _replace(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes each value out, and quotes what our loader would take for a number: the text ``1e-3``."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    from safetensors.torch import save_file
+
+    # views of one storage cannot be stored, copies can
+    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
+    _replace(path, lambda draft: save_file(copies, draft))
+
+
+def _replace(path: Path, write: Callable[[Path], Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write(draft)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
+    """Raise OutputError unless ``path`` is free or holds the same experiment."""
+    if path.is_file():
+        raise OutputError(f"{path}: a file; expected a folder to write the run to")
+    if not path.exists() or not any(path.iterdir()):
+        return
+    try:
+        there = json.loads((path / "manifest.json").read_text("utf-8"))
+        same, digest = [there[k] == begun[k] for k in ("digest", "seeds")], str(there["digest"])
+    except (OSError, ValueError, KeyError, TypeError):
+        raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
+    if not all(same):
+        mine = str(begun["digest"])[:8]
+        other = f"experiment {digest[:8]}" if not same[0] else f"seeds {there['seeds'] or there.get('seed')}"
+        raise OutputError(f"{path}: holds another run, of {other}, not of {mine}; choose another folder with --out")

@@ -1,0 +1,74 @@
+"""The result in plain sentences, made from the numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedsim.report.view import Group, View, group_of, groups
+from fedsim.report.words import listed, number, title, with_unit
+
+MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
+"""By how much a score must exceed that of a blind guess to count as better (dB); .05 for all other metrics."""
+
+
+def sentences(views: Sequence[View]) -> list[str]:
+    """What happened: each trial of the first arm that has it and how the other arms fared, then the price in the task."""
+    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
+    found = [_trial(views, number) for number in numbers]
+    if task := _task(views, attacked=bool(numbers)):
+        found.append(task)
+    return found or [f"{listed([view.name for view in views])} ran to the end; nothing was measured."]
+
+
+def beats_chance(group: Group) -> bool:
+    """Whether a trial's mean score is better than that of a blind guess by more than a margin."""
+    score, chance = group.score(), group.chance()
+    if score is None or chance is None:
+        return False
+    return score > chance + MARGIN.get(group.metric, 0.05)
+
+
+def _trial(views: Sequence[View], trial: int) -> str:
+    fared = [(view, group) for view in views if (group := group_of(view, trial))]
+    (first, group), others = fared[0], fared[1:]
+    start = f"{group.attack.replace('_', ' ')} {_outcome(group)}"
+    if first is not views[0]:
+        start = f"with “{first.name}” {start}"
+    ends = [f"with “{view.name}” it {_outcome(group)}" for view, group in others]
+    text = "; ".join([start, *ends])
+    return text[0].upper() + text[1:] + "."
+
+
+def _outcome(group: Group) -> str:
+    score, chance = with_unit(group.score(), group.metric), with_unit(group.chance(), group.metric)
+    thing = "image" if group.image else "row"
+    if group.metric.startswith("psnr"):
+        if not beats_chance(group):
+            return f"did no better than the mean {thing} ({score} against {chance})"
+        share = group.score("share_above_30")
+        things = f"{thing} parts" if len(group.trials) > 1 else f"{thing}s"
+        reach = f"rebuilt {number(share, 'share')} of the {things} above 30 dB" if share is not None else "rebuilt rows"
+        return f"{reach} (mean {score}; the mean {thing} scores {chance})"
+    if not beats_chance(group):
+        return f"did no better than a blind guess ({title(group.metric)} {score} against {chance})"
+    if group.metric == "auc":
+        return f"told the classes apart with AUC {score} (a blind guess: {chance})"
+    if group.metric == "accuracy":
+        return f"inferred labels with accuracy {score} (a blind guess: {chance})"
+    return f"reached {title(group.metric)} {score} (a blind guess: {chance})"
+
+
+def _task(views: Sequence[View], attacked: bool) -> str:
+    metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
+    if not metrics:
+        return ""
+    name, values = title(metrics[0]), [number(view.numbers["task"][metrics[0]], metrics[0]) for view in views]
+    if len(views) == 1:
+        rest = [f"{title(m)} {number(views[0].numbers['task'][m], m)}" for m in metrics if m == "roc_auc"]
+        seats = len(views[0].record["seats"]) - 1
+        start = f"The hub and {seats} {'party' if seats == 1 else 'parties'} reached test {listed([f'{name} {values[0]}', *rest])}"
+        return f"{start} after {views[0].numbers['steps']} steps" + ("." if attacked else "; nobody attacked.")
+    if len(views) == 2:
+        stayed = values[0] == values[1]
+        return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")
+    return f"Test {name}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + "."

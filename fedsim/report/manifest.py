@@ -1,0 +1,95 @@
+"""What a run was made with: versions, machine, revision, command. Gathered once, written into ``manifest.json``."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, Literal
+
+from fedsim.config import ScenarioFile
+
+Status = Literal["running", "complete", "interrupted", "failed"]
+SCHEMA = 1
+PACKAGES = ("fedsim", "torch", "numpy", "scikit-learn", "pandas", "safetensors", "pydantic", "msgspec")
+"""Those whose version may change a number of a run."""
+
+
+def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = ()) -> dict[str, Any]:
+    """The manifest of a run that starts now; ``seeds`` if it is a run over several."""
+    return {
+        "schema": SCHEMA,
+        "status": "running",
+        "cause": None,
+        "name": file.name,
+        "digest": file.digest(),
+        "seed": file.seed,
+        "seeds": list(seeds),
+        "command": list(command),
+        "started": now(),
+        "ended": None,
+        "versions": versions(),
+        "platform": platform.platform(),
+        "cpu": cpu(),
+        "threads": file.threads,
+        "git": revision(Path.cwd()),
+    }
+
+
+def end(manifest: Mapping[str, Any], status: Status, cause: str | None = None) -> dict[str, Any]:
+    """The manifest of a run that ends now; ``cause`` is cut to one line."""
+    line = " ".join((cause or "").split())[:500] or None
+    return {**manifest, "status": status, "cause": line, "ended": now()}
+
+
+def now() -> str:
+    """This moment in UTC, ISO 8601, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, str | None]:
+    """Python's version and those of the packages that compute; None for one that is not installed."""
+    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+
+
+def cpu(source: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:
+    """Model, instruction set flags (they choose the kernels, hence the bits) and number of cores."""
+    fields: dict[str, str] = {}
+    try:
+        text = source.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        text = ""
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if colon:
+            fields.setdefault(key.strip(), value.strip())
+    model = fields.get("model name") or platform.processor() or platform.machine()
+    flags = fields.get("flags") or fields.get("Features") or ""
+    return {"model": model, "flags": flags.split(), "cores": os.cpu_count()}
+
+
+def revision(folder: Path) -> dict[str, Any] | None:
+    """The git revision of ``folder`` and whether its files differ from it; None outside a repository or without git."""
+    commit = _git(folder, "rev-parse", "HEAD")
+    if not commit:
+        return None
+    return {"revision": commit, "dirty": bool(_git(folder, "status", "--porcelain"))}
+
+
+def _git(folder: Path, *words: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *words], cwd=folder, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

@@ -1,0 +1,98 @@
+"""``summary.json``: the numbers of a run, a public contract with a version; see docs/summary.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedsim import state
+from fedsim.config import ScenarioFile
+from fedsim.outcome import Finding, SeatReport
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One arm, played to the end.
+
+    Attributes:
+        name: as in ``compare``, or the name of the file.
+        file: what was played.
+        reports: what each seat left, in roster order.
+        seconds: wall clock from start to last verdict.
+    """
+
+    name: str
+    file: ScenarioFile
+    reports: Sequence[SeatReport]
+    seconds: float
+
+
+def summarise(file: ScenarioFile, arms: Sequence[Arm]) -> dict[str, Any]:
+    """The contract: the first arm on top, every arm under ``arms``; a number that is not finite is null."""
+    each = {arm.name: _arm(arm) for arm in arms}
+    top = {**each[arms[0].name], "name": file.name, "digest": file.digest()}
+    whole = finite({"schema": SCHEMA, **top, "arms": each})
+    assert isinstance(whole, dict)
+    return whole
+
+
+def finite(node: Any) -> Any:
+    """Plain values with null for each number that JSON cannot hold."""
+    if isinstance(node, float):
+        return node if math.isfinite(node) else None
+    if isinstance(node, Mapping):
+        return {str(key): finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [finite(value) for value in node]
+    return node
+
+
+def rows(reports: Iterable[SeatReport]) -> list[dict[str, Any]]:
+    """Every logged row with the role that logged it."""
+    return [{"role": report.role, **row} for report in reports for row in report.rows]
+
+
+def _arm(arm: Arm) -> dict[str, Any]:
+    logged = rows(arm.reports)
+    evaluations = [row["test"] for row in logged if "test" in row]
+    return {
+        "name": arm.name,
+        "digest": arm.file.digest(),
+        "seed": arm.file.seed,
+        "runtime": arm.file.runtime.kind(),
+        "scenario": arm.file.scenario.kind(),
+        "task": dict(evaluations[-1]) if evaluations else {},
+        "trials": [_trial(finding) for finding in _in_order(arm.reports)],
+        "weights_sha256": {report.role: state.digest(report.tensors) for report in arm.reports},
+        "traffic": {
+            "frames": sum(report.traffic.frames.total() for report in arm.reports),
+            "bytes": sum(report.traffic.size.total() for report in arm.reports),
+        },
+        "steps": sum("loss" in row for row in logged),
+        "seconds": round(arm.seconds, 3),
+    }
+
+
+def _in_order(reports: Sequence[SeatReport]) -> list[Finding]:
+    """Findings by trial, then as their attackers report them: by victim in roster order."""
+    return sorted((f for report in reports for f in report.findings), key=lambda finding: finding.aim.number)
+
+
+def _trial(finding: Finding) -> dict[str, Any]:
+    aim, verdict = finding.aim, finding.verdict
+    return {
+        "trial": aim.number,
+        "attack": aim.attack.kind(),
+        "seat": aim.seat,
+        "victim": aim.victim,
+        "metric": aim.metric,
+        "score": verdict.scores[aim.metric],
+        "chance": verdict.chance.get(aim.metric),
+        "knows": list(aim.knows),
+        "scores": dict(verdict.scores),
+        "chances": dict(verdict.chance),
+    }

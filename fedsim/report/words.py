@@ -1,0 +1,85 @@
+"""Numbers as people read them: percent, dB, bytes, and which way is better."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+NAMES: Mapping[str, str] = {
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "psnr": "PSNR (dB)",
+    "psnr_median": "median PSNR (dB)",
+    "psnr_random": "PSNR, random rows (dB)",
+    "share_above_30": "share above 30 dB",
+    "mse": "mean squared error",
+    "auc": "AUC",
+}
+LESS_IS_BETTER = frozenset({"log_loss", "mse"})
+
+
+def title(metric: str) -> str:
+    """The name of a metric in a table."""
+    return NAMES.get(metric, metric.replace("_", " "))
+
+
+def number(value: Any, metric: str = "") -> str:
+    """A value of a metric, as precise as people care: ``.971``, ``52.3``, ``95 %``."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "–" if value is None else str(value)
+    if metric.startswith("share"):
+        return f"{100 * value:.0f} %"
+    if metric.startswith("psnr"):
+        return f"{value:.1f}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if value and (abs(value) < 0.001 or abs(value) >= 1e6):
+        return f"{value:.2e}"
+    text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+    return text.replace("0.", ".", 1) if abs(value) < 1 and value else text
+
+
+def with_unit(value: Any, metric: str) -> str:
+    """A value inside a sentence: ``52.3 dB``."""
+    return number(value, metric) + (" dB" if metric.startswith("psnr") and value is not None else "")
+
+
+def change(value: float | None, metric: str = "") -> str:
+    """A signed difference: ``−.012``, ``±0``."""
+    if value is None:
+        return ""
+    text = number(abs(value), metric)
+    if not any(digit in text for digit in "123456789") or text.endswith("e-17"):
+        return "±0"
+    return ("+" if value > 0 else "−") + text
+
+
+def size(count: float | None) -> str:
+    """Bytes: ``12.3 MB``."""
+    if count is None:
+        return "–"
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count:.0f} bytes"
+
+
+def listed(names: Sequence[str]) -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def settings(plugin: Mapping[str, Any]) -> str:
+    """A plugin with its settings in one line: ``fake_gradient (sigma 1.1, bank 1000)``."""
+    rest = [f"{k} {_plain(v)}" for k, v in plugin.items() if k != "kind" and v is not None]
+    return f"{plugin.get('kind', '?')}" + (f" ({', '.join(rest)})" if rest else "")
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_plain(v) for v in value) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + "}"
+    return str(value)
