@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import ClassVar, Literal, get_type_hints
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import ClassVar, Literal, TypeVar, get_type_hints
 
 from torch import Tensor
 
@@ -77,3 +77,34 @@ def fields_of(cls: type[Message]) -> tuple[FieldSpec, ...]:
             raise TypeError(f"{cls.__name__}.{f.name}: {hints[f.name]} cannot cross the wire")
         specs.append(FieldSpec(f.name, _SHAPES[hints[f.name]], hints[f.name]))
     return tuple(specs)
+
+
+M = TypeVar("M", bound=Message)
+
+
+def tensors_of(message: Message) -> dict[str, Tensor]:
+    """Every tensor of a message by name: ``z``, or ``grads/0.weight`` where the field is a mapping."""
+    found: dict[str, Tensor] = {}
+    for spec in fields_of(type(message)):
+        value = getattr(message, spec.name)
+        if spec.shape == "tensor":
+            found[spec.name] = value
+        elif spec.shape == "tensors":
+            found |= {f"{spec.name}/{key}": tensor for key, tensor in value.items()}
+    return found
+
+
+def with_tensors(message: M, change: Callable[[str, Tensor], Tensor]) -> M:
+    """The message with each floating-point tensor replaced by ``change(name, tensor)``."""
+
+    def changed(name: str, tensor: Tensor) -> Tensor:
+        return change(name, tensor) if tensor.is_floating_point() else tensor
+
+    new: dict[str, object] = {}
+    for spec in fields_of(type(message)):
+        value = getattr(message, spec.name)
+        if spec.shape == "tensor":
+            new[spec.name] = changed(spec.name, value)
+        elif spec.shape == "tensors":
+            new[spec.name] = {key: changed(f"{spec.name}/{key}", tensor) for key, tensor in value.items()}
+    return replace(message, **new)  # type: ignore[arg-type]

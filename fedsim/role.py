@@ -22,9 +22,6 @@ class Role(Protocol):
     def sidecar(self) -> Mapping[str, Any]:
         """What else this seat needs to use its parameters on new rows, as plain JSON (fitted preprocessing, classes)."""
 
-    def restore(self, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> None:
-        """Take up what `tensors` and `sidecar` gave."""
-
     def knows(self, name: str) -> Any:
         """A fact this seat knows without being told, or None; an attacker at this seat gets it if it is granted."""
 

@@ -96,7 +96,10 @@ def encode(envelope: Envelope) -> bytes:
     head = _Header(
         type(message).__name__, envelope.src, envelope.dst, envelope.seq, message.step, message.purpose, scalars, specs
     )
-    header = _encode_header(head)
+    try:
+        header = _encode_header(head)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise WireError(f"{type(message).__name__} cannot be written down: {error}") from error
     return b"".join((_PREFIX.pack(MAGIC, VERSION, len(header)), header, *buffers))
 
 
@@ -124,7 +127,7 @@ def decode(frame: bytes, limits: Limits = Limits()) -> Envelope:  # noqa: B008 (
         else:
             _add(values, spec, tensor)
     _check_fields(cls, values)
-    return Envelope(header.src, header.dst, header.seq, cls(header.step, purpose=header.purpose, **values))
+    return Envelope(header.src, header.dst, header.seq, cls(step=header.step, purpose=header.purpose, **values))
 
 
 def _header(frame: bytes, limits: Limits) -> tuple[_Header, int]:

@@ -20,6 +20,7 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
 from fedsim.vfl.top import Top
+from parties.augment import Augment
 from parties.cut import Part, cut
 from parties.data import Data
 from parties.encode import Encoder, LabelEncoder
@@ -58,6 +59,8 @@ class Vertical(Scenario, ABC):
         default_factory=lambda: _model("linear"), description="the model over the joined embeddings"
     )
     optimiser: OptimiserConfig = Field(OptimiserConfig(), description="updates bottoms and top")
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="share of each target spread over all classes")
+    augment: Augment | None = Field(None, description="each party varies its own training images: {shift: pixels}")
     batch: int = Field(32, ge=1, description="rows a training step")
     steps: int = Field(500, ge=1, description="training steps")
     sampling: Sampling = Field("epochs", description="epochs: each row once an epoch; uniform: fresh subsets")
@@ -137,7 +140,9 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     network = build_bottom(architecture, private.child("bottom"))
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
-    return FeatureParty(Bottom(network, {"train": train, "evaluate": test}), optimiser, schedule, encoder, architecture)
+    augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
+    bottom = Bottom(network, {"train": train, "evaluate": test}, augment)
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture)
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
@@ -153,7 +158,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         party = build_party(scenario, scenario.labels, public, private)
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
-    top = Top(network, labels, scenario.optimiser)
+    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing)
     return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own)
 
 

@@ -25,21 +25,23 @@ def curves(views: Sequence[View]) -> str | None:
     """One SVG picture as a data URI, or None if nothing was logged."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     metrics = _metrics(views)
     losses = [_losses(view) for view in views]
     panels = (["loss"] if any(x for x, _ in losses) else []) + metrics
     if not panels:
         return None
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fedsim", "font.family": "sans-serif", "font.size": 9}):
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fedsim", "font.size": 9}):
         figure = Figure(figsize=(3.75 * max(2, len(panels)), 2.9), layout="constrained")
         for i, panel in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), i + 1)
             for j, view in enumerate(views):
-                _loss(axes, losses[j], j, view.name) if panel == "loss" else _score(axes, view, panel, j)
+                _loss(axes, losses[j], j) if panel == "loss" else _score(axes, view, panel, j)
             _dress(axes, "training loss (mini-batch)" if panel == "loss" else f"test {title(panel)}")
         if len(views) > 1:
-            drawn, names = figure.axes[0].get_legend_handles_labels()
+            names = [view.name.replace("$", r"\$") for view in views]  # a name is text, not a formula
+            drawn = [Line2D([], [], **_style(j)) for j in range(len(views))]
             figure.legend(drawn, names, loc="outside upper left", ncols=4, frameon=False, handlelength=3.5)
         buffer = io.BytesIO()
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -66,19 +68,20 @@ def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _loss(axes: Axes, curve: Curve, j: int, name: str) -> None:
+def _style(j: int) -> dict[str, Any]:
+    return {"color": INKS[j % len(INKS)], "linestyle": DASHES[j % len(DASHES)], "linewidth": 1.5}
+
+
+def _loss(axes: Axes, curve: Curve, j: int) -> None:
     steps, values = curve
-    ink = INKS[j % len(INKS)]
-    width = max(1, len(values) // 40)
-    axes.plot(steps, values, color=ink, alpha=0.18, linewidth=0.7)
-    axes.plot(steps, smooth(values, width), color=ink, linestyle=DASHES[j % len(DASHES)], linewidth=1.6, label=name)
+    axes.plot(steps, values, color=INKS[j % len(INKS)], alpha=0.18, linewidth=0.7)
+    axes.plot(steps, smooth(values, max(1, len(values) // 40)), **_style(j))
 
 
 def _score(axes: Axes, view: View, metric: str, j: int) -> None:
     rows = [row for row in view.rows if metric in row.get("test", {})]
-    style = {"color": INKS[j % len(INKS)], "linestyle": DASHES[j % len(DASHES)], "marker": MARKS[j % len(MARKS)]}
     values = [_float(row["test"][metric]) for row in rows]
-    axes.plot([row["step"] for row in rows], values, markersize=3.5, linewidth=1.4, label=view.name, **style)
+    axes.plot([row["step"] for row in rows], values, marker=MARKS[j % len(MARKS)], markersize=3.5, **_style(j))
 
 
 def _dress(axes: Axes, name: str) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from fedsim.report.view import Group, View, group_of, groups
+from fedsim.report.view import Group, View, group_of, groups, mean
 from fedsim.report.words import listed, number, title, with_unit
 
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
@@ -12,10 +13,10 @@ MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 
 
 def sentences(views: Sequence[View]) -> list[str]:
-    """What happened: each trial of the first arm that has it and how the other arms fared, then the price in the task."""
-    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
-    found = [_trial(views, number) for number in numbers]
-    if task := _task(views, attacked=bool(numbers)):
+    """What happened: each trial, how it fared in every arm, then the price in the task."""
+    trials = dict.fromkeys(group.number for view in views for group in groups(view))
+    found = [_trial(views, trial) for trial in trials]
+    if task := _task(views, attacked=bool(trials)):
         found.append(task)
     return found or [f"{listed([view.name for view in views])} ran to the end; nothing was measured."]
 
@@ -66,9 +67,42 @@ def _task(views: Sequence[View], attacked: bool) -> str:
     if len(views) == 1:
         rest = [f"{title(m)} {number(views[0].numbers['task'][m], m)}" for m in metrics if m == "roc_auc"]
         seats = len(views[0].record["seats"]) - 1
-        start = f"The hub and {seats} {'party' if seats == 1 else 'parties'} reached test {listed([f'{name} {values[0]}', *rest])}"
-        return f"{start} after {views[0].numbers['steps']} steps" + ("." if attacked else "; nobody attacked.")
+        who = f"The hub and {seats} other {'seat' if seats == 1 else 'seats'}"
+        reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
+        return reached + ("." if attacked else "; nobody attacked.")
     if len(views) == 2:
         stayed = values[0] == values[1]
         return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")
     return f"Test {name}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + "."
+
+
+def over_seeds(summary: Mapping[str, Any]) -> list[str]:
+    """The same over the runs of several seeds: means, with their intervals for the task."""
+    arms = summary["arms"]
+    found = []
+    for which in dict.fromkeys(trial["trial"] for arm in arms.values() for trial in arm["trials"]):
+        words = [_mean_trial(arm["trials"], which, name) for name, arm in arms.items()]
+        found.append("; ".join(word for word in words if word) + ".")
+    metrics = next(iter(arms.values()))["task"]
+    if metrics:
+        metric = next(iter(metrics))
+        values = [f"{_spread(arm['task'].get(metric), metric)} with “{name}”" for name, arm in arms.items()]
+        found.append(f"Test {title(metric)}: {listed(values)}.")
+    return [f"Over {len(summary['seeds'])} seeds:", *found]
+
+
+def _mean_trial(trials: Sequence[Mapping[str, Any]], which: int, arm: str) -> str:
+    same = [trial for trial in trials if trial["trial"] == which]
+    if not same:
+        return ""
+    metric = same[0]["metric"]
+    score, chance = (mean([trial[key]["mean"] for trial in same]) for key in ("score", "chance"))
+    guess = f"a blind guess: {with_unit(chance, metric)}"
+    return f"with “{arm}” {same[0]['attack']} reached {title(metric)} {with_unit(score, metric)} ({guess})"
+
+
+def _spread(value: Mapping[str, Any] | None, metric: str) -> str:
+    if value is None or value["mean"] is None:
+        return "–"
+    low, high = number(value["low"], metric), number(value["high"], metric)
+    return f"{number(value['mean'], metric)} ({low} to {high})"

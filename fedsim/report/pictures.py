@@ -30,7 +30,7 @@ class Strip:
 
 @dataclass(frozen=True)
 class Heat:
-    """One sample of a table: for each line (truth, then each arm) a label and its cells, as text and shade in [0, 1]."""
+    """One sample of a table: by line (truth, then each arm) a label and its cells, as text and shade in [0, 1]."""
 
     lines: Sequence[tuple[str, Sequence[tuple[str, float]]]]
 
@@ -63,11 +63,11 @@ def galleries(views: Sequence[View]) -> list[Gallery]:
 
 
 def _of_trial(views: Sequence[View], trial: int) -> list[Gallery]:
-    pieces = [_shown(view, finding) for view in views for finding in view.record["findings"] if finding["trial"] == trial]
-    found = [shown for shown in pieces if shown is not None]
+    findings = [(view, f) for view in views for f in view.record["findings"] if f["trial"] == trial]
+    found = [shown for view, finding in findings if (shown := _shown(view, finding)) is not None]
     if not found:
         return []
-    attack = next(f["attack"]["kind"] for view in views for f in view.record["findings"] if f["trial"] == trial)
+    attack = findings[0][1]["attack"]["kind"]
     victims = list(dict.fromkeys(shown.victim for shown in found))
     by_victim = {victim: [shown for shown in found if shown.victim == victim] for victim in victims}
     if all(shown.truth.ndim == 4 for shown in found):
@@ -111,7 +111,9 @@ def _assemble(found: Sequence[Shown]) -> list[Shown]:
 
 def _paste(parts: Sequence[Tensor], places: Sequence[tuple[int, int, int]]) -> Tensor:
     """Parts (n, c, h, w) onto one canvas (n, C, H, W)."""
-    ends = [tuple(p + s for p, s in zip(place, t.shape[1:], strict=True)) for t, place in zip(parts, places, strict=True)]
+    ends = [
+        (c + t.shape[1], h + t.shape[2], w + t.shape[3]) for t, (c, h, w) in zip(parts, places, strict=True)
+    ]
     canvas = torch.full((len(parts[0]), *(max(sizes) for sizes in zip(*ends, strict=True))), torch.nan)
     for t, (c, h, w), (c2, h2, w2) in zip(parts, places, ends, strict=True):
         canvas[:, c:c2, h:h2, w:w2] = t

@@ -1,4 +1,4 @@
-"""Reading a run folder back. Nothing in it is trusted: what is missing or malformed is an OutputError naming the file."""
+"""Reading a run folder back. It is not trusted: what is missing or malformed is an OutputError naming the file."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Public conformance kits: run them on your own plugin, in your own tests, or with ``fedsim check path/to/plugin.py``.
 
-Each kit takes what it checks (a settings object, or a factory) and returns nothing, or raises `ConformanceError` with one
-line that says which part of the contract is broken and how it showed. No test framework is needed.
+Each kit takes what it checks (a settings object, or a factory) and returns nothing, or raises `ConformanceError` with
+one line that says which part of the contract is broken and how it showed. No test framework is needed.
 
 >>> from fedsim.channel import chain
 >>> check_stage(chain)

@@ -26,7 +26,8 @@ def no_errors(where: str) -> Iterator[None]:
     except ConformanceError:
         raise
     except Exception as error:
-        raise ConformanceError(f"{where}: raised {type(error).__name__}: {' '.join(str(error).split())[:300]}") from error
+        line = " ".join(str(error).split())
+        raise ConformanceError(f"{where}: raised {type(error).__name__}: {line[:300]}") from error
 
 
 def fingerprint(value: Any, where: str) -> str:

@@ -35,7 +35,7 @@ def _takes(config: ModelConfig, shape: tuple[int, ...]) -> bool:
         except ConfigError:
             return False
         same = digest(dict(module.named_parameters())) == digest(dict(twin.named_parameters()))
-        expect(same, f"{where}: two networks built under the same random node differ; draw from torch's global stream only")
+        expect(same, f"{where}: two networks built under one random node differ; draw from torch's global stream")
         _check_network(module, shape, where)
     return True
 
@@ -55,7 +55,8 @@ def _check_network(module: nn.Module, shape: tuple[int, ...], where: str) -> Non
     for batch in (3, 1):
         rows = torch.rand((batch, *shape), generator=Rng.root(2).child("rows", batch).torch())
         out = module(rows)
-        expect(out.shape == (batch, OUT), f"{where}: {batch} rows give shape {tuple(out.shape)}, expected {(batch, OUT)}")
+        found, expected = tuple(out.shape), (batch, OUT)
+        expect(found == expected, f"{where}: {batch} rows give shape {found}, expected {expected}")
         expect(bool(torch.isfinite(out).all()), f"{where}: the output is not finite")
     grads = torch.autograd.grad(out.sum(), list(parameters.values()), allow_unused=True)
     unreached = [name for name, grad in zip(parameters, grads, strict=True) if grad is None]

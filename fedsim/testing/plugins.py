@@ -58,7 +58,7 @@ def check_plugin(path: Path, settings: Mapping[str, Any] | None = None) -> list[
     named = f"{path}: {word} '{plugin.kind()}'"
     required = [name for name, field in plugin.model_fields.items() if field.is_required()]
     if settings is None and required and base is Scenario:
-        return [f"{named} loads; its settings {', '.join(required)} have no default: check a scenario file that names it"]
+        return [f"{named} loads; {', '.join(required)} have no default: check a scenario file that names it"]
     kit(_configure(plugin, settings or {}, named))
     return [f"{named} keeps its contract: {parts}"]
 

@@ -1,4 +1,4 @@
-"""A tiny federation, played in this process: what a tap on one link sees, and the facts that could be granted about it."""
+"""A tiny federation, played in this process: what a tap on one link sees, and what could be granted besides."""
 
 from __future__ import annotations
 

@@ -18,8 +18,8 @@ C = TypeVar("C", bound=Settings)
 def check_scenario(config: Scenario) -> None:
     """Check a scenario with these settings.
 
-    The plan is the same each time and needs no data (it is made once with every location pointing nowhere); the hub is a
-    seat; every flow joins two seats and carries a known kind of message; every other seat has a way to the hub and back.
+    The plan is the same each time and needs no data (it is made once with every location pointing nowhere); the hub is
+    a seat; every flow joins two seats and carries a known kind of message; each seat has something to do with the hub.
 
     Raises:
         ConformanceError: says which part of the contract is broken.

@@ -21,8 +21,8 @@ def check_stage(make: Make, messages: Sequence[Message] | None = None) -> None:
     """Check the stage that ``make`` builds on a range of messages, or on ``messages`` only.
 
     Kind, step, purpose, names, shapes and dtypes stay; neither message nor state is changed in place; equal message and
-    state give equal bits; equal `Rng`, equal stage; the state goes through a checkpoint at any point and the run goes on to
-    the bit; finite in, finite out.
+    state give equal bits; equal `Rng`, equal stage; the state goes through a checkpoint in mid-run and the run goes on
+    to the bit; finite in, finite out.
 
     Args:
         make: builds a fresh stage at each call.
@@ -65,11 +65,11 @@ def _apply(stage: Stage[Any], message: Message, state: Any, where: str) -> tuple
     with no_errors(where):
         result, after = stage.apply(message, state)
         once = fingerprint(result, where), fingerprint(after, where)
-        expect(fingerprint(message, where) == before[0], f"{where}: it writes to the tensors of the message it is given")
+        expect(fingerprint(message, where) == before[0], f"{where}: it writes to the message it is given")
         expect(fingerprint(state, where) == before[1], f"{where}: it writes to the state it is given")
         again = stage.apply(message, state)
     twice = fingerprint(again[0], where), fingerprint(again[1], where)
-    expect(once == twice, f"{where}: not pure: equal message and state, unequal results (hidden state, or a global stream)")
+    expect(once == twice, f"{where}: not pure: equal message and state, unequal results (hidden state, global stream)")
     _check_kept(message, result, where)
     return result, after
 

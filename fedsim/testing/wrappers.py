@@ -65,6 +65,7 @@ def check_wrapper(config: Wrapper, around: Victim | None = None) -> None:
         parts = [part for part in (*PARTS, *AIMED_AT) if not callable(getattr(outer, part, None))]
         expect(not parts, f"{kind}: what it makes of a role lacks {', '.join(parts)}")
         names = list(outer.tensors())
-        expect(names == list(inner.tensors()), f"{kind}: the parameters are called {names}, not {list(inner.tensors())}")
+        expected = list(inner.tensors())
+        expect(names == expected, f"{kind}: the parameters are called {names}, not {expected}")
         expect(digest(outer.tensors()) == digest(twin.tensors()), f"{kind}: equal role and Rng, unequal wrapped roles")
     expect(digest(inner.tensors()) == before, f"{kind}: wrapping alone changes the parameters of the role")

@@ -64,16 +64,18 @@ class MemoryTransport:
         network, role = self._network, self._role
         if role in network.waiting:
             raise TransportBusy(f"{role} is receiving already")
-        while not network.queues[role]:
+        while True:
             if role in network.closed:
+                network.watch_for_stall()  # the last one to move may have been this seat
                 raise TransportClosed(f"{role} has closed its transport")
+            if network.queues[role]:
+                return network.queues[role].popleft()
             network.waiting[role] = asyncio.get_running_loop().create_future()
             network.watch_for_stall()
             try:
                 await network.waiting[role]
             finally:
                 del network.waiting[role]
-        return network.queues[role].popleft()
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
 
 from fedsim.message import Purpose
+from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 
 Features = Mapping[Purpose, Tensor]
 """By purpose, the rows it reads: ``train`` and ``evaluate``, or ``query``; each (N, ...) float32."""
+Augment = Callable[[Tensor, Rng], Tensor]
+"""Maps training rows (B, ...) to varied ones of the same shape."""
 
 
 class Bottom:
-    """A bottom model over a party's features."""
+    """A bottom model over a party's features.
 
-    def __init__(self, network: Network, features: Features) -> None:
+    While the hub holds models still nothing is drawn either: no augmentation, no dropout.
+    """
+
+    def __init__(self, network: Network, features: Features, augment: tuple[Augment, Rng] | None = None) -> None:
         self.network, self.features = network, features
+        self._augment = augment
         self._output: Tensor | None = None
 
     def forward(self, turn: Turn) -> Tensor:
@@ -27,7 +34,10 @@ class Bottom:
         rows = self.features[turn.purpose].index_select(0, turn.rows)
         if turn.purpose != "train":
             return self.network.infer(rows)
-        self._output = self.network.train(rows, turn.step)
+        if self._augment is not None and not turn.hold:
+            vary, rng = self._augment
+            rows = vary(rows, rng.child(turn.step))
+        self._output = self.network.train(rows, turn)
         return self._output.detach()
 
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from fedsim.seeding import Rng
+from fedsim.vfl.schedule import Turn
 
 
 class Network:
@@ -24,12 +25,12 @@ class Network:
         self._rng = rng
         self._draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
 
-    def train(self, inputs: Tensor, step: int) -> Tensor:
-        """A pass that keeps its graph."""
+    def train(self, inputs: Tensor, turn: Turn) -> Tensor:
+        """A pass that keeps its graph; without dropout while models are held still."""
         if not self._draws:
             return self.module(inputs)  # type: ignore[no-any-return]
-        self.module.train()
-        with self._rng.child("forward", step).as_global():
+        self.module.train(not turn.hold)
+        with self._rng.child("forward", turn.step).as_global():
             return self.module(inputs)  # type: ignore[no-any-return]
 
     def infer(self, inputs: Tensor) -> Tensor:

@@ -19,11 +19,12 @@ class Top:
 
     Attributes:
         network: from (B, sum of E) to logits (B, C).
+        labels: of the training rows, (N,) int64.
         loss: the mean cross-entropy of the last training step, nats.
     """
 
-    def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig) -> None:
-        self.network, self.labels = network, labels
+    def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig, smoothing: float = 0.0) -> None:
+        self.network, self.labels, self._smoothing = network, labels, smoothing
         self._optimiser = optimiser.build(network.parameters)
         self.loss = float("nan")
 
@@ -31,8 +32,9 @@ class Top:
         """Forward, loss, backward, update (unless the turn holds): the gradient (B, E) of each embedding."""
         parameters = self.network.parameters
         z = torch.cat(list(embeddings.values()), dim=1).requires_grad_()
-        logits = self.network.train(z, turn.step)
-        loss = functional.cross_entropy(logits, self.labels.index_select(0, turn.rows))
+        logits = self.network.train(z, turn)
+        target = self.labels.index_select(0, turn.rows)
+        loss = functional.cross_entropy(logits, target, label_smoothing=self._smoothing)
         g, *grads = torch.autograd.grad(loss, [z, *parameters.values()])
         if not turn.hold:
             self._optimiser.step(dict(zip(parameters, grads, strict=True)))

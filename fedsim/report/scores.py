@@ -1,0 +1,99 @@
+"""Where the marks stand in a strip of scores: each arm's score on one axis, beside that of a blind guess."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from fedsim.report.view import View, group_of, groups
+from fedsim.report.words import LESS_IS_BETTER, number, title
+
+START, END, ROW = 250, 900, 30
+"""Pixels: where the axis begins and ends, height of an arm."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One arm: where its mean score, the single scores (or the ends of an interval) and the blind guess stand."""
+
+    name: str
+    x: float
+    singles: Sequence[float]
+    chance: float | None
+    text: str
+    y: int
+    interval: bool = False
+
+
+@dataclass(frozen=True)
+class Strip:
+    """One trial: a line an arm, and labelled ticks."""
+
+    title: str
+    lines: Sequence[Line]
+    ticks: Sequence[tuple[float, str]]
+    height: int
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The numbers of one arm in one trial: mean, single scores or interval, blind guess."""
+
+    name: str
+    mean: float
+    singles: Sequence[float]
+    chance: float | None
+    interval: bool = False
+
+
+def strips(views: Sequence[View]) -> list[Strip]:
+    """A strip for each trial."""
+    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
+    found = []
+    for trial in numbers:
+        fared = [(view, group) for view in views if (group := group_of(view, trial))]
+        entries = [
+            Entry(view.name, score, [t["score"] for t in group.trials if t["score"] is not None], group.chance())
+            for view, group in fared
+            if (score := group.score()) is not None
+        ]
+        group = fared[0][1]
+        found.append(strip(f"{group.attack} at {group.seat}: {title(group.metric)}", entries, group.metric))
+    return [s for s in found if s.lines]
+
+
+def strip(name: str, entries: Sequence[Entry], metric: str) -> Strip:
+    """Lay out one trial; ``metric`` says how numbers are written, and whether less is better."""
+    values = [v for e in entries for v in (e.mean, *e.singles, *([e.chance] if e.chance is not None else []))]
+    ticks = _ticks(min(values), max(values)) if values else [0.0, 1.0]
+    low, high = ticks[0], ticks[-1]
+
+    def at(value: float) -> float:
+        return round(START + (END - START) * (value - low) / (high - low), 1)
+
+    lines = [
+        Line(
+            entry.name,
+            at(entry.mean),
+            [at(v) for v in entry.singles],
+            None if entry.chance is None else at(entry.chance),
+            number(entry.mean, metric),
+            ROW * i + ROW // 2 + 4,
+            entry.interval,
+        )
+        for i, entry in enumerate(entries)
+    ]
+    better = " (less is better for the attacker)" if metric in LESS_IS_BETTER else ""
+    marks = [(at(tick), number(tick, metric) if tick else "0") for tick in ticks]
+    return Strip(name + better, lines, marks, ROW * len(lines) + 28)
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers around ``low`` to ``high``, about five of them."""
+    span = max(high - low, 1e-6 * max(1.0, abs(high)))
+    raw = span / 4
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]

@@ -1,0 +1,112 @@
+"""Step III of CAFE for convolutional bottoms: rows whose representation is the one that was recovered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsim.seeding import Rng
+from fedsim.threat import Tell
+
+Represent = Callable[[Tensor], Tensor]
+"""From rows (n, C, H, W) in [0, 1] to representations (n, d1)."""
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """How rows are looked for.
+
+    Attributes:
+        iterations: of projected Adam in each descent; the step size falls from ``lr`` to 0 along a cosine.
+        start: every pixel of the first start.
+        variation: weight of the total variation at the first iteration; it falls to 0 linearly.
+        done: a row whose residual is below is finished and leaves the descent.
+        stalled: a row whose residual is above, in the end, is started again ``restarts`` times, in at most ``rounds`` rounds.
+        hopeless: with a median residual above, the representations are wrong and restarts would not help.
+    """
+
+    iterations: int = 150
+    lr: float = 0.5
+    betas: tuple[float, float] = (0.9, 0.95)
+    start: float = 0.3
+    variation: float = 1e-5
+    done: float = 1e-9
+    check: int = 25
+    stalled: float = 1e-7
+    restarts: int = 4
+    rounds: int = 2
+    hopeless: float = 1e-2
+    matching: Literal["l2", "cosine"] = "l2"
+
+
+def invert(
+    represent: Represent, h: Tensor, shape: tuple[int, ...], settings: Inversion, rng: Rng, tell: Tell
+) -> tuple[Tensor, Tensor]:
+    """Rows (n, *shape) in [0, 1] whose representation is ``h`` (n, d1), and how far off each is, (n,), relative.
+
+    Descends on ``|h(x) - h|^2 / |h|^2`` (or ``2 - 2 cos``) plus total variation, all rows at once but each for itself.
+    Stalls depend on the weights: at some rows ReLU and pooling leave a local minimum, which other starts avoid.
+    """
+    total = 1 + settings.rounds
+    h = h.clamp_min(0)  # what a ReLU put out
+    first = torch.full((len(h), *shape), settings.start)
+    rows, residual = _descend(represent, h, first, settings, lambda done: tell(done / total))
+    for nth in range(1, total):
+        stalled = (residual > settings.stalled).nonzero().flatten()
+        if not settings.restarts or not len(stalled) or float(residual.median()) > settings.hopeless:
+            break
+        copies = stalled.repeat_interleave(settings.restarts)
+        generator = rng.child("restart", nth).torch()
+        brightness = torch.rand((len(copies), *[1] * len(shape)), generator=generator)
+        starts = brightness * torch.rand((len(copies), *shape), generator=generator)
+        found, off = _descend(represent, h[copies], starts, settings, lambda done, nth=nth: tell((nth + done) / total))
+        off, best = off.view(-1, settings.restarts).min(dim=1)
+        found = found.view(-1, settings.restarts, *shape)[torch.arange(len(stalled)), best]
+        better = off < residual[stalled]
+        rows[stalled[better]], residual[stalled[better]] = found[better], off[better]
+    return rows, residual
+
+
+def _descend(
+    represent: Represent, h: Tensor, x: Tensor, settings: Inversion, tell: Tell
+) -> tuple[Tensor, Tensor]:
+    """Projected Adam from ``x``; finished rows leave, so that the others go faster."""
+    best, residual, left = x.clone(), torch.full((len(x),), math.inf), torch.arange(len(x))
+    m, s, (b1, b2) = torch.zeros_like(x), torch.zeros_like(x), settings.betas
+    for i in range(settings.iterations):
+        x.requires_grad_(True)
+        off = _distance(represent(x), h[left], settings.matching)
+        weight = settings.variation * (1 - i / settings.iterations)
+        (g,) = torch.autograd.grad(off.sum() + weight * _total_variation(x), x)
+        x, off = x.detach(), off.detach()
+        if i and i % settings.check == 0:
+            tell(i / settings.iterations)
+            best[left], residual[left] = x, off
+            keep = off > settings.done
+            if not keep.any():
+                return best, residual
+            left, x, m, s, g = left[keep], x[keep], m[keep], s[keep], g[keep]
+        m.mul_(b1).add_(g, alpha=1 - b1)
+        s.mul_(b2).addcmul_(g, g, value=1 - b2)
+        step = settings.lr * 0.5 * (1 + math.cos(math.pi * i / settings.iterations))
+        x = (x - step * (m / (1 - b1 ** (i + 1))) / ((s / (1 - b2 ** (i + 1))).sqrt() + 1e-12)).clamp_(0, 1)
+    with torch.no_grad():
+        best[left], residual[left] = x, _distance(represent(x), h[left], settings.matching)
+    return best, residual
+
+
+def _distance(one: Tensor, other: Tensor, matching: str) -> Tensor:
+    """By row, the squared distance relative to ``other``; or, blind to scale, that of the unit vectors."""
+    if matching == "cosine":
+        return 2 - 2 * functional.cosine_similarity(one, other, dim=1, eps=1e-12)
+    return (one - other).pow(2).sum(dim=1) / other.pow(2).sum(dim=1).clamp_min(1e-12)
+
+
+def _total_variation(x: Tensor) -> Tensor:
+    return (x[..., 1:] - x[..., :-1]).abs().sum() + (x[..., 1:, :] - x[..., :-1, :]).abs().sum()
