@@ -157,10 +157,11 @@ def apply_override(data: dict[str, Any], override: str) -> None:
 
 
 def _item(here: Any, part: str, override: str) -> Any:
-    if not isinstance(here, list) or not part.isdigit() or int(part) >= len(here):
+    index = int(part) if part.isdecimal() and len(part) < 10 else -1
+    if not isinstance(here, list) or not 0 <= index < len(here):
         found = f"a list of {len(here)}" if isinstance(here, list) else f"{here!r:.40}"
         raise ConfigError(f"--set {override}: '{part}' leads nowhere; there is {found}")
-    return here[int(part)]
+    return here[index]
 
 
 def _find(source: str) -> Path:

@@ -42,7 +42,7 @@ class SeatReport:
         sidecar: what else is needed to use them on new rows.
         describe: what sits here, for people.
         findings: the attacks made from here.
-        exhibits: as a victim, rows of truth beside claim, by ``<trial number>/<name>``.
+        exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
     """
 

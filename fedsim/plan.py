@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import Field
+from torch import Tensor
 
 from fedsim.channel import Stage, only
 from fedsim.errors import ConfigError, ThreatModelError, suggest
@@ -19,6 +20,10 @@ from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
+
+
+Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
+"""What a seat saved: its tensors and its sidecar."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +119,16 @@ class Scenario(Plugin, ABC):
     @abstractmethod
     def plan(self) -> Plan:
         """Seats and flows."""
+
+    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+        """The plan in which the trained federation predicts the rows of another file.
+
+        The hub's role then has the ``probabilities`` (n, C) among its tensors, and ``classes`` in its sidecar.
+
+        Raises:
+            ConfigError: this kind of scenario trains nothing that predicts.
+        """
+        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that predicts")
 
 
 def complete(

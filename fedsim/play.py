@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import os
+import threading
 import time
 from collections import Counter
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +25,7 @@ from fedsim.outcome import Finding, SeatReport
 from fedsim.plan import Aim, Plan
 from fedsim.role import Role
 from fedsim.seeding import Rng, determine, simulated_secret
-from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Tell, Verdict, Victim
+from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
 
 
@@ -49,6 +52,7 @@ async def play(
     role: RoleId,
     transport: Transport,
     *,
+    plan: Plan | None = None,
     secret: bytes | None = None,
     watch: Watch = lambda role, row: None,
 ) -> SeatReport:
@@ -58,11 +62,12 @@ async def play(
         file: one arm of a scenario file.
         role: which seat this process owns.
         transport: the way to the other seats; left open.
+        plan: what to play instead of the file's own plan (a prediction).
         secret: this seat's own secret; None in simulations, where it follows from the seed.
         watch: shown every row that the role logs.
     """
     determine(file.threads)
-    plan, public = file.plan(), Rng.root(file.seed)
+    plan, public = plan or file.plan(), Rng.root(file.seed)
     private = Rng.secret(simulated_secret(file.seed, role) if secret is None else secret)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     await _greet(file, net)
@@ -72,7 +77,7 @@ async def play(
     defences = _place_stages(plan, net, private)
     intruders = await _disclose(plan, me, net, private)
     await me.run(net)
-    findings, exhibits = await _settle(plan, me, intruders, net, public)
+    findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
     return SeatReport(
         role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences()
     )
@@ -165,7 +170,7 @@ def _intrude(aim: Aim, index: int, knowledge: Knowledge, net: Net, private: Rng)
 
 
 async def _settle(
-    plan: Plan, me: Role, intruders: list[Intruder], net: Net, public: Rng
+    plan: Plan, me: Role, intruders: list[Intruder], net: Net, public: Rng, threads: int
 ) -> tuple[list[Finding], dict[str, Tensor]]:
     """Epilogue: attackers claim, victims judge."""
     for intruder in intruders:  # claims and verdicts are not for the taps
@@ -174,7 +179,7 @@ async def _settle(
     findings: list[Finding] = []
     exhibits: dict[str, Tensor] = {}
     armed = iter(intruders)
-    claims = await _claims(intruders, net)
+    claims = await _claims(intruders, net, threads)
     for index, aim in enumerate(plan.aims):
         if aim.seat == net.me:
             intruder, (claim, seconds) = next(armed), claims[len(findings)]
@@ -198,20 +203,32 @@ def _check_metric(aim: Aim, verdict: Verdict) -> None:
         )
 
 
-async def _claims(intruders: list[Intruder], net: Net) -> list[tuple[Claim, float]]:
-    """Work out the claims in worker threads, so that a stream's heartbeats go on; results do not depend on the order."""
-    loop = asyncio.get_running_loop()
+async def _claims(intruders: list[Intruder], net: Net, threads: int) -> list[tuple[Claim, float]]:
+    """Work out the claims in worker threads, so that a stream's heartbeats go on; results do not depend on their order.
 
-    async def one(intruder: Intruder) -> tuple[Claim, float]:
-        start = time.perf_counter()
-        name = f"{intruder.aim.attack.kind()} against {intruder.aim.victim}"
-        tell: Tell = lambda done: _tell(loop, net, name, done)  # noqa: E731
-        claim = await asyncio.to_thread(intruder.attack.claim, intruder.tap.state, tell)
-        tell(1.0)
-        return claim, time.perf_counter() - start
+    A cancelled run ends them at the next sign of life they give.
+    """
+    loop, stop = asyncio.get_running_loop(), threading.Event()
+    with ThreadPoolExecutor(os.cpu_count(), initializer=determine, initargs=(threads,)) as pool:
+        try:
+            work = [loop.run_in_executor(pool, _claim, intruder, net, loop, stop) for intruder in intruders]
+            return list(await asyncio.gather(*work))
+        finally:
+            stop.set()
+            pool.shutdown(wait=False, cancel_futures=True)
 
-    return list(await asyncio.gather(*(one(intruder) for intruder in intruders)))
 
+def _claim(
+    intruder: Intruder, net: Net, loop: asyncio.AbstractEventLoop, stop: threading.Event
+) -> tuple[Claim, float]:
+    name, start = f"{intruder.aim.attack.caption()} against {intruder.aim.victim}", time.perf_counter()
 
-def _tell(loop: asyncio.AbstractEventLoop, net: Net, name: str, done: float) -> None:
-    loop.call_soon_threadsafe(net.show, {"claim": name, "done": done})
+    def tell(done: float) -> None:
+        if stop.is_set():
+            raise InterruptedError(f"{name} was stopped")
+        loop.call_soon_threadsafe(net.show, {"claim": name, "done": done})
+
+    tell(0.0)
+    claim = intruder.attack.claim(intruder.tap.state, tell)
+    tell(1.0)
+    return claim, time.perf_counter() - start

@@ -73,6 +73,11 @@ class Plugin(Settings):
         """The name of the module that defines this plugin."""
         return cls.__module__.rpartition(".")[2]
 
+    def caption(self) -> str:
+        """The kind, and the settings that differ from their defaults: ``cafe (matching=cosine)``."""
+        changed = [f"{k}={v}" for k, v in self.model_dump(mode="json", exclude_defaults=True).items() if k != "kind"]
+        return f"{self.kind()} ({', '.join(changed)})" if changed else self.kind()
+
     @model_serializer(mode="wrap")
     def _with_kind(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
         values = handler(self)

@@ -35,7 +35,10 @@ def read(path: Path) -> tuple[dict[str, Any], dict[YamlPath, int]]:
 
 def parse(text: str, name: str) -> tuple[dict[str, Any], dict[YamlPath, int]]:
     """The same from a text; ``name`` is what errors call it."""
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError as error:  # a character that YAML does not allow
+        raise ConfigError(_explain(error, name)) from error
     try:
         node = loader.get_single_node()
         if node is None:
@@ -45,8 +48,10 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], dict[YamlPath, int]]:
         value = loader.construct_document(node)  # type: ignore[no-untyped-call]
     except yaml.YAMLError as error:
         raise ConfigError(_explain(error, name)) from error
-    except (RecursionError, ValueError) as error:
-        raise ConfigError(f"{name}: {'nested too deeply' if isinstance(error, RecursionError) else error}") from error
+    except RecursionError as error:
+        raise ConfigError(f"{name}: nested too deeply") from error
+    except (ValueError, OverflowError, LookupError, AttributeError) as error:  # how PyYAML meets '!!int x' and the like
+        raise ConfigError(f"{name}: a value that does not fit its tag or its form ({error})") from error
     finally:
         loader.dispose()
     if not isinstance(value, dict):

@@ -57,14 +57,19 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": path}
     if isinstance(node, Rng):
         return {"rng": node.key.hex()}
-    if isinstance(node, tuple):
+    if type(node) is tuple:  # a named tuple would come back as a plain one
         return [_pack(child, f"{path}/{i}", tensors) for i, child in enumerate(node)]
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         inner = {f.name: _pack(getattr(node, f.name), f"{path}/{f.name}", tensors) for f in dataclasses.fields(node)}
         return {"is": type(node).__qualname__, "of": inner}
     if isinstance(node, Mapping):
-        return {"map": [[key, _pack(child, f"{path}/{key}", tensors)] for key, child in node.items()]}
+        return {"map": [[key, _pack(child, f"{path}/{_escaped(key)}", tensors)] for key, child in node.items()]}
     raise TypeError(f"a state cannot hold {type(node).__name__} (at {path or 'its root'})")
+
+
+def _escaped(key: str) -> str:
+    """A key as one part of a path (RFC 6901), so that {"a/b": t} and {"a": {"b": t}} have different paths."""
+    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _unpack(node: Any, tensors: Mapping[str, Tensor], types: Mapping[str, type]) -> Any:

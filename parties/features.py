@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedsim.errors import ThreatModelError
@@ -13,9 +14,10 @@ from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
 from fedsim.vfl.bottom import Bottom
-from fedsim.vfl.messages import Rows
-from fedsim.vfl.optimise import Optimiser
+from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient, Rows
+from fedsim.vfl.optimise import Optimiser, snapshot
 from fedsim.vfl.schedule import Schedule
+from fedsim.wire import Envelope, encode
 from parties.encode import Encoder
 from parties.victim import judge_features
 
@@ -73,7 +75,15 @@ class FeatureParty:
             "embedding": self.architecture["embedding"],
             "model": self.architecture["model"],
             "parameters": sum(p.numel() for p in self.bottom.network.parameters.values()),
+            "bytes": self._frames(),
         }
+
+    def _frames(self) -> dict[str, int]:
+        """How long the frame of each kind of message on this party's link is, for one full batch; bytes."""
+        z = torch.zeros(self.schedule.batch, self.architecture["embedding"])
+        parameters = snapshot(self.bottom.network.parameters)
+        messages = (Embedding(0, z), Gradient(0, z), ParameterGradient(0, parameters), Model(0, parameters))
+        return {m.kind(): len(encode(Envelope("party", "hub", 0, m))) for m in messages}
 
     def disclose(self, name: str) -> Fact:
         """``bottom``: architecture and present parameters."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
@@ -12,7 +13,7 @@ from pydantic import Field, field_validator
 from fedsim.errors import ConfigError, DataError, suggest
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
-from fedsim.plan import Flow, Plan, Scenario, Seat
+from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
@@ -26,6 +27,7 @@ from parties.data import Data
 from parties.encode import Encoder, LabelEncoder
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
+from parties.predict import predictor
 
 SERVER = "server"
 
@@ -90,6 +92,10 @@ class Vertical(Scenario, ABC):
             )
         others = [name for name in self.parties if name != self.labels]
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
+
+    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+        """See `Scenario.predictor`."""
+        return predictor(self, path, saved)
 
     def window_of_stillness(self) -> Window | None:
         """When the hub holds every model still; a plain federation never does."""

@@ -44,7 +44,7 @@ def curves(views: Sequence[View]) -> str | None:
             drawn = [Line2D([], [], **_style(j)) for j in range(len(views))]
             figure.legend(drawn, names, loc="outside upper left", ncols=4, frameon=False, handlelength=3.5)
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
@@ -87,5 +87,6 @@ def _score(axes: Axes, view: View, metric: str, j: int) -> None:
 def _dress(axes: Axes, name: str) -> None:
     axes.set_title(name, loc="left", fontsize=9)
     axes.set_xlabel("training step")
+    axes.set_xlim(left=0)
     axes.grid(True, color="#e4e1da", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -37,6 +37,7 @@ class Difference:
 
     Attributes:
         names: of the two.
+        alone: arms that only the first has, and those that only the second has; they are not compared.
         same_experiment: whether their digests are equal.
         settings: by path in the resolved file.
         task, trials, traffic: by arm and what is measured.
@@ -44,6 +45,7 @@ class Difference:
     """
 
     names: tuple[str, str]
+    alone: tuple[Sequence[str], Sequence[str]]
     same_experiment: bool
     settings: Sequence[Change]
     task: Sequence[Change]
@@ -53,13 +55,15 @@ class Difference:
 
     @property
     def same_results(self) -> bool:
-        """Whether metrics, trials, traffic and weights are all equal."""
-        return not (self.task or self.trials or self.traffic) and all(self.weights.values())
+        """Whether arms, metrics, trials, traffic and weights are all equal."""
+        return not (any(self.alone) or self.task or self.trials or self.traffic) and all(self.weights.values())
 
     def lines(self) -> list[str]:
         """For the terminal."""
         same = "the same experiment" if self.same_experiment else "different experiments"
         found = [f"{self.names[0]} -> {self.names[1]}: {same}, {'equal' if self.same_results else 'different'} results"]
+        for name, arms in zip(self.names, self.alone, strict=True):
+            found += [f"arms only in {name}: {', '.join(arms)}"] if arms else []
         parts = {"settings": self.settings, "task": self.task, "trials": self.trials, "traffic": self.traffic}
         for name, changes in parts.items():
             found.append(f"{name}: {len(changes)} differ" if changes else f"{name}: equal")
@@ -70,13 +74,16 @@ class Difference:
 
 
 def diff(one: Run, other: Run) -> Difference:
-    """Compare two runs, arm by arm (single arms with each other, whatever their names)."""
-    a, b = _arms(one), _arms(other)
-    if len(a) == len(b) == 1:
-        b = dict(zip(a, b.values(), strict=True))
-    shared = [name for name in a if name in b]
+    """Compare two runs arm by arm; if they have no name of an arm in common, their first arms with each other."""
+    arms_a, arms_b = dict(one.summary["arms"]), dict(other.summary["arms"])
+    shared = [name for name in arms_a if name in arms_b]
+    if not shared:
+        first_a, first_b = next(iter(arms_a)), next(iter(arms_b))
+        shared, arms_b = [first_a], {first_a if name == first_b else name: arm for name, arm in arms_b.items()}
+    a, b = ({name: arms[name] for name in shared} for arms in (arms_a, arms_b))
     return Difference(
         (str(one.path), str(other.path)),
+        ([name for name in arms_a if name not in a], [name for name in arms_b if name not in b]),
         one.manifest["digest"] == other.manifest["digest"],
         changes(one.scenario, other.scenario),
         _compare(a, b, lambda arm: _flat(arm["task"])),
@@ -84,7 +91,7 @@ def diff(one: Run, other: Run) -> Difference:
         _compare(a, b, lambda arm: _flat(arm["traffic"])),
         {
             f"{name}/{seat}" if len(a) > 1 else seat: digest == b[name]["weights_sha256"][seat]
-            for name in shared
+            for name in a
             for seat, digest in a[name].get("weights_sha256", {}).items()
             if seat in b[name].get("weights_sha256", {})
         },
@@ -102,10 +109,6 @@ def changes(one: Any, other: Any, where: str = "") -> list[Change]:
     return [] if one == other and type(one) is type(other) else [Change(where, one, other)]
 
 
-def _arms(run: Run) -> dict[str, Any]:
-    return dict(run.summary["arms"])
-
-
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     """Numbers by name; over seeds, their means."""
     return {name: value["mean"] if isinstance(value, Mapping) else value for name, value in values.items()}
@@ -120,14 +123,13 @@ def _trials(arm: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _compare(ones: Arms, others: Arms, numbers: Callable[[Mapping[str, Any]], dict[str, Any]]) -> list[Change]:
-    """Changes in some numbers of each arm; what only one run has is compared with nothing."""
-    arms = dict.fromkeys([*ones, *others])
+    """Changes in some numbers of each arm; a number that only one run has is compared with nothing."""
     found = []
-    for arm in arms:
-        a, b = (numbers(run[arm]) if arm in run else {} for run in (ones, others))
+    for arm in ones:
+        a, b = numbers(ones[arm]), numbers(others[arm])
         for key in dict.fromkeys([*a, *b]):
             if a.get(key, ABSENT) != b.get(key, ABSENT):
-                where = f"{arm}: {key}" if len(arms) > 1 else key
+                where = f"{arm}: {key}" if len(ones) > 1 else key
                 found.append(Change(where, a.get(key, ABSENT), b.get(key, ABSENT)))
     return found
 

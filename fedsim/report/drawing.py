@@ -179,7 +179,7 @@ def _side_by_side(words: Sequence[tuple[str, bool]], at_role: bool, y: int, tap:
     marks, edge = [], 16.0
     for text, partly in dict.fromkeys(words):
         short = text if len(text) <= 24 else text[:23] + "…"
-        width = LETTER * len(short) + (34 if tap else 18)
+        width = LETTER * len(short) + (42 if tap else 18)
         x = LEFT + edge + width / 2 if at_role else RIGHT - edge - width / 2
         marks.append(Mark(round(x, 1), y, math.ceil(width), short, tap, partly))
         edge += width + 8

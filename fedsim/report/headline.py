@@ -33,7 +33,7 @@ def _trial(views: Sequence[View], trial: int) -> str:
     fared = [(view, group) for view in views if (group := group_of(view, trial))]
     (first, group), others = fared[0], fared[1:]
     start = f"{group.attack.replace('_', ' ')} {_outcome(group)}"
-    if first is not views[0]:
+    if first is not views[0] or any(view.run is not first.run for view in views):
         start = f"with “{first.name}” {start}"
     ends = [f"with “{view.name}” it {_outcome(group)}" for view, group in others]
     text = "; ".join([start, *ends])

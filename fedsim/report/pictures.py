@@ -130,8 +130,12 @@ def _images(title: str, found: Sequence[Shown]) -> Gallery:
             strips.append(Strip(name, [(_png(image), "") for image in truth]))
         levels = psnr(truth.nan_to_num(0), shown.claim.nan_to_num(0)).tolist()
         cells = [(_png(image), f"{level:.0f} dB") for image, level in zip(shown.claim, levels, strict=True)]
-        strips.append(Strip(shown.view.name, cells))
+        strips.append(Strip(_label(found, shown), cells))
     return Gallery(title, strips)
+
+
+def _label(found: Sequence[Shown], shown: Shown) -> str:
+    return shown.view.name if len(found) > 1 else "rebuilt"
 
 
 def _png(image: Tensor) -> str:
@@ -151,9 +155,7 @@ def _table(title: str, found: Sequence[Shown]) -> Gallery:
     names = list(first.view.record["seats"][first.victim]["describe"].get("columns") or range(truth.shape[1]))
     same = [shown for shown in found if shown.truth.shape == first.truth.shape]
     heats = [
-        Heat(
-            [("truth", _cells(truth[i]))] + [(shown.view.name, _cells(shown.claim.flatten(1)[i])) for shown in same]
-        )
+        Heat([("truth", _cells(truth[i])), *((_label(found, s), _cells(s.claim.flatten(1)[i])) for s in same)])
         for i in range(min(MOST_SAMPLES, len(truth)))
     ]
     columns = [str(name) for name in names[:MOST_COLUMNS]]

@@ -85,7 +85,7 @@ def strip(name: str, entries: Sequence[Entry], metric: str) -> Strip:
         for i, entry in enumerate(entries)
     ]
     better = " (less is better for the attacker)" if metric in LESS_IS_BETTER else ""
-    marks = [(at(tick), number(tick, metric) if tick else "0") for tick in ticks]
+    marks = [(at(tick), number(tick, metric) if metric.startswith("share") else f"{tick:g}") for tick in ticks]
     return Strip(name + better, lines, marks, ROW * len(lines) + 28)
 
 

@@ -35,7 +35,7 @@ def number(value: Any, metric: str = "") -> str:
         return f"{value:.1f}"
     if isinstance(value, int):
         return f"{value:,}"
-    if value and (abs(value) < 0.001 or abs(value) >= 1e6):
+    if value and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}"
     text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
     return text.replace("0.", ".", 1) if abs(value) < 1 and value else text
@@ -47,11 +47,12 @@ def with_unit(value: Any, metric: str) -> str:
 
 
 def change(value: float | None, metric: str = "") -> str:
-    """A signed difference: ``−.012``, ``±0``."""
+    """A signed difference, ``−.012``; ``±0`` where it rounds to nothing."""
     if value is None:
         return ""
+    small = isinstance(value, float) and abs(value) < 0.0005 and not metric.startswith(("share", "psnr"))
     text = number(abs(value), metric)
-    if not any(digit in text for digit in "123456789") or text.endswith("e-17"):
+    if small or not any(digit in text for digit in "123456789"):
         return "±0"
     return ("+" if value > 0 else "−") + text
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 
 from fedsim.config import Runtime, ScenarioFile
 from fedsim.errors import StallError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
+from fedsim.plan import Plan
 from fedsim.play import play
 from fedsim.transport.base import Transport
 from fedsim.transport.memory import MemoryNetwork
@@ -19,13 +21,20 @@ class Local(Runtime):
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
-        roster = file.plan().roster
-        network = MemoryNetwork(roster)
-        return asyncio.run(play_all(file, {role: network.transport(role) for role in roster}, watch))
+        return asyncio.run(play_all(file, memory(file.plan()), watch))
+
+
+def memory(plan: Plan) -> dict[RoleId, Transport]:
+    """A transport for each seat of a plan, all in this process."""
+    network = MemoryNetwork(plan.roster)
+    return {role: network.transport(role) for role in plan.roster}
 
 
 async def play_all(
-    file: ScenarioFile, transports: dict[RoleId, Transport], watch: Watch = lambda role, row: None
+    file: ScenarioFile,
+    transports: Mapping[RoleId, Transport],
+    watch: Watch = lambda role, row: None,
+    plan: Plan | None = None,
 ) -> list[SeatReport]:
     """Play every seat over the given transports; the first failure ends all, stalls are told as one.
 
@@ -35,7 +44,7 @@ async def play_all(
 
     async def one(role: RoleId) -> SeatReport:
         try:
-            return await play(file, role, transports[role], watch=watch)
+            return await play(file, role, transports[role], plan=plan, watch=watch)
         finally:
             await transports[role].aclose()
 

@@ -16,6 +16,7 @@ from fedsim.plugins import Settings
 from fedsim.seeding import Rng
 
 Sampling = Literal["epochs", "uniform"]
+CHUNK = 4096
 
 
 class Window(Settings):
@@ -72,7 +73,6 @@ class Schedule:
     every: int
     sampling: Sampling = "epochs"
     window: Window | None = None
-    chunk: int = 4096
 
     def __post_init__(self) -> None:
         if self.batch > self.train:
@@ -86,18 +86,10 @@ class Schedule:
                 yield Turn(step, index, "train", rows, self.window is not None and self.window.covers(index))
             step += 1
             if (index + 1) % self.every == 0 or index + 1 == self.steps:
-                for turn in self.pass_over("evaluate", self.test, step, index + 1):
+                for turn in pass_over("evaluate", self.test, step, index + 1):
                     if turn.step >= start:
                         yield turn
                     step = turn.step + 1
-
-    def pass_over(self, purpose: Purpose, rows: int, step: int = 0, index: int = 0) -> Iterator[Turn]:
-        """Turns over rows 0 to ``rows`` in order, a chunk each, at most 64 of them."""
-        size = max(self.chunk, -(-rows // 64))
-        starts = range(0, rows, size)
-        for i, begin in enumerate(starts):
-            ids = torch.arange(begin, min(begin + size, rows))
-            yield Turn(step + i, index, purpose, ids, last=i + 1 == len(starts))
 
     def _batches(self) -> Iterator[Tensor]:
         per_epoch = -(-self.train // self.batch)
@@ -110,3 +102,12 @@ class Schedule:
             if nth == 0:
                 order = torch.randperm(self.train, generator=self.seed.child("epoch", epoch).torch())
             yield order[nth * self.batch : (nth + 1) * self.batch]
+
+
+def pass_over(purpose: Purpose, rows: int, step: int = 0, index: int = 0) -> Iterator[Turn]:
+    """Turns over rows 0 to ``rows`` in order, `CHUNK` rows each or more, so that there are at most 64."""
+    size = max(CHUNK, -(-rows // 64))
+    starts = range(0, rows, size)
+    for i, begin in enumerate(starts):
+        ids = torch.arange(begin, min(begin + size, rows))
+        yield Turn(step + i, index, purpose, ids, last=i + 1 == len(starts))

@@ -1,0 +1,140 @@
+"""The command line. What a command needs is imported when it runs, so that help comes at once."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn, Optional
+
+import typer
+
+from fedsim.errors import FedsimError, InputError
+
+app = typer.Typer(
+    name="fedsim",
+    help="Vertical federated learning, and a security testbed for it: who can learn what from the gradients?",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Source = Annotated[str, typer.Argument(metavar="FILE|NAME", help="a scenario file, or one that ships with fedsim")]
+Overrides = Annotated[
+    Optional[list[str]],  # noqa: UP045 (typer)
+    typer.Option("--set", metavar="PATH=VALUE", help="override a setting, such as scenario.batch=20; repeatable"),
+]
+Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+
+
+@app.command()
+def run(
+    source: Source,
+    runtime: Annotated[str, typer.Option(metavar="KIND", help="where seats run; fedsim list runtimes")] = "",
+    overrides: Overrides = None,
+    seeds: Annotated[int, typer.Option(min=1, metavar="N", help="play N seeds, from the file's own upward")] = 1,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="DIR", help="the run folder; default runs/<name>-<digest8>"),
+    ] = None,
+) -> None:
+    """Play a scenario; end with a result table and an HTML report."""
+    from fedsim import config, experiment
+    from fedsim.cli.progress import Progress
+    from fedsim.cli.tables import print_results
+
+    chosen = [f"runtime={{kind: {runtime}}}"] if runtime else []
+    file = config.read(source, [*(overrides or []), *chosen])
+    with Progress() as progress:
+        play = experiment.run if seeds == 1 else experiment.run_seeds
+        count = () if seeds == 1 else (seeds,)
+        path = play(file, *count, out, command=sys.argv, started=progress.arm)  # type: ignore[operator]
+    print_results(path)
+
+
+@app.command(name="list")
+def list_(group: Annotated[str, typer.Argument(help="attacks | defences | scenarios | data | models | ...")] = "") -> None:
+    """What can be named in a scenario file."""
+    from fedsim.cli.catalogue import print_kinds
+
+    print_kinds(group)
+
+
+@app.command()
+def show(kind: Annotated[str, typer.Argument(metavar="KIND", help="as in fedsim list")]) -> None:
+    """What a kind is, its paper, its settings with types and defaults, what knowledge it needs."""
+    from fedsim.cli.catalogue import print_kind
+
+    print_kind(kind)
+
+
+@app.command()
+def check(source: Source, overrides: Overrides = None) -> None:
+    """Validate a scenario file and show its plan without training; or check a plugin, given its .py file."""
+    if source.endswith(".py"):
+        from fedsim.testing import check_plugin
+
+        for line in check_plugin(Path(source)):
+            typer.echo(line)
+        return
+    from fedsim.cli.checking import print_plan
+
+    print_plan(source, overrides or [])
+
+
+@app.command()
+def predict(
+    folder: Folder,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="a file like the training data; labels are not needed")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="a CSV; default: print"),
+    ] = None,
+) -> None:
+    """The trained federation on new rows: a class and its probability for each."""
+    from fedsim.cli.predicting import write_predictions
+
+    write_predictions(folder, data, out)
+
+
+@app.command()
+def diff(one: Folder, other: Folder) -> None:
+    """How two runs differ: settings, scores, weights to the bit, traffic."""
+    from fedsim.report.diff import diff as compare
+    from fedsim.report.reading import read
+
+    for line in compare(read(one), read(other)).lines():
+        typer.echo(line)
+
+
+@app.command()
+def report(
+    folders: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders; several are compared")],
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="default: report.html or comparison.html in the first folder"),
+    ] = None,
+) -> None:
+    """Make the HTML report of a run again, or one that compares several."""
+    from fedsim.report import page
+
+    typer.echo(f"report: {page.write(folders, out)}")
+
+
+def main() -> NoReturn:
+    """The entry point: what the user can mend is one line and exit code 2, what went wrong in a run one line and 1."""
+    try:
+        app()
+    except InputError as error:
+        _fail(error, 2)
+    except FedsimError as error:
+        _fail(error, 1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _fail(error: FedsimError, code: int) -> NoReturn:
+    typer.echo(f"fedsim: {error}", err=True)
+    sys.exit(code)

@@ -1,0 +1,145 @@
+"""``fedsim list`` and ``fedsim show``: what there is, read off the plugins themselves."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from fedsim.config import Runtime, shipped
+from fedsim.errors import ConfigError, suggest
+from fedsim.models import ModelConfig
+from fedsim.plan import Scenario
+from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, find, names
+from fedsim.threat import AttackConfig, Defence, Wrapper
+
+BASES: dict[str, type[Plugin]] = {
+    "attacks": AttackConfig,
+    "defences": Defence,
+    "scenarios": Scenario,
+    "data": Plugin,  # its base lies in parties, which fedsim does not import
+    "wrappers": Wrapper,
+    "models": ModelConfig,
+    "runtimes": Runtime,
+}
+
+
+def print_kinds(group: str) -> None:
+    """The kinds of one group, or of all, each with its first line.
+
+    Raises:
+        ConfigError: no such group.
+    """
+    if group and group not in GROUPS:
+        raise ConfigError(f"no group '{group}'{suggest(group, GROUPS)}")
+    console = Console()
+    for each in [group] if group else GROUPS:
+        table = Table(title=each, box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
+        table.add_column(no_wrap=True, style="bold")
+        table.add_column()
+        for kind in names(each):
+            table.add_row(kind, _summary(_find(each, kind)))
+        if each == "scenarios":
+            for name, path in shipped().items():
+                table.add_row(f"{name}.yaml", escape(_headline(path.read_text("utf-8"))))
+        if table.row_count:
+            console.print(table)
+
+
+def print_kind(kind: str) -> None:
+    """One kind in full; a name that stands in several groups is shown for each.
+
+    Raises:
+        ConfigError: no such kind in any group.
+    """
+    homes = [group for group in GROUPS if kind in names(group)]
+    if not homes:
+        everything = {name for group in GROUPS for name in names(group)}
+        raise ConfigError(f"no kind '{kind}'{suggest(kind, everything)}")
+    console = Console()
+    for group in homes:
+        _print_one(console, group, _find(group, kind))
+
+
+def _print_one(console: Console, group: str, plugin: type[Plugin]) -> None:
+    console.print(f"[bold]{plugin.kind()}[/bold] ({group})", highlight=False)
+    console.print(_doc(plugin), highlight=False)
+    if plugin.paper:
+        console.print(f"\nSource: {escape(plugin.paper)}", highlight=False)
+    if issubclass(plugin, AttackConfig):
+        console.print(f"\nClaims: {plugin.about}. Needs to know: {', '.join(plugin.needs) or 'nothing'}.", highlight=False)
+        console.print(f"Must see: {', '.join(plugin.sees)}. Scored by: {', '.join(plugin.metrics)}.", highlight=False)
+    table = Table("setting", "type", "default", "what it is", box=box.SIMPLE_HEAD)
+    for name, field in plugin.model_fields.items():
+        table.add_row(field.alias or name, escape(_type(field)), escape(_default(field)), escape(field.description or ""))
+    console.print(table if table.row_count else "\nIt has no settings.")
+
+
+def _find(group: str, kind: str) -> type[Plugin]:
+    return find(group, kind, BASES[group])
+
+
+def _summary(plugin: type[Plugin]) -> str:
+    return " ".join(_doc(plugin).split("\n\n")[0].split())
+
+
+def _doc(plugin: type[Plugin]) -> str:
+    """The docstring for a terminal: paragraphs that wrap, no markup."""
+    paragraphs = (inspect.getdoc(plugin) or "").replace("``", "'").split("\n\n")
+    return escape("\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs))
+
+
+def _headline(text: str) -> str:
+    """What the first comment of a scenario file says of it."""
+    first = next(_comments(text), "")
+    return first.partition(": ")[2] or first
+
+
+def _comments(text: str) -> Iterator[str]:
+    return (line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+
+
+def _type(field: FieldInfo) -> str:
+    if any(isinstance(mark, OneOf) for mark in field.metadata):
+        return "{kind: ...}"
+    return _named(field.annotation)
+
+
+def _named(annotation: Any) -> str:
+    """A type as people write it: ``l2 | cosine``, ``list of int``, ``{name: ...}``."""
+    origin, inner = get_origin(annotation), [a for a in get_args(annotation) if a is not Ellipsis]
+    if origin is Literal:
+        return " | ".join(str(value) for value in inner)
+    if origin in (Union, UnionType):
+        return " | ".join("none" if a is NoneType else _named(a) for a in inner)
+    if origin is Annotated:
+        return "{kind: ...}" if any(isinstance(mark, OneOf) for mark in inner[1:]) else _named(inner[0])
+    if origin is tuple:
+        return f"list of {_named(inner[0])}"
+    if origin is dict:
+        return "{name: ...}"
+    if inspect.isclass(annotation) and issubclass(annotation, Settings):
+        return "{" + ", ".join(field.alias or name for name, field in annotation.model_fields.items()) + "}"
+    return {"str": "text", "float": "number", "int": "whole number", "bool": "true | false"}.get(
+        getattr(annotation, "__name__", ""), str(annotation)
+    )
+
+
+def _default(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        value = field.default_factory()  # type: ignore[call-arg]
+    elif field.default is PydanticUndefined:
+        return "required"
+    else:
+        value = field.default
+    if isinstance(value, Settings):
+        return value.caption() if isinstance(value, Plugin) else str(value)
+    return "none" if value is None else str(value)

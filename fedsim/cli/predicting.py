@@ -1,0 +1,44 @@
+"""``fedsim predict``: a class and the probability of each class for every new row."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from fedsim import config
+from fedsim.errors import OutputError
+from fedsim.report.reading import load_seats, read
+from fedsim.runtime.local import memory, play_all
+
+
+def write_predictions(folder: Path, data: str, out: Path | None) -> None:
+    """Predict the rows of ``data`` with the first arm of a run; a CSV to ``out`` or to the terminal.
+
+    Raises:
+        InputError: not a run, a scenario that predicts nothing, or a file that does not fit it.
+    """
+    read(folder)
+    arm = next(iter(config.read(str(folder / "scenario.yaml")).arms().values()))
+    plan = arm.scenario.predictor(data, load_seats(folder))
+    reports = {report.role: report for report in asyncio.run(play_all(arm, memory(plan), plan=plan))}
+    hub = reports[plan.hub]
+    classes: list[str] = hub.sidecar["classes"]
+    probabilities = hub.tensors["probabilities"]
+    rows = (
+        [i, classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())] for i, row in enumerate(probabilities)
+    )
+    _write([["row", "prediction", *(f"p({name})" for name in classes)], *rows], out)
+
+
+def _write(lines: Iterable[list[object]], out: Path | None) -> None:
+    if out is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
+        return
+    try:
+        with out.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(lines)
+    except OSError as error:
+        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error

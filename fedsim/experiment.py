@@ -1,0 +1,72 @@
+"""A scenario file played to the end, every arm and every seed, with a run folder to show for it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fedsim.config import ScenarioFile, validate
+from fedsim.net import Watch
+from fedsim.report import page
+from fedsim.report.folder import RunFolder, default_path
+from fedsim.report.summary import Arm
+
+Started = Callable[[str, ScenarioFile], Watch]
+"""Called before each arm with a title and its file; returns who watches it."""
+
+
+def _unwatched(title: str, file: ScenarioFile) -> Watch:
+    return lambda role, row: None
+
+
+def run(file: ScenarioFile, out: Path | None = None, *, command: Sequence[str] = (), started: Started = _unwatched) -> Path:
+    """Play every arm and write the run folder; returns where it lies.
+
+    Args:
+        file: as `fedsim.config.read` gives it.
+        out: the run folder; default ``runs/<name>-<digest8>``. The same experiment is written over, another refused.
+        command: the command line, for the manifest.
+        started: told of each arm.
+
+    Raises:
+        OutputError: the folder holds something else.
+        FedsimError: whatever ended the run; the folder says so too.
+    """
+    with RunFolder.open_for(out or default_path(file), file, command) as folder:
+        _play(file, folder, "", started)
+    page.write([folder.path])
+    return folder.path
+
+
+def run_seeds(
+    file: ScenarioFile,
+    count: int,
+    out: Path | None = None,
+    *,
+    command: Sequence[str] = (),
+    started: Started = _unwatched,
+) -> Path:
+    """The same for ``count`` seeds from the file's own upward: a folder a seed, and a summary over them."""
+    seeds = [file.seed + i for i in range(count)]
+    with RunFolder.open_for(out or default_path(file, seeds), file, command, seeds) as folder:
+        runs = []
+        for seed in seeds:
+            one = validate({**file.resolved(), "seed": seed}, file.name, {})
+            with RunFolder.open_for(folder.path / f"seed-{seed}", one, command) as each:
+                _play(one, each, f"seed {seed}, ", started)
+            page.write([each.path])
+            runs.append(each)
+        folder.write_seeds(runs)
+    page.write([folder.path])
+    return folder.path
+
+
+def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:
+    arms = []
+    for name, arm in file.arms().items():
+        watch = folder.watch(name, started(f"{prefix}{name}", arm))
+        start = time.perf_counter()
+        reports = arm.runtime.run(arm, watch)
+        arms.append(Arm(name, arm, reports, time.perf_counter() - start))
+    folder.write(arms)
