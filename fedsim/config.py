@@ -37,7 +37,7 @@ class Runtime(Plugin, ABC):
 
 
 def _local() -> Runtime:
-    return load("runtimes", Runtime, {"kind": "local"})  # type: ignore[type-abstract]
+    return load("runtimes", Runtime, {"kind": "local"})
 
 
 class ScenarioFile(Settings):
@@ -80,9 +80,7 @@ class ScenarioFile(Settings):
         if not self.compare:
             return {self.name: self}
         base = {key: value for key, value in self.resolved().items() if key != "compare"}
-        return {
-            arm: validate(merge(base, override), f"compare.{arm}", {}) for arm, override in self.compare.items()
-        }
+        return {arm: validate(merge(base, override), f"compare.{arm}", {}) for arm, override in self.compare.items()}
 
     def plan(self) -> Plan:
         """Seats, flows, stages and trials of this file; for a file with arms, ask each arm."""
@@ -173,7 +171,9 @@ def _find(source: str) -> Path:
     return shipped()[source]
 
 
-def _flatten(error: ValidationError, prefix: tuple[str | int, ...] = ()) -> Iterator[tuple[tuple[str | int, ...], ErrorDetails]]:
+def _flatten(
+    error: ValidationError, prefix: tuple[str | int, ...] = ()
+) -> Iterator[tuple[tuple[str | int, ...], ErrorDetails]]:
     for detail in error.errors():
         inner = detail.get("ctx", {}).get("error")
         if isinstance(inner, NestedError):

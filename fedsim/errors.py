@@ -1,19 +1,19 @@
 """Every error that fedsim raises, and who is to mend it.
 
-    FedsimError
-    ├── InputError             what the user gave is wrong: one clear line, exit code 2
-    │   ├── ConfigError        the scenario file, an override or a plugin's settings
-    │   ├── DataError          a data set, its columns, its labels
-    │   ├── ThreatModelError   an attack asks for what it was not granted, or cannot run on this exchange
-    │   └── OutputError        the run folder: holds another run, is missing, is not a run
-    ├── WireError              bytes that are not a frame, or a frame over the limits
-    ├── ProtocolError          a peer that does what the protocol does not allow
-    ├── StallError             everyone waits: names who waits for what
-    ├── ConformanceError       a plugin breaks the contract of its kind
-    └── TransportError
-        ├── TransportClosed    closed by this side
-        ├── TransportBroken    closed by the other side, or by the world
-        └── TransportBusy      two tasks receive at the same time
+FedsimError
+├── InputError             what the user gave is wrong: one clear line, exit code 2
+│   ├── ConfigError        the scenario file, an override or a plugin's settings
+│   ├── DataError          a data set, its columns, its labels
+│   ├── ThreatModelError   an attack asks for what it was not granted, or cannot run on this exchange
+│   └── OutputError        the run folder: holds another run, is missing, is not a run
+├── WireError              bytes that are not a frame, or a frame over the limits
+├── ProtocolError          a peer that does what the protocol does not allow
+├── StallError             everyone waits: names who waits for what
+├── ConformanceError       a plugin breaks the contract of its kind
+└── TransportError
+    ├── TransportClosed    closed by this side
+    ├── TransportBroken    closed by the other side, or by the world
+    └── TransportBusy      two tasks receive at the same time
 """
 
 from __future__ import annotations

@@ -20,7 +20,9 @@ def _unwatched(title: str, file: ScenarioFile) -> Watch:
     return lambda role, row: None
 
 
-def run(file: ScenarioFile, out: Path | None = None, *, command: Sequence[str] = (), started: Started = _unwatched) -> Path:
+def run(
+    file: ScenarioFile, out: Path | None = None, *, command: Sequence[str] = (), started: Started = _unwatched
+) -> Path:
     """Play every arm and write the run folder; returns where it lies.
 
     Args:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import ClassVar, Literal, TypeVar, get_type_hints
 
@@ -61,22 +60,28 @@ class FieldSpec:
     type: type
 
 
-@functools.cache
 def fields_of(cls: type[Message]) -> tuple[FieldSpec, ...]:
     """The fields that a kind adds, in order of declaration.
 
     Raises:
         TypeError: a field has a type that cannot cross the wire.
     """
+    if cls not in _specs:
+        _specs[cls] = tuple(_read_fields(cls))
+    return _specs[cls]
+
+
+_specs: dict[type[Message], tuple[FieldSpec, ...]] = {}
+
+
+def _read_fields(cls: type[Message]) -> Iterator[FieldSpec]:
     hints = get_type_hints(cls)
-    specs = []
     for f in fields(cls):
         if f.name in ("step", "purpose"):
             continue
         if hints[f.name] not in _SHAPES:
             raise TypeError(f"{cls.__name__}.{f.name}: {hints[f.name]} cannot cross the wire")
-        specs.append(FieldSpec(f.name, _SHAPES[hints[f.name]], hints[f.name]))
-    return tuple(specs)
+        yield FieldSpec(f.name, _SHAPES[hints[f.name]], hints[f.name])
 
 
 M = TypeVar("M", bound=Message)

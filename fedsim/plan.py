@@ -21,7 +21,6 @@ from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
 
-
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """What a seat saved: its tensors and its sidecar."""
 
@@ -177,7 +176,9 @@ def _aims(plan: Plan, trial: Trial, number: int) -> list[Aim]:
         )
     metric = trial.metric or attack.metrics[0]
     if metric not in attack.metrics:
-        raise ConfigError(f"{where}.metric: '{metric}' does not suit '{attack.kind()}'{suggest(metric, attack.metrics)}")
+        raise ConfigError(
+            f"{where}.metric: '{metric}' does not suit '{attack.kind()}'{suggest(metric, attack.metrics)}"
+        )
     victims = [
         role
         for role, seat in plan.seats.items()

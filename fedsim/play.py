@@ -99,7 +99,9 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
         peers = {net.hub: await net.recv(net.hub, Hello, 0)}
     for peer, theirs in peers.items():
         if theirs.digest != mine:
-            raise ProtocolError(f"{peer} plays scenario {theirs.digest[:8]}, {net.me} plays {mine[:8]}: not the same file")
+            raise ProtocolError(
+                f"{peer} plays scenario {theirs.digest[:8]}, {net.me} plays {mine[:8]}: not the same file"
+            )
 
 
 def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
@@ -218,9 +220,7 @@ async def _claims(intruders: list[Intruder], net: Net, threads: int) -> list[tup
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _claim(
-    intruder: Intruder, net: Net, loop: asyncio.AbstractEventLoop, stop: threading.Event
-) -> tuple[Claim, float]:
+def _claim(intruder: Intruder, net: Net, loop: asyncio.AbstractEventLoop, stop: threading.Event) -> tuple[Claim, float]:
     name, start = f"{intruder.aim.attack.caption()} against {intruder.aim.victim}", time.perf_counter()
 
     def tell(done: float) -> None:

@@ -141,18 +141,21 @@ def find(group: str, kind: str, base: type[P]) -> type[P]:
     """Import the one plugin of this kind.
 
     Raises:
-        ConfigError: there is no such kind; or its module does not define exactly one subclass of ``base``.
+        ConfigError: there is no such kind; its module does not define exactly one subclass of ``base``; or an entry
+            point has another name than its module.
     """
     if kind in _modules(group):
         return only_plugin(importlib.import_module(f"{GROUPS[group]}.{kind}"), base)
     if kind in (theirs := _entry_points(group)):
+        if theirs[kind].module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
+            raise ConfigError(f"entry point '{kind}' in {group} must be named as its module, {theirs[kind].module}")
         return only_plugin(importlib.import_module(theirs[kind].module), base)
     raise ConfigError(f"unknown kind '{kind}' in {group}{suggest(kind, names(group))}")
 
 
 def only_plugin(module: ModuleType, base: type[P]) -> type[P]:
     """The one subclass of ``base`` that ``module`` itself defines."""
-    found = [c for c in vars(module).values() if _is_own(c, module, base)]
+    found: list[type[P]] = [c for c in vars(module).values() if _is_own(c, module, base)]
     if len(found) != 1:
         raise ConfigError(f"{module.__name__} must define exactly one {base.__name__}, found {len(found)}")
     return found[0]

@@ -30,6 +30,8 @@ def read(path: Path) -> tuple[dict[str, Any], dict[YamlPath, int]]:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: a binary file; expected a scenario file (YAML in UTF-8)") from error
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     return parse(text, str(path))
 
 
@@ -45,7 +47,7 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], dict[YamlPath, int]]:
             raise ConfigError(f"{name}: empty; expected a mapping with at least 'scenario'")
         lines: dict[YamlPath, int] = {}
         _walk(node, (), lines, name, [], [0])
-        value = loader.construct_document(node)  # type: ignore[no-untyped-call]
+        value = loader.construct_document(node)
     except yaml.YAMLError as error:
         raise ConfigError(_explain(error, name)) from error
     except RecursionError as error:
@@ -68,7 +70,7 @@ class _Loader(yaml.SafeLoader):
     """PyYAML's safe loader; ``1e-3`` is a number, as in YAML 1.2."""
 
 
-_Loader.add_implicit_resolver(  # type: ignore[no-untyped-call]
+_Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"),
     list("-+0123456789"),

@@ -80,5 +80,5 @@ def determine(threads: int) -> None:
     if torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # we write whatever we allocate; filling costs time
+    setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (no stubs); we write whatever we allocate; filling costs time
     torch.set_flush_denormal(True)

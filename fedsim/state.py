@@ -62,7 +62,7 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
         inner = {f.name: _pack(getattr(node, f.name), f"{path}/{f.name}", tensors) for f in dataclasses.fields(node)}
         return {"is": type(node).__qualname__, "of": inner}
-    if isinstance(node, Mapping):
+    if isinstance(node, Mapping) and all(isinstance(key, str) for key in node):
         return {"map": [[key, _pack(child, f"{path}/{_escaped(key)}", tensors)] for key, child in node.items()]}
     raise TypeError(f"a state cannot hold {type(node).__name__} (at {path or 'its root'})")
 

@@ -103,7 +103,7 @@ def encode(envelope: Envelope) -> bytes:
     return b"".join((_PREFIX.pack(MAGIC, VERSION, len(header)), header, *buffers))
 
 
-def decode(frame: bytes, limits: Limits = Limits()) -> Envelope:  # noqa: B008 (frozen)
+def decode(frame: bytes, limits: Limits = Limits()) -> Envelope:
     """The envelope in a frame.
 
     Raises:

@@ -74,7 +74,9 @@ class LabelHolder:
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters, and those of the bottom at this seat."""
         own = self.own[0].tensors() if self.own else {}
-        return {f"top.{k}": v for k, v in self.top.network.parameters.items()} | {f"bottom.{k}": v for k, v in own.items()}
+        return {f"top.{k}": v for k, v in self.top.network.parameters.items()} | {
+            f"bottom.{k}": v for k, v in own.items()
+        }
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, and what the bottom at this seat needs."""
@@ -82,7 +84,9 @@ class LabelHolder:
 
     def knows(self, name: str) -> Any:
         """``rows`` as at a party; ``labels``: those of the training rows, (N,) int64."""
-        return {"rows": lambda: batches(self.schedule), "labels": lambda: self.top.labels}.get(name, lambda: None)()
+        if name == "rows":
+            return batches(self.schedule)
+        return self.top.labels if name == "labels" else None
 
     def describe(self) -> Mapping[str, Any]:
         """Classes, rows, parameters; and the feature party at this seat."""

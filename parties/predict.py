@@ -95,9 +95,7 @@ def predictor(scenario: Vertical, path: str, saved: Mapping[RoleId, Saved]) -> P
     return Plan(scenario.labels, seats, flows)
 
 
-def _party(
-    scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng, private: Rng
-) -> QueriedParty:
+def _party(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng, private: Rng) -> QueriedParty:
     return QueriedParty(_bottom(scenario, data, role, saved, private))
 
 

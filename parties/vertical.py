@@ -5,8 +5,9 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 import torch
 from pydantic import Field, field_validator
 
@@ -23,17 +24,20 @@ from fedsim.vfl.schedule import Sampling, Schedule, Window
 from fedsim.vfl.top import Top
 from parties.augment import Augment
 from parties.cut import Part, cut
-from parties.data import Data
+from parties.data import Array, Data, Rows
 from parties.encode import Encoder, LabelEncoder
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
 from parties.predict import predictor
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SERVER = "server"
 
 
 def _model(kind: str) -> ModelConfig:
-    return load("models", ModelConfig, {"kind": kind})  # type: ignore[type-abstract]
+    return load("models", ModelConfig, {"kind": kind})
 
 
 class PartyConfig(Settings):
@@ -79,7 +83,9 @@ class Vertical(Scenario, ABC):
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         if self.labels != SERVER and self.labels not in self.parties:
-            raise ConfigError(f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}")
+            raise ConfigError(
+                f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}"
+            )
         hub_seat = Seat(partial(build_hub, self), frozenset({"labels"}), frozenset({"rows", "labels"}))
         seats = {SERVER: hub_seat} if self.labels == SERVER else {}
         for name in self.parties:
@@ -87,7 +93,10 @@ class Vertical(Scenario, ABC):
                 hub_seat
                 if name == self.labels
                 else Seat(
-                    partial(build_party, self, name), frozenset({"features"}), frozenset({"rows"}), frozenset({"bottom"})
+                    partial(build_party, self, name),
+                    frozenset({"features"}),
+                    frozenset({"rows"}),
+                    frozenset({"bottom"}),
                 )
             )
         others = [name for name in self.parties if name != self.labels]
@@ -119,7 +128,11 @@ class Vertical(Scenario, ABC):
         """The configuration of a party's bottom, as plain values: what is disclosed when it is granted."""
         party = self.parties[name]
         model = party.bottom or self.bottom
-        return {"model": model.model_dump(mode="json"), "shape": list(shape), "embedding": party.embedding or self.embedding}
+        return {
+            "model": model.model_dump(mode="json"),
+            "shape": list(shape),
+            "embedding": party.embedding or self.embedding,
+        }
 
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
@@ -129,7 +142,7 @@ class Vertical(Scenario, ABC):
 
 def build_bottom(architecture: dict[str, Any], rng: Rng) -> Network:
     """A party's network from its architecture; the initial weights come from the seat's secret."""
-    config = load("models", ModelConfig, architecture["model"])  # type: ignore[type-abstract]
+    config = load("models", ModelConfig, architecture["model"])
     with rng.child("initial").as_global():
         module = config.build(tuple(architecture["shape"]), architecture["embedding"])
     return Network(module, rng)
@@ -139,9 +152,9 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     """Read this party's slice, fit its preprocessing on its training rows, build its bottom."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.read(scenario.parts()[name])
-    pick = (lambda rows: raw[rows]) if not hasattr(raw, "iloc") else (lambda rows: raw.iloc[rows])
-    encoder = Encoder.fit(pick(train_rows), scenario.data.missing)
-    train, test = encoder.apply(pick(train_rows)), encoder.apply(pick(test_rows))
+    seen = _pick(raw, train_rows)
+    encoder = Encoder.fit(seen, scenario.data.missing)
+    train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
@@ -149,6 +162,10 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment)
     return FeatureParty(bottom, optimiser, schedule, encoder, architecture)
+
+
+def _pick(raw: pd.DataFrame | Array, rows: Rows) -> pd.DataFrame | Array:
+    return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:

@@ -81,7 +81,7 @@ def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
 
 def _checked_rows(claim: Claim, count: int) -> Tensor:
     rows = claim.rows
-    if rows.ndim != 1 or rows.dtype != torch.int64 or len(rows) == 0 or rows.unique().numel() != len(rows):
+    if rows.ndim != 1 or rows.dtype != torch.int64 or len(rows) == 0 or len(set(rows.tolist())) != len(rows):
         raise ThreatModelError("a claim must name each of its rows once, (n,) int64")
     if int(rows.min()) < 0 or int(rows.max()) >= count:
         raise ThreatModelError(f"a claim names rows outside 0:{count}")

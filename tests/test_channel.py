@@ -1,4 +1,4 @@
-"""Stages on a link: taps look, `only` restricts, `chain` gives each stage its own node, a placed stage keeps its state."""
+"""Stages on a link: taps look, `only` restricts, `chain` gives each stage its own node, `Placed` keeps a state."""
 
 from __future__ import annotations
 

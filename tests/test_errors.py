@@ -11,7 +11,8 @@ from fedsim.errors import FedsimError, InputError, TransportError, suggest
 
 
 def classes() -> dict[str, type[Exception]]:
-    return {name: thing for name, thing in vars(errors).items() if inspect.isclass(thing)}
+    found = {name: thing for name, thing in vars(errors).items() if inspect.isclass(thing)}
+    return {name: thing for name, thing in found.items() if issubclass(thing, Exception)}
 
 
 def test_every_error_is_drawn_in_the_docstring_and_hangs_where_it_is_drawn() -> None:

@@ -55,7 +55,7 @@ def test_a_field_that_cannot_cross_the_wire_is_named() -> None:
 
 
 def test_a_kind_belongs_to_the_module_that_defined_it_first() -> None:
-    with pytest.raises(TypeError, match="message kind Embedding is taken by fedsim.vfl.messages"):
+    with pytest.raises(TypeError, match=r"message kind Embedding is taken by fedsim\.vfl\.messages"):
         type("Embedding", (Message,), {"__module__": "elsewhere"})
     assert Message.kinds["Embedding"] is Embedding
 

@@ -55,7 +55,7 @@ def test_a_state_cannot_name_a_class_that_the_fresh_state_does_not_lead_to() -> 
         unpack(('{"is": "Path", "of": {}}', {}), Outer(None, Rng.root(0)))
 
 
-@pytest.mark.parametrize("value", [[1], {1}, b"x", object(), Point(1), (1, {"a": [2]}), Inner])
+@pytest.mark.parametrize("value", [[1], {1}, b"x", object(), Point(1), {1: 2}, (1, {"a": [2]}), Inner])
 def test_what_is_no_frozen_tree_is_refused_with_its_place(value: Any) -> None:
     with pytest.raises(TypeError, match="a state cannot hold"):
         pack(value)

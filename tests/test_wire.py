@@ -49,7 +49,9 @@ def test_a_frame_starts_with_magic_version_and_header_length_and_ends_with_the_b
 
 
 def test_what_comes_out_is_what_went_in() -> None:
-    claim = Claim(step=2, about="labels", rows=torch.arange(3), values=torch.rand(3), notes={"a": 1, "b": "x"}, purpose="query")
+    claim = Claim(
+        step=2, about="labels", rows=torch.arange(3), values=torch.rand(3), notes={"a": 1, "b": "x"}, purpose="query"
+    )
     back = decode(encode(Envelope("north", "server", 7, claim)))
     assert isinstance(back.message, Claim)
     assert (back.src, back.dst, back.seq, back.message.step, back.message.purpose) == ("north", "server", 7, 2, "query")
@@ -119,7 +121,10 @@ def test_a_whole_number_in_a_field_of_type_float_becomes_a_float() -> None:
         (frame_with(tensors=[["z", None, "float32", [1] * 9]]), "bad header"),
         (frame_with(tensors=[["z", None, "float32", [2**31, 2**31]]]), "shape exceeds"),
         (frame_with(tensors=[["z", None, "float32", [-2]]]), "bad header"),
-        (frame_with(kind="Rows", tensors=[], scalars={"train": 1, "test": True})[:-8], "Rows.test must hold .*, found bool"),
+        (
+            frame_with(kind="Rows", tensors=[], scalars={"train": 1, "test": True})[:-8],
+            "Rows.test must hold .*, found bool",
+        ),
     ],
 )
 def test_what_is_refused(frame: bytes, complaint: str) -> None:
@@ -152,7 +157,10 @@ def test_limits() -> None:
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [
-        (Embedding(0, torch.zeros(1, dtype=torch.complex64)), "z: torch.complex64 cannot cross the wire; allowed: float32"),
+        (
+            Embedding(0, torch.zeros(1, dtype=torch.complex64)),
+            "z: torch.complex64 cannot cross the wire; allowed: float32",
+        ),
         (Embedding(0, [1.0]), "z: list cannot cross the wire"),  # type: ignore[arg-type]
         (Model(0, {"w": None}), "parameters: NoneType cannot cross"),  # type: ignore[dict-item]
         (Rows(0, None, 1), "train: NoneType cannot cross the wire as a scalar"),  # type: ignore[arg-type]

@@ -46,14 +46,17 @@ def run(
     chosen = [f"runtime={{kind: {runtime}}}"] if runtime else []
     file = config.read(source, [*(overrides or []), *chosen])
     with Progress() as progress:
-        play = experiment.run if seeds == 1 else experiment.run_seeds
-        count = () if seeds == 1 else (seeds,)
-        path = play(file, *count, out, command=sys.argv, started=progress.arm)  # type: ignore[operator]
+        if seeds == 1:
+            path = experiment.run(file, out, command=sys.argv, started=progress.arm)
+        else:
+            path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm)
     print_results(path)
 
 
 @app.command(name="list")
-def list_(group: Annotated[str, typer.Argument(help="attacks | defences | scenarios | data | models | ...")] = "") -> None:
+def list_(
+    group: Annotated[str, typer.Argument(help="attacks | defences | scenarios | data | models | ...")] = "",
+) -> None:
     """What can be named in a scenario file."""
     from fedsim.cli.catalogue import print_kinds
 

@@ -75,11 +75,15 @@ def _print_one(console: Console, group: str, plugin: type[Plugin]) -> None:
     if plugin.paper:
         console.print(f"\nSource: {escape(plugin.paper)}", highlight=False)
     if issubclass(plugin, AttackConfig):
-        console.print(f"\nClaims: {plugin.about}. Needs to know: {', '.join(plugin.needs) or 'nothing'}.", highlight=False)
+        console.print(
+            f"\nClaims: {plugin.about}. Needs to know: {', '.join(plugin.needs) or 'nothing'}.", highlight=False
+        )
         console.print(f"Must see: {', '.join(plugin.sees)}. Scored by: {', '.join(plugin.metrics)}.", highlight=False)
     table = Table("setting", "type", "default", "what it is", box=box.SIMPLE_HEAD)
     for name, field in plugin.model_fields.items():
-        table.add_row(field.alias or name, escape(_type(field)), escape(_default(field)), escape(field.description or ""))
+        table.add_row(
+            field.alias or name, escape(_type(field)), escape(_default(field)), escape(field.description or "")
+        )
     console.print(table if table.row_count else "\nIt has no settings.")
 
 

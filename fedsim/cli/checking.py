@@ -16,7 +16,6 @@ from fedsim.plan import Plan
 from fedsim.role import Role
 from fedsim.seeding import Rng, determine, simulated_secret
 
-
 LOOK: dict[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
 
 

@@ -27,9 +27,7 @@ def write_predictions(folder: Path, data: str, out: Path | None) -> None:
     hub = reports[plan.hub]
     classes: list[str] = hub.sidecar["classes"]
     probabilities = hub.tensors["probabilities"]
-    rows = (
-        [i, classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())] for i, row in enumerate(probabilities)
-    )
+    rows = ([i, classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())] for i, row in enumerate(probabilities))
     _write([["row", "prediction", *(f"p({name})" for name in classes)], *rows], out)
 
 

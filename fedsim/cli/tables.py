@@ -33,7 +33,9 @@ def _one(summary: Mapping[str, Any]) -> Table:
     for heading in ("MB", "seconds"):
         table.add_column(heading, justify="right")
     for name, arm in summary["arms"].items():
-        scores = [cell for score, chance in _trials(arm["trials"]).values() for cell in (f"{score:.3g}", f"{chance:.3g}")]
+        scores = [
+            cell for score, chance in _trials(arm["trials"]).values() for cell in (f"{score:.3g}", f"{chance:.3g}")
+        ]
         task = [_number(arm["task"].get(metric)) for metric in ("accuracy", "roc_auc", "log_loss")]
         table.add_row(name, *task, *scores, f"{arm['traffic']['bytes'] / 1e6:.1f}", f"{arm['seconds']:.1f}")
     return table

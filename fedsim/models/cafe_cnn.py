@@ -22,7 +22,9 @@ class CafeCnn(ModelConfig):
     units: int = Field(256, ge=1, description="width of the first fully connected layer")
     hidden: int = Field(64, ge=1, description="width of the second fully connected layer")
     dropout_input: float = Field(0.0, ge=0, lt=1, description="probability before the first fully connected layer")
-    dropout: float = Field(0.0, ge=0, lt=1, description="probability after each of the first two fully connected layers")
+    dropout: float = Field(
+        0.0, ge=0, lt=1, description="probability after each of the first two fully connected layers"
+    )
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""

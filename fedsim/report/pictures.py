@@ -111,9 +111,7 @@ def _assemble(found: Sequence[Shown]) -> list[Shown]:
 
 def _paste(parts: Sequence[Tensor], places: Sequence[tuple[int, int, int]]) -> Tensor:
     """Parts (n, c, h, w) onto one canvas (n, C, H, W)."""
-    ends = [
-        (c + t.shape[1], h + t.shape[2], w + t.shape[3]) for t, (c, h, w) in zip(parts, places, strict=True)
-    ]
+    ends = [(c + t.shape[1], h + t.shape[2], w + t.shape[3]) for t, (c, h, w) in zip(parts, places, strict=True)]
     canvas = torch.full((len(parts[0]), *(max(sizes) for sizes in zip(*ends, strict=True))), torch.nan)
     for t, (c, h, w), (c2, h2, w2) in zip(parts, places, ends, strict=True):
         canvas[:, c:c2, h:h2, w:w2] = t

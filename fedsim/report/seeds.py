@@ -53,7 +53,7 @@ def _arm(arms: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -
 
 
 def _trial(same: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    fixed = {key: same[0][key] for key in ("trial", "attack", "seat", "victim", "metric", "knows")}
+    fixed = {key: same[0][key] for key in ("trial", "attack", "label", "seat", "victim", "metric", "knows")}
     scores, chances = _columns([t["scores"] for t in same]), _columns([t["chances"] for t in same])
     return {
         **fixed,

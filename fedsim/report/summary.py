@@ -87,6 +87,7 @@ def _trial(finding: Finding) -> dict[str, Any]:
     return {
         "trial": aim.number,
         "attack": aim.attack.kind(),
+        "label": aim.attack.caption(),
         "seat": aim.seat,
         "victim": aim.victim,
         "metric": aim.metric,

@@ -57,7 +57,9 @@ async def play_all(
             raise causes[0]
         if failed:
             await asyncio.wait(tasks.values())
-            raise StallError("the run stalled: " + "; ".join(str(t.exception()) for t in tasks.values() if t.exception()))
+            raise StallError(
+                "the run stalled: " + "; ".join(str(t.exception()) for t in tasks.values() if t.exception())
+            )
         return [task.result() for task in tasks.values()]
     finally:
         for task in tasks.values():

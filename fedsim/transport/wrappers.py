@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from fedsim.errors import StallError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
@@ -90,8 +91,13 @@ class Reorder(_Wrapped):
         """Run the inner ``recv`` by hand up to its first wait: a frame if one is here, else None."""
         receiving = self.inner.recv()
         try:
-            receiving.send(None)  # type: ignore[attr-defined]
+            receiving.send(None)
         except StopIteration as arrived:
-            return arrived.value  # type: ignore[no-any-return]
-        receiving.close()  # type: ignore[attr-defined]
+            delivery: tuple[RoleId, bytes] = arrived.value
+            return delivery
+        except (TransportBroken, StallError):
+            if not self._arrived:
+                raise
+            return None  # what is here is handed out first; the next wait will say so again
+        receiving.close()
         return None

@@ -83,11 +83,6 @@ class Optimiser:
             p.add_(g, alpha=-self._config.lr)
 
 
-def snapshot(self) -> dict[str, Tensor]:
-        """A copy of the parameters as they are now, to be sent away."""
-        return snapshot(self.parameters)
-
-
 def snapshot(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A copy of named tensors, apart from any graph."""
     return {name: tensor.detach().clone() for name, tensor in parameters.items()}

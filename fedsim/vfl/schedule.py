@@ -76,7 +76,9 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.batch > self.train:
-            raise ConfigError(f"scenario.batch: {self.batch} rows a batch, but there are only {self.train} training rows")
+            raise ConfigError(
+                f"scenario.batch: {self.batch} rows a batch, but there are only {self.train} training rows"
+            )
 
     def turns(self, start: int = 0) -> Iterator[Turn]:
         """The turns from step ``start`` on."""

@@ -31,7 +31,8 @@ async def serve(
 ) -> None:
     """The hub: as in `split`, and owns the optimiser of every bottom."""
     others = [party for party in parties if party != net.me]
-    models = {p: config.build((await net.recv(p, Model, 0)).parameters) for p in others}
+    # snapshots: the optimiser writes to its tensors, and a tap may still look at the message
+    models = {p: config.build(snapshot((await net.recv(p, Model, 0)).parameters)) for p in others}
     for turn in turns:
         embeddings = await gather(turn, net, parties, own)
         if turn.purpose != "train":

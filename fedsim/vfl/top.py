@@ -39,7 +39,7 @@ class Top:
         if not turn.hold:
             self._optimiser.step(dict(zip(parameters, grads, strict=True)))
         self.loss = loss.item()
-        return dict(zip(embeddings, g.split([e.shape[1] for e in embeddings.values()], dim=1), strict=True))
+        return dict(zip(embeddings, torch.split(g, [e.shape[1] for e in embeddings.values()], dim=1), strict=True))
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

@@ -95,7 +95,7 @@ class Data(Plugin, ABC):
             DataError: this kind reads no files; the message says which kinds do.
         """
         # type-abstract: find only looks for subclasses of what it is given
-        kinds = {kind: find("data", kind, Data) for kind in names("data")}  # type: ignore[type-abstract]
+        kinds = {kind: find("data", kind, Data) for kind in names("data")}
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
 

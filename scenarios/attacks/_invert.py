@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -56,7 +57,7 @@ def invert(
     total = 1 + settings.rounds
     h = h.clamp_min(0)  # what a ReLU put out
     first = torch.full((len(h), *shape), settings.start)
-    rows, residual = _descend(represent, h, first, settings, lambda done: tell(done / total))
+    rows, residual = _descend(represent, h, first, settings, partial(_tell_from, tell, 0, total))
     for nth in range(1, total):
         stalled = (residual > settings.stalled).nonzero().flatten()
         if not settings.restarts or not len(stalled) or float(residual.median()) > settings.hopeless:
@@ -65,7 +66,7 @@ def invert(
         generator = rng.child("restart", nth).torch()
         brightness = torch.rand((len(copies), *[1] * len(shape)), generator=generator)
         starts = brightness * torch.rand((len(copies), *shape), generator=generator)
-        found, off = _descend(represent, h[copies], starts, settings, lambda done, nth=nth: tell((nth + done) / total))
+        found, off = _descend(represent, h[copies], starts, settings, partial(_tell_from, tell, nth, total))
         off, best = off.view(-1, settings.restarts).min(dim=1)
         found = found.view(-1, settings.restarts, *shape)[torch.arange(len(stalled)), best]
         better = off < residual[stalled]
@@ -73,9 +74,7 @@ def invert(
     return rows, residual
 
 
-def _descend(
-    represent: Represent, h: Tensor, x: Tensor, settings: Inversion, tell: Tell
-) -> tuple[Tensor, Tensor]:
+def _descend(represent: Represent, h: Tensor, x: Tensor, settings: Inversion, tell: Tell) -> tuple[Tensor, Tensor]:
     """Projected Adam from ``x``; finished rows leave, so that the others go faster."""
     best, residual, left = x.clone(), torch.full((len(x),), math.inf), torch.arange(len(x))
     m, s, (b1, b2) = torch.zeros_like(x), torch.zeros_like(x), settings.betas
@@ -99,6 +98,10 @@ def _descend(
     with torch.no_grad():
         best[left], residual[left] = x, _distance(represent(x), h[left], settings.matching)
     return best, residual
+
+
+def _tell_from(tell: Tell, nth: int, total: int, done: float) -> None:
+    tell((nth + done) / total)
 
 
 def _distance(one: Tensor, other: Tensor, matching: str) -> Tensor:

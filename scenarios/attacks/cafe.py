@@ -99,9 +99,7 @@ class Cafe(AttackConfig):
             still = state.model if _largest(state.rounds)[0] == state.generation else state.still
             # the round that moved the model was no still one: its party may have used dropout or augmentation
             rounds = (*state.rounds[:-1], replace(state.rounds[-1], generation=-state.generation - 1))
-            return replace(
-                state, rounds=rounds, model=message.parameters, still=still, generation=state.generation + 1
-            )
+            return replace(state, rounds=rounds, model=message.parameters, still=still, generation=state.generation + 1)
         return state
 
     def _kept(self, rounds: tuple[Round, ...]) -> tuple[Round, ...]:
@@ -117,7 +115,7 @@ class Cafe(AttackConfig):
         rounds = [r for r in state.rounds if r.generation == longest or not frozen]
         if not rounds:
             raise ThreatModelError("cafe saw no parameter gradient of a training step")
-        rows = torch.cat([r.rows for r in rounds]).unique()
+        rows = torch.tensor(sorted({int(row) for r in rounds for row in r.rows}))
         v, h, rank = recover_inputs(rounds, rows)
         dead = int((v.norm(dim=1) <= 1e-6 * v.norm(dim=1).median()).sum())
         model = state.model if longest == state.generation or not frozen else state.still
@@ -178,7 +176,7 @@ def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
 
 def _network(config: Mapping[str, object], parameters: Mapping[str, Tensor]) -> nn.Sequential:
     """The victim's bottom, built from what was disclosed."""
-    model = load("models", ModelConfig, config["model"])  # type: ignore[type-abstract]
+    model = load("models", ModelConfig, config["model"])
     shape: Callable[..., tuple[int, ...]] = tuple
     network = model.build(shape(config["shape"]), int(str(config["embedding"])))
     network.load_state_dict(dict(parameters))
@@ -195,7 +193,8 @@ def _first_linear(network: nn.Sequential) -> str:
 
 
 def _layers_before(network: nn.Sequential, layer: str) -> nn.Sequential:
-    return network[: [name for name, _ in network.named_children()].index(layer)]
+    names = [name for name, _ in network.named_children()]
+    return nn.Sequential(*list(network.children())[: names.index(layer)])
 
 
 def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:

@@ -46,7 +46,9 @@ class Clip(Defence):
 
     def _as_one(self, message: Message) -> dict[str, Tensor]:
         floats = {name: t for name, t in tensors_of(message).items() if t.is_floating_point()}
-        total = torch.stack([t.double().pow(2).sum() for t in floats.values()]).sum().sqrt() if floats else torch.ones(())
+        total = (
+            torch.stack([t.double().pow(2).sum() for t in floats.values()]).sum().sqrt() if floats else torch.ones(())
+        )
         return dict.fromkeys(floats, self._factor(total))
 
     def _by_row(self, tensor: Tensor) -> Tensor:

@@ -53,7 +53,9 @@ class FakeGradient(Defence):
         "absolute", description="relative: times the standard deviation of the true gradient; keeps SGD working"
     )
     tau: float | None = Field(
-        None, gt=0, description="distance the nearest candidate should keep to, as a multiple of its norm; misses are counted"
+        None,
+        gt=0,
+        description="distance the nearest candidate should keep to, as a multiple of its norm; misses are counted",
     )
     clip: bool = Field(False, description="the published clip rule instead of plain rank matching")
 

@@ -25,22 +25,22 @@ def quick(attack: type[AttackConfig]) -> AttackConfig:
 
 @pytest.mark.parametrize("kind", names("attacks"))
 def test_attack(kind: str) -> None:
-    testing.check_attack(quick(find("attacks", kind, AttackConfig)))  # type: ignore[type-abstract]
+    testing.check_attack(quick(find("attacks", kind, AttackConfig)))
 
 
 @pytest.mark.parametrize("kind", names("defences"))
 def test_defence(kind: str) -> None:
-    testing.check_defence(find("defences", kind, Defence)())  # type: ignore[type-abstract]
+    testing.check_defence(find("defences", kind, Defence)())
 
 
 @pytest.mark.parametrize("kind", names("models"))
 def test_model(kind: str) -> None:
-    testing.check_model(find("models", kind, ModelConfig)())  # type: ignore[type-abstract]
+    testing.check_model(find("models", kind, ModelConfig)())
 
 
 @pytest.mark.parametrize("kind", names("wrappers"))
 def test_wrapper(kind: str) -> None:
-    testing.check_wrapper(find("wrappers", kind, Wrapper)())  # type: ignore[type-abstract]
+    testing.check_wrapper(find("wrappers", kind, Wrapper)())
 
 
 @pytest.mark.parametrize("name", shipped())

@@ -42,7 +42,9 @@ keys = st.text("ab/~0.1", max_size=4)
 states = st.recursive(
     leaves,
     lambda inner: (
-        st.lists(inner, max_size=3).map(tuple) | st.dictionaries(keys, inner, max_size=3) | st.builds(Node, inner, inner)
+        st.lists(inner, max_size=3).map(tuple)
+        | st.dictionaries(keys, inner, max_size=3)
+        | st.builds(Node, inner, inner)
     ),
     max_leaves=12,
 )
@@ -155,8 +157,22 @@ def test_paths_of_the_random_tree_do_not_collide(seed: int, one: Path, other: Pa
 def test_neighbouring_paths_are_told_apart() -> None:
     root = Rng.root(7)
     neighbours: list[Path] = [
-        ("ab", "c"), ("a", "bc"), ("abc",), ("a", "b", "c"), (), ("",), ("", ""),
-        (3,), ("3",), ("i3",), ("s3",), (-3,), (33,), (3, 3), ("s", 3), ("is",),
+        ("ab", "c"),
+        ("a", "bc"),
+        ("abc",),
+        ("a", "b", "c"),
+        (),
+        ("",),
+        ("", ""),
+        (3,),
+        ("3",),
+        ("i3",),
+        ("s3",),
+        (-3,),
+        (33,),
+        (3, 3),
+        ("s", 3),
+        ("is",),
     ]
     assert len({root.child(*path).key for path in neighbours}) == len(neighbours)
     assert root != Rng.secret(b"7")

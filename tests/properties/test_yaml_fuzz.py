@@ -16,7 +16,7 @@ from fedsim.safeyaml import parse
 
 TOKENS = [
     *["a", "b:", "c: 1", "- ", "? ", ": ", "\n", "\n  ", "\n    ", " ", "[", "]", "{", "}", ",", "&x ", "*x", "*y"],
-    *["!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!set ", "!!omap ", "!!pairs ", "!!map ", "!!null "],
+    *["!!int ", "!!float ", "!!bool ", "!!timestamp ", "!!binary ", "!!set ", "!!omap ", "!!pairs ", "!!null "],
     *["!!python/object/apply:os.system ", "!!python/name:os.system", "!x ", "! ", "!<tag:yaml.org,2002:int> "],
     *["<<: ", "<<: *x", "=", "~", "null", "yes", "0x", "0b2", "1e400", "-.inf", ".nan", "1:60:99", "2001-99-99"],
     *["'", '"', '"\\U00110000"', '"\\UFFFFFFFF"', '"\\x"', "|\n", ">-\n", "|9\n", "#", "---\n", "...\n"],
