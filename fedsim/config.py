@@ -5,28 +5,30 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, ValidationError, field_validator
 
 from fedsim import safeyaml
-from fedsim.errors import ConfigError, suggest
+from fedsim.errors import ConfigError, ThreatModelError, suggest
 from fedsim.message import RoleId
+from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import LinkConfig, Plan, Scenario, complete
-from fedsim.plugins import GROUPS, NestedError, OneOf, Plugin, Settings, load
+from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
 from fedsim.threat import Trial, Wrapper
-
-if TYPE_CHECKING:
-    from pydantic_core import ErrorDetails
 
 
 class Runtime(Plugin, ABC):
     """Where roles live and which transport carries their frames; one subclass a file in ``fedsim/runtime``."""
+
+    in_process: ClassVar[bool] = False
+    """Whether every seat lives in this process: all of them can then be tried out before a run folder is made."""
 
     @abstractmethod
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
@@ -45,7 +47,9 @@ class ScenarioFile(Settings):
 
     name: str = Field("", description="what the run is called; default: the name of the file")
     seed: int = Field(0, ge=0, description="the public seed: schedule and protocol follow from it")
-    threads: int = Field(1, ge=1, description="torch threads of each process; part of the experiment: it changes bits")
+    threads: int = Field(
+        1, ge=1, le=1024, description="torch threads of each process; part of the experiment: it changes bits"
+    )
     scenario: Annotated[Scenario, OneOf("scenarios")]
     links: tuple[LinkConfig, ...] = Field((), description="stages on links")
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
@@ -79,12 +83,42 @@ class ScenarioFile(Settings):
         """
         if not self.compare:
             return {self.name: self}
-        base = {key: value for key, value in self.resolved().items() if key != "compare"}
-        return {arm: validate(merge(base, override), f"compare.{arm}", {}) for arm, override in self.compare.items()}
+        return {name: self._arm(name, Places(f"compare.{name}")) for name in self.compare}
 
     def plan(self) -> Plan:
-        """Seats, flows, stages and trials of this file; for a file with arms, ask each arm."""
-        return complete(self.scenario.plan(), self.links, self.seats, self.trials)
+        """Seats, flows, stages and trials of this file; for a file with arms, ask each arm.
+
+        Raises:
+            ConfigError: it names a seat, a link or a kind of message that does not exist.
+            ThreatModelError: a trial's attack cannot run here.
+        """
+        plan = complete(self.scenario.plan(), self.links, self.seats, self.trials)
+        for role in self.placement:
+            if role not in plan.seats:
+                raise ConfigError(f"placement: no seat '{role}'{suggest(role, plan.seats)}")
+        return plan
+
+    def check(self, places: Places) -> None:
+        """Make every arm and its plan; errors say where what is wrong was written.
+
+        Raises:
+            ConfigError, ThreatModelError: see `arms` and `plan`.
+        """
+        for name in self.compare or [""]:
+            inside = replace(places, arm=name)
+            arm = self._arm(name, inside) if name else self
+            try:
+                arm.plan()
+            except (ConfigError, ThreatModelError) as error:
+                path = str(error).partition(":")[0].split(".")
+                where = inside.of(tuple(int(part) if part.isdecimal() else part for part in path))
+                raise type(error)(f"{where}: {error}") from error
+
+    def _arm(self, name: str, places: Places) -> ScenarioFile:
+        base = {key: value for key, value in self.resolved().items() if key != "compare"}
+        if "compare" in self.compare[name]:
+            raise ConfigError(f"{places.of(('compare',))}: compare: an arm cannot have arms")
+        return _validate(merge(base, self.compare[name]), places)
 
 
 def read(source: str, overrides: Sequence[str] = ()) -> ScenarioFile:
@@ -92,15 +126,16 @@ def read(source: str, overrides: Sequence[str] = ()) -> ScenarioFile:
 
     Raises:
         ConfigError: with the file, the line and the path of what is wrong.
+        ThreatModelError: the same of an attack that cannot run.
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
     for override in overrides:
         apply_override(data, override)
     data.setdefault("name", path.stem)
-    file = validate(data, str(path), lines)
-    for arm in file.arms().values():
-        arm.plan()
+    places = Places(str(path), lines, overrides)
+    file = _validate(data, places)
+    file.check(places)
     return file
 
 
@@ -114,13 +149,16 @@ def validate(data: Mapping[str, Any], where: str, lines: Mapping[safeyaml.YamlPa
     """A `ScenarioFile` from plain values.
 
     Raises:
-        ConfigError: a line for each thing that is wrong, at most five.
+        ConfigError: a line for each thing that is wrong, at most a few.
     """
+    return _validate(data, Places(where, lines))
+
+
+def _validate(data: Mapping[str, Any], places: Places) -> ScenarioFile:
     try:
         return ScenarioFile.model_validate(data)
     except ValidationError as error:
-        found = [_line(path, detail, where, lines) for path, detail in _flatten(error)]
-        raise ConfigError("\n".join(found[:5])) from error
+        raise ConfigError(explain(error, data, places)) from error
 
 
 def merge(base: Any, override: Any) -> Any:
@@ -139,52 +177,48 @@ def apply_override(data: dict[str, Any], override: str) -> None:
         ConfigError: not of that form, or the path leads through something that is not there.
     """
     path, equals, text = override.partition("=")
-    if not equals or not path:
+    override = " ".join(override.split())
+    if not equals or not all(path.split(".")):
         raise ConfigError(f"--set {override}: expected path=value, such as scenario.batch=20")
+    value = safeyaml.scalar(text, f"--set {override}")
     *parents, last = path.split(".")
     here: Any = data
-    for part in parents:
-        here = here.setdefault(part, {}) if isinstance(here, dict) else _item(here, part, override)
-    if isinstance(here, list):
-        _item(here, last, override)
-        here[int(last)] = safeyaml.scalar(text)
-    elif isinstance(here, dict):
-        here[last] = safeyaml.scalar(text)
+    for part, following in zip(parents, path.split(".")[1:], strict=True):
+        here = _enter(here, part, following, override)
+    if isinstance(here, dict):
+        here[last] = value
     else:
-        raise ConfigError(f"--set {override}: '{path.rpartition('.')[0]}' holds {here!r:.40}, which has no parts")
+        _item(here, last, override)
+        here[int(last)] = value
+
+
+def _enter(here: Any, part: str, following: str, override: str) -> Any:
+    """What lies under ``part``; a mapping that is not there, or has nothing in it, is made."""
+    if not isinstance(here, dict):
+        return _item(here, part, override)
+    if here.get(part) is None:
+        if following.isdecimal():
+            raise ConfigError(f"--set {override}: there is no list '{part}'; set it whole: {part}=[...]")
+        here[part] = {}
+    return here[part]
 
 
 def _item(here: Any, part: str, override: str) -> Any:
     index = int(part) if part.isdecimal() and len(part) < 10 else -1
     if not isinstance(here, list) or not 0 <= index < len(here):
-        found = f"a list of {len(here)}" if isinstance(here, list) else f"{here!r:.40}"
+        found = f"a list of {len(here)}" if isinstance(here, list) else f"{here!r:.40}, which has no parts"
         raise ConfigError(f"--set {override}: '{part}' leads nowhere; there is {found}")
     return here[index]
 
 
 def _find(source: str) -> Path:
     path = Path(source)
-    if path.exists() or path.suffix or "/" in source:
+    try:
+        there = path.exists()
+    except (OSError, ValueError) as error:  # too long a name, a zero byte
+        raise ConfigError(f"{source:.60}: no such file; expected a scenario file (YAML)") from error
+    if there or path.suffix or "/" in source:
         return path
     if source not in shipped():
         raise ConfigError(f"no file and no scenario '{source}'{suggest(source, shipped())}")
     return shipped()[source]
-
-
-def _flatten(
-    error: ValidationError, prefix: tuple[str | int, ...] = ()
-) -> Iterator[tuple[tuple[str | int, ...], ErrorDetails]]:
-    for detail in error.errors():
-        inner = detail.get("ctx", {}).get("error")
-        if isinstance(inner, NestedError):
-            yield from _flatten(inner.inner, prefix + detail["loc"])
-        else:
-            yield prefix + detail["loc"], detail
-
-
-def _line(path: tuple[str | int, ...], detail: ErrorDetails, where: str, lines: Mapping[safeyaml.YamlPath, int]) -> str:
-    line = safeyaml.locate(path, lines)
-    message = detail["msg"].removeprefix("Value error, ")
-    found = detail["input"]
-    shown = f", found {found!r:.60}" if isinstance(found, str | int | float | bool) and "found" not in message else ""
-    return f"{where}{f':{line}' if line else ''}: {'.'.join(map(str, path)) or 'file'}: {message}{shown}"

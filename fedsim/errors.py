@@ -8,6 +8,7 @@ FedsimError
 │   └── OutputError        the run folder: holds another run, is missing, is not a run
 ├── WireError              bytes that are not a frame, or a frame over the limits
 ├── ProtocolError          a peer that does what the protocol does not allow
+├── DivergedError          training left the numbers: a rate too high, or noise too strong
 ├── StallError             everyone waits: names who waits for what
 ├── ConformanceError       a plugin breaks the contract of its kind
 └── TransportError
@@ -52,6 +53,10 @@ class WireError(FedsimError):
 
 class ProtocolError(FedsimError):
     """A peer broke the protocol: wrong digest, wrong sender, replay, too far ahead."""
+
+
+class DivergedError(FedsimError):
+    """Training left the numbers (NaN); a smaller learning rate or less noise may keep it there."""
 
 
 class StallError(FedsimError):

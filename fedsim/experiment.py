@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedsim.config import ScenarioFile, validate
+from fedsim.errors import InputError
+from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.plan import Plan
 from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
+from fedsim.role import Role
+from fedsim.seeding import Rng, determine, simulated_secret
 
 Started = Callable[[str, ScenarioFile], Watch]
 """Called before each arm with a title and its file; returns who watches it."""
@@ -32,9 +38,11 @@ def run(
         started: told of each arm.
 
     Raises:
+        InputError: what `rehearse` found; no folder was made.
         OutputError: the folder holds something else.
         FedsimError: whatever ended the run; the folder says so too.
     """
+    rehearse(file)
     with RunFolder.open_for(out or default_path(file), file, command) as folder:
         _play(file, folder, "", started)
     page.write([folder.path])
@@ -50,6 +58,7 @@ def run_seeds(
     started: Started = _unwatched,
 ) -> Path:
     """The same for ``count`` seeds from the file's own upward: a folder a seed, and a summary over them."""
+    rehearse(file)
     seeds = [file.seed + i for i in range(count)]
     with RunFolder.open_for(out or default_path(file, seeds), file, command, seeds) as folder:
         runs = []
@@ -62,6 +71,32 @@ def run_seeds(
         folder.write_seeds(runs)
     page.write([folder.path])
     return folder.path
+
+
+def rehearse(file: ScenarioFile) -> None:
+    """Build the seats of every arm whose runtime keeps them in this process, so that what is wrong shows at once.
+
+    Raises:
+        InputError: of a data set, a cut or a model; names the arm, if there are several.
+    """
+    tried = set()
+    for name, arm in file.arms().items():
+        parts = json.dumps([arm.seed, arm.scenario.model_dump(mode="json")], sort_keys=True)
+        if arm.runtime.in_process and parts not in tried:
+            try:
+                build(arm, arm.plan())
+            except InputError as error:
+                raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
+        tried.add(parts)
+
+
+def build(file: ScenarioFile, plan: Plan) -> dict[RoleId, Role]:
+    """Every seat of an arm, by name, in this process and with its simulated secret."""
+    determine(file.threads)
+    public = Rng.root(file.seed)
+    return {
+        role: seat.build(public, Rng.secret(simulated_secret(file.seed, role))) for role, seat in plan.seats.items()
+    }
 
 
 def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:

@@ -32,7 +32,7 @@ class Mailbox:
         """
         peer = envelope.src
         self._admit(peer, envelope.seq)
-        key = (peer, envelope.message.kind(), envelope.message.step)
+        key = (peer, type(envelope.message).__name__, envelope.message.step)
         if key in self._messages:
             raise ProtocolError(f"{peer} sent {key[1]} of step {key[2]} twice")
         if self._waiting[peer] >= self.window:

@@ -25,7 +25,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedsim.errors import ConfigError, suggest
 
@@ -56,7 +56,8 @@ class Settings(BaseModel):
             allowed = {field.alias or name for name, field in cls.model_fields.items()}
             for key in value:
                 if key not in allowed:
-                    raise ValueError(f"unknown key '{key}'{suggest(str(key), allowed)}")
+                    about = {"key": str(key), "hint": suggest(str(key), allowed)}
+                    raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", about)
         return value
 
 

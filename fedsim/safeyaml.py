@@ -22,11 +22,12 @@ def read(path: Path) -> tuple[dict[str, Any], dict[YamlPath, int]]:
     Raises:
         ConfigError: not a file, not text, not YAML, too large, or not a mapping; says where.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}; expected a scenario file (YAML)")
-    if path.stat().st_size > MAX_BYTES:
-        raise ConfigError(f"{path}: {path.stat().st_size} bytes; a scenario file has at most {MAX_BYTES}")
     try:
+        if not path.is_file():
+            found = "a folder" if path.is_dir() else "not a plain file" if path.exists() else "no such file"
+            raise ConfigError(f"{path}: {found}; expected a scenario file (YAML)")
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size} bytes; a scenario file has at most {MAX_BYTES}")
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: a binary file; expected a scenario file (YAML in UTF-8)") from error
@@ -61,9 +62,16 @@ def parse(text: str, name: str) -> tuple[dict[str, Any], dict[YamlPath, int]]:
     return value, lines
 
 
-def scalar(text: str) -> Any:
-    """The value of one YAML scalar or flow collection, as on a command line."""
-    return parse(f"value: {text}", f"value {text!r}")[0]["value"]
+def scalar(text: str, name: str = "value") -> Any:
+    """The value of one YAML scalar or flow collection, as on a command line; ``name`` is what errors call it.
+
+    Raises:
+        ConfigError: it is not YAML, or more than one value.
+    """
+    found = parse(f"value: {text}", name)[0]
+    if list(found) != ["value"]:
+        raise ConfigError(f"{name}: more than one value")
+    return found["value"]
 
 
 class _Loader(yaml.SafeLoader):

@@ -5,11 +5,10 @@
 
 from __future__ import annotations
 
-import math
 import struct
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -26,6 +25,7 @@ _PREFIX = struct.Struct("<4sHI")
 Dtype = Literal["float32", "float64", "float16", "bfloat16", "int64", "int32", "int16", "int8", "uint8", "bool"]
 _DTYPES: dict[str, torch.dtype] = {n: getattr(torch, n) for n in Dtype.__args__}  # type: ignore[attr-defined]
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+_RAW = {"bool": np.dtype(np.uint8)}  # read as numbers first: any byte would pass for a bool
 _SIZES = {name: dtype.itemsize for name, dtype in _DTYPES.items()}
 
 Natural = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -41,8 +41,7 @@ class Limits:
     tensors: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(NamedTuple):
     """A message with its sender, its addressee and its number on the way between the two."""
 
     src: RoleId
@@ -152,9 +151,18 @@ def _header(frame: bytes, limits: Limits) -> tuple[_Header, int]:
 def _sizes(specs: list[_TensorSpec], limits: Limits) -> list[int]:
     if len(specs) > limits.tensors:
         raise WireError(f"{len(specs)} tensors in a frame, at most {limits.tensors} are allowed")
-    if any(math.prod(max(d, 1) for d in spec.shape) > limits.frame_bytes for spec in specs):
+    return [_size(spec, limits) for spec in specs]
+
+
+def _size(spec: _TensorSpec, limits: Limits) -> int:
+    """Bytes of a tensor; an empty one may not hide an absurd dimension either."""
+    count = strides = 1
+    for extent in spec.shape:
+        count *= extent
+        strides *= extent or 1
+    if strides > limits.frame_bytes:
         raise WireError(f"a tensor's shape exceeds the {limits.frame_bytes} bytes that are allowed")
-    return [math.prod(spec.shape) * _SIZES[spec.dtype] for spec in specs]
+    return count * _SIZES[spec.dtype]
 
 
 def _put(field: str, key: str | None, tensor: Tensor, specs: list[_TensorSpec], buffers: list[Any]) -> None:
@@ -162,20 +170,25 @@ def _put(field: str, key: str | None, tensor: Tensor, specs: list[_TensorSpec], 
         found = tensor.dtype if isinstance(tensor, Tensor) else type(tensor).__name__
         raise WireError(f"{field}: {found} cannot cross the wire; allowed: {', '.join(_DTYPES)}")
     specs.append(_TensorSpec(field, key, _NAMES[tensor.dtype], list(tensor.shape)))  # type: ignore[arg-type]
-    flat = tensor.detach().cpu().contiguous()
+    flat = tensor.detach() if tensor.requires_grad else tensor
+    if not flat.is_cpu:
+        flat = flat.cpu()
     if flat.dtype == torch.bfloat16:  # numpy has none
         flat = flat.view(torch.int16)
-    buffers.append(flat.numpy())
+    buffers.append(flat.contiguous().numpy())
 
 
 def _take(frame: bytes, start: int, size: int, spec: _TensorSpec) -> Tensor:
     """Copy out of the frame into memory of torch's own alignment: kernels may give other bits on other alignments."""
-    raw = torch.empty(size, dtype=torch.uint8)
-    if size:
-        raw.numpy()[:] = np.frombuffer(frame, np.uint8, size, start)
-    if spec.dtype == "bool" and size and int(raw.max()) > 1:
+    tensor = torch.empty(spec.shape, dtype=_DTYPES[spec.dtype])
+    if not size:
+        return tensor
+    into = (tensor.view(torch.int16) if spec.dtype == "bfloat16" else tensor).numpy()
+    raw = np.frombuffer(frame, _RAW.get(spec.dtype, into.dtype), into.size, start)
+    if spec.dtype == "bool" and raw.max() > 1:
         raise WireError(f"{spec.field}: a bool tensor with a byte other than 0 and 1")
-    return raw.view(_DTYPES[spec.dtype]).view(spec.shape)
+    into[...] = raw.reshape(into.shape)
+    return tensor
 
 
 def _add(values: dict[str, Any], spec: _TensorSpec, tensor: Tensor) -> None:

@@ -17,14 +17,22 @@ class Augment(Settings):
 
     shift: int = Field(ge=1, description="most pixels an image moves in each direction; zeros move in")
 
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Refuse rows of a shape other than (C, H, W).
+
+        Raises:
+            ConfigError: the rows are not images.
+        """
+        if len(shape) != 3:
+            raise ConfigError(f"scenario.augment: only images can be shifted; these rows have shape {shape}")
+
     def shifted(self, images: Tensor, rng: Rng) -> Tensor:
         """Each image (B, C, H, W) moved by its own whole numbers of pixels in [-shift, shift].
 
         Raises:
             ConfigError: the rows are not images.
         """
-        if images.ndim != 4:
-            raise ConfigError(f"scenario.augment: only images can be shifted; these rows have shape {images.shape[1:]}")
+        self.check(tuple(images.shape[1:]))
         (count, _, height, width), most = images.shape, self.shift
         padded = functional.pad(images, (most, most, most, most))
         down, right = torch.randint(2 * most + 1, (2, count, 1), generator=rng.torch())

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedsim.errors import DataError, ThreatModelError
+from fedsim.errors import DataError, DivergedError, ThreatModelError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
@@ -116,5 +116,9 @@ class Evaluation:
         """Take the probabilities (B, C) of one turn."""
         self._pieces.append(probabilities)
         if turn.last:
-            self._net.log(step=turn.index, test=classification(torch.cat(self._pieces), self._labels))
+            found = torch.cat(self._pieces)
+            if not torch.isfinite(found).all():
+                where = f"after {turn.index} steps the model puts out NaN"
+                raise DivergedError(f"training diverged: {where}; try a smaller optimiser.lr, or less noise")
+            self._net.log(step=turn.index, test=classification(found, self._labels))
             self._pieces.clear()

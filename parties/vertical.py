@@ -143,9 +143,7 @@ class Vertical(Scenario, ABC):
 def build_bottom(architecture: dict[str, Any], rng: Rng) -> Network:
     """A party's network from its architecture; the initial weights come from the seat's secret."""
     config = load("models", ModelConfig, architecture["model"])
-    with rng.child("initial").as_global():
-        module = config.build(tuple(architecture["shape"]), architecture["embedding"])
-    return Network(module, rng)
+    return _build("bottom", config, tuple(architecture["shape"]), architecture["embedding"], rng)
 
 
 def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
@@ -156,6 +154,8 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     encoder = Encoder.fit(seen, scenario.data.missing)
     train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
+    if scenario.augment:
+        scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
@@ -188,6 +188,15 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
     """The hub's network over all embeddings."""
     width = sum(party.embedding or scenario.embedding for party in scenario.parties.values())
-    with rng.child("initial").as_global(), torch.no_grad():
-        module = scenario.top.build((width,), classes)
-    return Network(module, rng)
+    return _build("top", scenario.top, (width,), classes, rng)
+
+
+def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:
+    try:
+        with rng.child("initial").as_global(), torch.no_grad():
+            return Network(config.build(shape, out), rng)
+    except ConfigError as error:
+        raise ConfigError(f"scenario.{place}: {error}") from error
+    except (RuntimeError, MemoryError, OverflowError) as error:  # as torch meets sizes that no machine has
+        reason = "more memory than there is" if "alloc" in str(error) else str(error).partition("\n")[0]
+        raise ConfigError(f"scenario.{place}: '{config.caption()}' from {shape} to {out} takes {reason}") from error

@@ -19,7 +19,9 @@ def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
     """Score reconstructed rows; rows that are not claimed count as the mean training row, which is the blind guess.
 
     Scores: ``psnr``, the mean over all rows, each at most 60 dB; its median; the share of rows above 30 dB; the mean
-    squared error. The peak is the range of the truth (1 for images in [0, 1]).
+    ``correlation`` of what is claimed and what is true of a row, beyond the mean row; the mean squared error. The peak is
+    the range of the truth (1 for images in [0, 1]). A claim of the wrong contrast has a poor PSNR, and yet a person may
+    recognise what it shows: the correlation tells.
 
     Args:
         truth: (N, ...), the training rows.
@@ -52,18 +54,25 @@ def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
         labels: (N,) int64, of the training rows.
         claim: about ``labels``, values (n,) or (n, C).
         rng: for the random scores.
+
+    Raises:
+        ThreatModelError: the claim is malformed, or its rows do not hold both classes.
     """
     if claim.about != "labels":
         raise ThreatModelError(f"a label holder cannot judge a claim about {claim.about}")
     rows = _checked_rows(claim, len(labels))
     counts = torch.bincount(labels)
     values = torch.nan_to_num(claim.values.double())
-    if claim.values.ndim == 2:
+    if values.shape not in ((len(rows),), (len(rows), len(counts))) or (values.ndim == 1 and len(counts) != 2):
+        raise ThreatModelError(f"scores of shape {tuple(values.shape)} for {len(rows)} rows and {len(counts)} classes")
+    if values.ndim == 2:
         hits = (values.argmax(dim=1) == labels[rows]).double().mean()
         return Judgement({"accuracy": float(hits)}, {"accuracy": float(counts.max() / counts.sum())})
-    if values.shape != rows.shape or len(counts) != 2:
-        raise ThreatModelError(f"scores of shape {tuple(values.shape)} for {len(rows)} rows and {len(counts)} classes")
     positive = labels[rows] == int(counts.argmin())
+    if bool(positive.all()) or not bool(positive.any()):
+        raise ThreatModelError(
+            f"the {len(rows)} rows of this claim are all of one class, so no score can tell them apart"
+        )
     generator = rng.torch()
     blind = [auc(positive, torch.rand(len(rows), generator=generator)) for _ in range(BLIND_DRAWS)]
     return Judgement({"auc": auc(positive, values)}, {"auc": sum(blind) / len(blind)})
@@ -75,8 +84,20 @@ def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
         "psnr": float(levels.mean()),
         "psnr_median": float(levels.median()),
         "share_above_30": float((levels > 30).double().mean()),
+        "correlation": _correlation(truth, guess),
         "mse": float((truth.double() - guess.double()).pow(2).mean()),
     }
+
+
+def _correlation(truth: Tensor, guess: Tensor) -> float:
+    """The mean over rows of the Pearson correlation of deviations from the mean row; 0 for the mean row itself."""
+    mean = truth.double().mean(dim=0, keepdim=True)
+    true, claimed = ((rows.double() - mean).flatten(1) for rows in (truth, guess))
+    true, claimed = (rows - rows.mean(dim=1, keepdim=True) for rows in (true, claimed))
+    lengths = true.norm(dim=1), claimed.norm(dim=1)
+    deviates = lengths[1] > 1e-6 * lengths[0]  # what is left of the mean row is rounding
+    found = (true * claimed).sum(dim=1) / (lengths[0] * lengths[1]).clamp_min(1e-300)
+    return float(torch.where(deviates, found, torch.zeros_like(found)).mean())
 
 
 def _checked_rows(claim: Claim, count: int) -> Tensor:

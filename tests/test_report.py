@@ -117,11 +117,11 @@ def test_any_name_of_an_arm_survives_the_scenario_file(tmp_path: Path, name: str
 
 def test_rows_are_logged_while_they_come_and_signs_of_life_are_not(tmp_path: Path, file: ScenarioFile) -> None:
     seen = []
-    run = RunFolder.open_for(tmp_path, file)
-    watch = run.watch("plain", lambda role, row: seen.append(row))
-    watch("server", {"step": 0, "loss": math.nan})
-    watch("server", {"claim": "cafe", "done": 0.5})
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    with RunFolder.open_for(tmp_path, file) as run:
+        watch = run.watch("plain", lambda role, row: seen.append(row))
+        watch("server", {"step": 0, "loss": math.nan})
+        watch("server", {"claim": "cafe", "done": 0.5})
+        rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert rows == [{"arm": "plain", "role": "server", "step": 0, "loss": None}]
     assert len(seen) == 2
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
+import click
 import typer
 
 from fedsim.errors import FedsimError, InputError
@@ -18,6 +21,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+INTERRUPTED = 130
+"""The exit code after Ctrl-C; typer turns the exception into it."""
 
 Source = Annotated[str, typer.Argument(metavar="FILE|NAME", help="a scenario file, or one that ships with fedsim")]
 Overrides = Annotated[
@@ -43,14 +49,28 @@ def run(
     from fedsim.cli.progress import Progress
     from fedsim.cli.tables import print_results
 
-    chosen = [f"runtime={{kind: {runtime}}}"] if runtime else []
-    file = config.read(source, [*(overrides or []), *chosen])
+    file = config.read(source, [*(overrides or []), *_chosen(runtime)])
     with Progress() as progress:
         if seeds == 1:
             path = experiment.run(file, out, command=sys.argv, started=progress.arm)
         else:
             path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm)
     print_results(path)
+
+
+def _chosen(runtime: str) -> list[str]:
+    """``--runtime`` as an override; ConfigError if there is no such kind."""
+    from fedsim.config import Runtime
+    from fedsim.errors import ConfigError
+    from fedsim.plugins import find
+
+    if not runtime:
+        return []
+    try:
+        find("runtimes", runtime, Runtime)
+    except ConfigError as error:
+        raise ConfigError(f"--runtime: {error}") from error
+    return [f"runtime={{kind: {json.dumps(runtime)}}}"]
 
 
 @app.command(name="list")
@@ -125,19 +145,27 @@ def report(
 
 
 def main() -> NoReturn:
-    """The entry point: what the user can mend is one line and exit code 2, what went wrong in a run one line and 1."""
+    """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     try:
-        app()
+        code = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        typer.echo(error.message)
+        sys.exit(0)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "fedsim"
+        _fail(f"{error.format_message()} (see {command} --help)", 2)
     except InputError as error:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
-    except KeyboardInterrupt:
-        typer.echo("interrupted", err=True)
-        sys.exit(130)
-    sys.exit(0)
+    except BrokenPipeError:  # the reader of our output has left, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(141)
+    if code == INTERRUPTED:
+        typer.echo("fedsim: interrupted", err=True)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(error: FedsimError, code: int) -> NoReturn:
+def _fail(error: FedsimError | str, code: int) -> NoReturn:
     typer.echo(f"fedsim: {error}", err=True)
     sys.exit(code)

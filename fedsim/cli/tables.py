@@ -3,78 +3,146 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
+
+from fedsim.report.seeds import spread
+from fedsim.report.view import mean
+from fedsim.report.words import number, size, title
+
+TASK = ("accuracy", "roc_auc", "log_loss")
+Numbers = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Fared:
+    """One trial of one arm: score and blind guess, each a mean over the victims; over seeds a spread of such means."""
+
+    label: str
+    seat: str
+    victims: Sequence[str]
+    metric: str
+    score: Any
+    chance: Any
+
+    @property
+    def against(self) -> str:
+        """The victims, in few words."""
+        return f"{len(self.victims)} seats" if len(self.victims) > 2 else ", ".join(self.victims)
 
 
 def print_results(path: Path) -> None:
-    """A row an arm: the task's metrics, each attack's score beside a blind guess, the price in bytes and seconds."""
+    """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
     summary = json.loads((path / "summary.json").read_text("utf-8"))
     console = Console()
-    console.print(_over_seeds(summary) if "seeds" in summary else _one(summary))
-    console.print(f"run folder: {path}", soft_wrap=True, highlight=False)
-    console.print(f"report:     {path / 'report.html'}", soft_wrap=True, highlight=False)
+    for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
+        console.print(table)
+    console.print(f"run folder: {path}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report:     {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _one(summary: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{summary['name']} (seed {summary['seed']})", box=box.SIMPLE_HEAD, title_justify="left")
-    table.add_column("arm")
-    for heading in ("accuracy", "AUC", "log loss"):
-        table.add_column(heading, justify="right")
-    trials = _trials(next(iter(summary["arms"].values()))["trials"])
-    for name in trials:
-        table.add_column(name, justify="right")
-        table.add_column("blind", justify="right")
-    for heading in ("MB", "seconds"):
-        table.add_column(heading, justify="right")
-    for name, arm in summary["arms"].items():
-        scores = [
-            cell for score, chance in _trials(arm["trials"]).values() for cell in (f"{score:.3g}", f"{chance:.3g}")
-        ]
-        task = [_number(arm["task"].get(metric)) for metric in ("accuracy", "roc_auc", "log_loss")]
-        table.add_row(name, *task, *scores, f"{arm['traffic']['bytes'] / 1e6:.1f}", f"{arm['seconds']:.1f}")
+def bare(name: str, *columns: str) -> Table:
+    """A table as all commands print it: a line under the heading, nothing else."""
+    table = Table(*columns, title=escape(name), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
+    table.show_edge = False
+    table.pad_edge = False
     return table
 
 
-def _trials(trials: list[Mapping[str, Any]]) -> dict[str, tuple[float, float]]:
-    """By attack and metric, the mean score and the mean of a blind guess over its victims."""
-    found: dict[str, list[tuple[float, float]]] = {}
-    for trial in trials:
-        key = f"{trial['label']}\n{trial['metric']}"
-        found.setdefault(key, []).append((trial["score"], trial["chance"]))
-    return {k: (sum(s for s, _ in v) / len(v), sum(c for _, c in v) / len(v)) for k, v in found.items()}
+def _over_arms(summary: Numbers, console: Console) -> list[Table]:
+    """One table with a row an arm where it fits the terminal, otherwise the attacks in a table of their own."""
+    name = f"{summary['name']} (seed {summary['seed']})"
+    fared = {arm: _fared(numbers["trials"]) for arm, numbers in summary["arms"].items()}
+    whole = _row_an_arm(name, summary["arms"], fared)
+    if console.measure(whole).maximum <= console.width:
+        return [whole]
+    return [_row_an_arm(name, summary["arms"], {}), _row_a_trial(fared)]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"
+def _row_an_arm(name: str, arms: Numbers, fared: Mapping[str, Mapping[int, Fared]]) -> Table:
+    table = bare(name, "arm")
+    metrics = [metric for metric in TASK if any(metric in arm["task"] for arm in arms.values())]
+    trials = {n: trial for found in fared.values() for n, trial in found.items()}
+    pairs = [(f"{escape(trial.label)}\n{title(trial.metric)}", "blind\nguess") for trial in trials.values()]
+    for heading in (*map(title, metrics), *(word for pair in pairs for word in pair), "traffic", "seconds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for arm, numbers in arms.items():
+        task = [number(numbers["task"].get(metric), metric) for metric in metrics]
+        scores = [cell for n in trials for cell in _pair(fared[arm].get(n))]
+        table.add_row(escape(arm), *task, *scores, size(numbers["traffic"]["bytes"]), f"{numbers['seconds']:.1f}")
+    return table
 
 
-def _over_seeds(summary: Mapping[str, Any]) -> Table:
-    table = Table(
-        title=f"{summary['name']} (seeds {', '.join(map(str, summary['seeds']))}; mean and 95 % interval)",
-        box=box.SIMPLE_HEAD,
-        title_justify="left",
-    )
-    table.add_column("arm")
-    table.add_column("what")
-    table.add_column("mean", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("blind", justify="right")
-    for name, arm in summary["arms"].items():
-        for metric in ("accuracy", "roc_auc", "log_loss"):
-            if metric in arm["task"]:
-                table.add_row(name, metric, *_spread(arm["task"][metric]), "")
-        for trial in arm["trials"]:
-            what = f"{trial['label']} against {trial['victim']}, {trial['metric']}"
-            table.add_row(name, what, *_spread(trial["score"]), _number(trial["chance"]["mean"]))
+def _pair(trial: Fared | None) -> tuple[str, str]:
+    return (number(trial.score, trial.metric), number(trial.chance, trial.metric)) if trial else ("–", "–")
+
+
+def _row_a_trial(fared: Mapping[str, Mapping[int, Fared]]) -> Table:
+    table = bare("attacks (mean over their victims)", "attack", "at", "against", "arm", "metric")
+    table.add_column("score", justify="right", no_wrap=True)
+    table.add_column("blind guess", justify="right", no_wrap=True)
+    for n in dict.fromkeys(n for found in fared.values() for n in found):
+        before: tuple[str, ...] = ()
+        for arm, trial in ((arm, found[n]) for arm, found in fared.items() if n in found):
+            who = escape(trial.label), escape(trial.seat), escape(trial.against)
+            table.add_row(*(("", "", "") if who == before else who), escape(arm), title(trial.metric), *_pair(trial))
+            before = who
         table.add_section()
     return table
 
 
-def _spread(spread: Mapping[str, Any]) -> tuple[str, str]:
-    return _number(spread["mean"]), f"{_number(spread['low'])} to {_number(spread['high'])}"
+def _fared(trials: Sequence[Numbers]) -> dict[int, Fared]:
+    """The trials of an arm, by number."""
+    found: dict[int, list[Numbers]] = {}
+    for trial in trials:
+        found.setdefault(trial["trial"], []).append(trial)
+    return {
+        n: Fared(
+            same[0]["label"],
+            same[0]["seat"],
+            [trial["victim"] for trial in same],
+            same[0]["metric"],
+            *(_mean([trial[key] for trial in same]) for key in ("score", "chance")),
+        )
+        for n, same in found.items()
+    }
+
+
+def _mean(values: Sequence[Any]) -> Any:
+    """The mean over the victims; of spreads over seeds, the spread of each seed's mean."""
+    if not isinstance(values[0], Mapping):
+        return mean(values)
+    return spread([mean(of_seed) for of_seed in zip(*(value["values"] for value in values), strict=True)])
+
+
+def _over_seeds(summary: Numbers) -> Table:
+    seeds = ", ".join(map(str, summary["seeds"]))
+    table = bare(f"{summary['name']} (seeds {seeds}; mean and {100 * summary['level']:g} % interval)", "arm", "what")
+    for heading in ("mean", "interval", "blind guess"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for name, arm in summary["arms"].items():
+        for i, row in enumerate(_of_arm(arm)):
+            table.add_row("" if i else escape(name), *row)
+        table.add_section()
+    return table
+
+
+def _of_arm(arm: Numbers) -> Iterator[tuple[str, str, str, str]]:
+    for metric in TASK:
+        if metric in arm["task"]:
+            yield title(metric), *_interval(arm["task"][metric], metric), ""
+    for trial in _fared(arm["trials"]).values():
+        what = f"{trial.label} at {trial.seat} against {trial.against}: {title(trial.metric)}"
+        yield escape(what), *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
+
+
+def _interval(value: Numbers, metric: str) -> tuple[str, str]:
+    low, high = number(value["low"], metric), number(value["high"], metric)
+    return number(value["mean"], metric), f"{low} to {high}"

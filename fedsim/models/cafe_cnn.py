@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from fedsim.models import ModelConfig
@@ -18,7 +18,7 @@ class CafeCnn(ModelConfig):
 
     paper: ClassVar[str] = "Jin et al., CAFE, NeurIPS 2021, arXiv 2110.15122, experiments"
 
-    channels: tuple[int, int] = Field((64, 128), description="channels of the two convolutions")
+    channels: tuple[PositiveInt, PositiveInt] = Field((64, 128), description="channels of the two convolutions")
     units: int = Field(256, ge=1, description="width of the first fully connected layer")
     hidden: int = Field(64, ge=1, description="width of the second fully connected layer")
     dropout_input: float = Field(0.0, ge=0, lt=1, description="probability before the first fully connected layer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from fedsim.models import ModelConfig
@@ -11,7 +11,7 @@ from fedsim.models import ModelConfig
 class Cnn(ModelConfig):
     """Blocks of 3x3 convolution, ReLU and 2x2 max pooling, then one linear layer."""
 
-    channels: tuple[int, ...] = Field((16, 32), min_length=1, description="channels of each block")
+    channels: tuple[PositiveInt, ...] = Field((16, 32), min_length=1, description="channels of each block")
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""

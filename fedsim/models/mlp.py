@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import nn
 
 from fedsim.models import ModelConfig, flatten
@@ -13,7 +13,7 @@ from fedsim.models import ModelConfig, flatten
 class Mlp(ModelConfig):
     """A multi-layer perceptron with ReLU; its output has no activation."""
 
-    hidden: tuple[int, ...] = Field((64,), min_length=1, description="units of each hidden layer")
+    hidden: tuple[PositiveInt, ...] = Field((64,), min_length=1, description="units of each hidden layer")
     dropout: float = Field(0.0, ge=0, lt=1, description="probability after each hidden layer")
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:

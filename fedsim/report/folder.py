@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 from torch import Tensor
@@ -26,6 +26,8 @@ from fedsim.report.summary import Arm, finite, rows, summarise
 
 WRITTEN = ("scenario.yaml", "metrics.jsonl", "summary.json", "seats.json", "report.html", "model", "claims")
 """What a run leaves beside ``manifest.json``: removed when the same experiment is written again."""
+AT_FIRST = {"manifest.json", "scenario.yaml"}
+"""What a run has before its first row."""
 
 
 class RunFolder:
@@ -45,13 +47,15 @@ class RunFolder:
 
     def __init__(self, path: Path, file: ScenarioFile, begun: Mapping[str, Any]) -> None:
         self.path, self._file, self._manifest = path, file, dict(begun)
+        self._log: TextIO | None = None
 
     @staticmethod
     def open_for(path: Path, file: ScenarioFile, command: Sequence[str] = (), seeds: Sequence[int] = ()) -> RunFolder:
         """Make the folder and mark it as running.
 
         Args:
-            path: may be missing, empty, or hold an earlier run of the same experiment, which is replaced.
+            path: may be missing, empty, or hold an earlier run of the same experiment, which is replaced; so is any
+                run that ended before its first result.
             file: what is about to be played.
             command: the command line, for the manifest.
             seeds: for a folder over the runs of several seeds.
@@ -78,6 +82,7 @@ class RunFolder:
 
     def end(self, status: manifest.Status, cause: str | None = None) -> None:
         """Settle the status, with a cause of one line if it went wrong."""
+        self._close_log()
         self._manifest = manifest.end(self._manifest, status, cause)
         write_json(self.path / "manifest.json", self._manifest)
 
@@ -95,18 +100,28 @@ class RunFolder:
             self.end("failed", f"{type(error).__name__}: {error}")
 
     def watch(self, arm: str, also: Watch = lambda role, row: None) -> Watch:
-        """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come: an interrupted run has its own."""
+        """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come, until `end`: a stopped run has its own."""
 
         def one(role: RoleId, row: Mapping[str, Any]) -> None:
             if "step" in row:  # others are signs of life, no results
-                with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as lines:
-                    lines.write(_line({"arm": arm, "role": role, **row}))
+                self._open_log().write(_line({"arm": arm, "role": role, **row}))
             also(role, row)
 
         return one
 
+    def _open_log(self) -> TextIO:
+        if self._log is None:  # line by line, so that another process can follow
+            self._log = (self.path / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+        return self._log
+
+    def _close_log(self) -> None:
+        if self._log is not None:
+            self._log.close()
+            self._log = None
+
     def write(self, arms: Sequence[Arm]) -> dict[str, Any]:
         """Everything that played arms leave behind; returns the summary."""
+        self._close_log()
         places = slugs(arm.name for arm in arms)
         logged = [{"arm": arm.name, **row} for arm in arms for row in rows(arm.reports)]
         write_text(self.path / "metrics.jsonl", "".join(map(_line, logged)))
@@ -215,9 +230,10 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
     try:
         there = json.loads((path / "manifest.json").read_text("utf-8"))
         same, digest = [there[k] == begun[k] for k in ("digest", "seeds")], str(there["digest"])
+        barren = there["status"] in ("failed", "interrupted") and {f.name for f in path.iterdir()} <= AT_FIRST
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
-    if not all(same):
+    if not all(same) and not barren:
         mine = str(begun["digest"])[:8]
         other = f"experiment {digest[:8]}" if not same[0] else f"seeds {there['seeds'] or there.get('seed')}"
         raise OutputError(f"{path}: holds another run, of {other}, not of {mine}; choose another folder with --out")

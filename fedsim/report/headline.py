@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedsim.report.view import Group, View, group_of, groups, mean
-from fedsim.report.words import listed, number, title, with_unit
+from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
 
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 """By how much a score must exceed that of a blind guess to count as better (dB); .05 for all other metrics."""
@@ -26,7 +26,8 @@ def beats_chance(group: Group) -> bool:
     score, chance = group.score(), group.chance()
     if score is None or chance is None:
         return False
-    return score > chance + MARGIN.get(group.metric, 0.05)
+    better = chance - score if group.metric in LESS_IS_BETTER else score - chance
+    return better > MARGIN.get(group.metric, 0.05)
 
 
 def _trial(views: Sequence[View], trial: int) -> str:
@@ -56,6 +57,8 @@ def _outcome(group: Group) -> str:
         return f"told the classes apart with AUC {score} (a blind guess: {chance})"
     if group.metric == "accuracy":
         return f"inferred labels with accuracy {score} (a blind guess: {chance})"
+    if group.metric == "correlation":
+        return f"recovered {thing}s that correlate {score} with the true ones (a blind guess: {chance})"
     return f"reached {title(group.metric)} {score} (a blind guess: {chance})"
 
 

@@ -124,7 +124,7 @@ def _audit(shown: Sequence[View]) -> list[Row]:
     for name, f in ((view.name, f) for view in shown for f in view.record["findings"]):
         unused = [name for name in f["granted"] if name not in f["used"]]
         row = {k: f[k] for k in ("trial", "seat", "granted", "saw", "used", "paper")}
-        row |= {"unused": unused, "attack": f["attack"]}
+        row |= {"unused": unused, "label": f["label"]}
         entry = found.setdefault(repr(row), {**row, "victims": {}, "arms": {}})
         entry["victims"][f["victim"]] = entry["arms"][name] = None
     return list(found.values())

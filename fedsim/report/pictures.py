@@ -67,7 +67,7 @@ def _of_trial(views: Sequence[View], trial: int) -> list[Gallery]:
     found = [shown for view, finding in findings if (shown := _shown(view, finding)) is not None]
     if not found:
         return []
-    attack = findings[0][1]["attack"]["kind"]
+    attack = findings[0][1]["label"]
     victims = list(dict.fromkeys(shown.victim for shown in found))
     by_victim = {victim: [shown for shown in found if shown.victim == victim] for victim in victims}
     if all(shown.truth.ndim == 4 for shown in found):

@@ -106,6 +106,7 @@ def _finding(finding: Finding, slug: str, arm: Arm) -> dict[str, Any]:
     return {
         "trial": aim.number,
         "attack": aim.attack.model_dump(mode="json"),
+        "label": aim.attack.caption(),
         "paper": aim.attack.paper,
         "about": aim.attack.about,
         "seat": aim.seat,

@@ -36,7 +36,7 @@ class Group:
 
     Attributes:
         number: of the trial.
-        attack, seat: who attacks from where.
+        attack, seat: who attacks (the kind, and settings that differ from their defaults) from where.
         metric: of the result table.
         trials: as in ``summary.json``, one a victim.
         image: whether the victims hold images.
@@ -78,7 +78,7 @@ def groups(view: View) -> list[Group]:
     for trial in view.numbers["trials"]:
         found.setdefault(trial["trial"], []).append(trial)
     return [
-        Group(n, ts[0]["attack"], ts[0]["seat"], ts[0]["metric"], ts, all(_holds_images(view, t["victim"]) for t in ts))
+        Group(n, ts[0]["label"], ts[0]["seat"], ts[0]["metric"], ts, all(_holds_images(view, t["victim"]) for t in ts))
         for n, ts in sorted(found.items())
     ]
 

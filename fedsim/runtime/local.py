@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import ClassVar
 
 from fedsim.config import Runtime, ScenarioFile
 from fedsim.errors import StallError
@@ -18,6 +19,8 @@ from fedsim.transport.memory import MemoryNetwork
 
 class Local(Runtime):
     """All seats in one process: for a laptop, for tests, and to debug."""
+
+    in_process: ClassVar[bool] = True
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""

@@ -8,7 +8,10 @@ from fedsim.message import RoleId
 
 
 class Transport(Protocol):
-    """Carries frames between this seat and its peers; knows who sent a frame, knows nothing of what is in it."""
+    """Carries frames between this seat and its peers; knows who sent a frame, knows nothing of what is in it.
+
+    Frames of one sender to one receiver arrive once each and in order.
+    """
 
     async def send(self, dst: RoleId, frame: bytes) -> None:
         """Take a frame on its way to ``dst``; returns when this side may send the next one.

@@ -43,6 +43,6 @@ class Bottom:
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:
         """The gradient of the loss with respect to each parameter, from that of the embedding (B, E). Updates nothing."""
         assert self._output is not None, "forward comes first"
-        grads = torch.autograd.grad(self._output, list(self.network.parameters.values()), g)
+        grads = torch.autograd.grad(self._output, self.network.live, g)
         self._output = None
         return dict(zip(self.network.parameters, grads, strict=True))

@@ -16,12 +16,13 @@ class Network:
 
     Attributes:
         module: the torch module.
-        parameters: the live tensors, by name.
+        parameters: the live tensors, by name; ``live`` without their names.
     """
 
     def __init__(self, module: nn.Module, rng: Rng) -> None:
         self.module = module
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
+        self.live: list[Tensor] = list(self.parameters.values())
         self._rng = rng
         self._draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
 

@@ -30,14 +30,13 @@ class Top:
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
         """Forward, loss, backward, update (unless the turn holds): the gradient (B, E) of each embedding."""
-        parameters = self.network.parameters
         z = torch.cat(list(embeddings.values()), dim=1).requires_grad_()
         logits = self.network.train(z, turn)
         target = self.labels.index_select(0, turn.rows)
         loss = functional.cross_entropy(logits, target, label_smoothing=self._smoothing)
-        g, *grads = torch.autograd.grad(loss, [z, *parameters.values()])
+        g, *grads = torch.autograd.grad(loss, [z, *self.network.live])
         if not turn.hold:
-            self._optimiser.step(dict(zip(parameters, grads, strict=True)))
+            self._optimiser.step(dict(zip(self.network.parameters, grads, strict=True)))
         self.loss = loss.item()
         return dict(zip(embeddings, torch.split(g, [e.shape[1] for e in embeddings.values()], dim=1), strict=True))
 

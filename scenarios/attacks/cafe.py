@@ -76,7 +76,7 @@ class Cafe(AttackConfig):
     about = "features"
     needs = ("rows", "bottom")
     sees = ("ParameterGradient", "Model")
-    metrics = ("psnr", "psnr_median", "share_above_30", "mse")
+    metrics = ("psnr", "psnr_median", "share_above_30", "correlation", "mse")
 
     recent: int = Field(400, ge=1, description="rounds to use when models never stand still")
     matching: Literal["l2", "cosine"] = Field(
@@ -98,7 +98,7 @@ class Cafe(AttackConfig):
         if isinstance(message, Model) and not _equal(message.parameters, state.model):
             still = state.model if _largest(state.rounds)[0] == state.generation else state.still
             # the round that moved the model was no still one: its party may have used dropout or augmentation
-            rounds = (*state.rounds[:-1], replace(state.rounds[-1], generation=-state.generation - 1))
+            rounds = (*state.rounds[:-1], *(replace(r, generation=-state.generation - 1) for r in state.rounds[-1:]))
             return replace(state, rounds=rounds, model=message.parameters, still=still, generation=state.generation + 1)
         return state
 

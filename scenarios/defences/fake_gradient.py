@@ -67,10 +67,11 @@ class FakeGradient(Defence):
 
             def fake(name: str, tensor: Tensor) -> Tensor:
                 nonlocal missed, passed
-                if name not in banks:
-                    banks[name] = self._draw(tensor.numel(), state.rng.child("bank", name))
+                key = f"{name}, {tensor.numel()}"  # embeddings change their size with the batch
+                if key not in banks:
+                    banks[key] = self._draw(tensor.numel(), state.rng.child("bank", name))
                 ties = state.rng.child("ties", message.step, name)
-                faked, met = self._match(tensor, banks[name], ties)
+                faked, met = self._match(tensor, banks[key], ties)
                 passed, missed = passed + 1, missed + (not met)
                 return faked
 

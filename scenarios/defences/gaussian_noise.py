@@ -25,11 +25,13 @@ class GaussianNoise(Defence):
     )
 
     def stage(self) -> Stage[Rng]:
-        """Noise of a named node for each kind, step and tensor; the state is that node."""
+        """Noise of a named node for each kind, purpose, step and tensor; the state is that node."""
 
         def apply(message: Message, rng: Rng) -> tuple[Message, Rng]:
             def noisy(name: str, tensor: Tensor) -> Tensor:
-                noise = torch.randn(tensor.shape, generator=rng.child(message.kind(), message.step, name).torch())
+                noise = torch.randn(
+                    tensor.shape, generator=rng.child(message.kind(), message.purpose, message.step, name).torch()
+                )
                 unit = tensor.std(correction=0) if self.scale == "relative" else 1.0
                 return tensor + (self.sigma * unit * noise).to(tensor.dtype)
 
