@@ -11,7 +11,6 @@ from fedsim.config import ScenarioFile, validate
 from fedsim.errors import InputError
 from fedsim.message import RoleId
 from fedsim.net import Watch
-from fedsim.plan import Plan
 from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
@@ -83,20 +82,23 @@ def rehearse(file: ScenarioFile) -> None:
     for name, arm in file.arms().items():
         parts = json.dumps([arm.seed, arm.scenario.model_dump(mode="json")], sort_keys=True)
         if arm.runtime.in_process and parts not in tried:
-            try:
-                build(arm, arm.plan())
-            except InputError as error:
-                raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
+            build(file, name, arm)
         tried.add(parts)
 
 
-def build(file: ScenarioFile, plan: Plan) -> dict[RoleId, Role]:
-    """Every seat of an arm, by name, in this process and with its simulated secret."""
-    determine(file.threads)
-    public = Rng.root(file.seed)
-    return {
-        role: seat.build(public, Rng.secret(simulated_secret(file.seed, role))) for role, seat in plan.seats.items()
-    }
+def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role]:
+    """Every seat of one arm of a file, by name, in this process and with its simulated secret.
+
+    Raises:
+        InputError: as `rehearse`.
+    """
+    determine(arm.threads)
+    public, plan = Rng.root(arm.seed), arm.plan()
+    secrets = {role: Rng.secret(simulated_secret(arm.seed, role)) for role in plan.seats}
+    try:
+        return {role: seat.build(public, secrets[role]) for role, seat in plan.seats.items()}
+    except InputError as error:
+        raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
 
 
 def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:

@@ -299,13 +299,13 @@ def build(file: ScenarioFile, role: RoleId) -> dict[str, Tensor]:
 
 
 def test_absolute_fakes_ruin_plain_sgd_and_relative_ones_do_not() -> None:
-    sgd = {"optimiser": {"kind": "sgd", "lr": 0.1}, "steps": 140, "window": {"from": 0, "rounds": 1}}
+    sgd = {"optimiser": {"kind": "sgd", "lr": 0.5}, "steps": 140, "window": {"from": 0, "rounds": 1}}
     plain, absolute, relative = (
         run(digits(stages, **sgd)).accuracy
         for stages in ([], [{"kind": "fake_gradient"}], [{"kind": "fake_gradient", "sigma": 1.0, "scale": "relative"}])
     )
-    assert relative > plain - 0.1
-    assert absolute < plain - 0.15
+    assert relative > plain - 0.05
+    assert absolute < plain - 0.3
 
 
 def test_noise_on_parameter_gradients_costs_cafe_twenty_db_a_decade() -> None:

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
-from rich import box
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from fedsim.cli.tables import bare
 from fedsim.config import Runtime, shipped
 from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
@@ -31,6 +30,9 @@ BASES: dict[str, type[Plugin]] = {
     "runtimes": Runtime,
 }
 
+WIDTH = 15
+"""Of the column of kinds, in characters: the groups stand under each other."""
+
 
 def print_kinds(group: str) -> None:
     """The kinds of one group, or of all, each with its first line.
@@ -42,16 +44,18 @@ def print_kinds(group: str) -> None:
         raise ConfigError(f"no group '{group}'{suggest(group, GROUPS)}")
     console = Console()
     for each in [group] if group else GROUPS:
-        table = Table(title=each, box=box.SIMPLE_HEAD, title_justify="left", show_header=False)
-        table.add_column(no_wrap=True, style="bold")
+        table = bare(each)
+        table.show_header = False
+        table.add_column(no_wrap=True, min_width=WIDTH)
         table.add_column()
         for kind in names(each):
             table.add_row(kind, _summary(_find(each, kind)))
         if each == "scenarios":
             for name, path in shipped().items():
                 table.add_row(f"{name}.yaml", escape(_headline(path.read_text("utf-8"))))
-        if table.row_count:
-            console.print(table)
+        if table.row_count or group:
+            console.print(table if table.row_count else f"{each}: none yet")
+            console.print()
 
 
 def print_kind(kind: str) -> None:
@@ -79,12 +83,16 @@ def _print_one(console: Console, group: str, plugin: type[Plugin]) -> None:
             f"\nClaims: {plugin.about}. Needs to know: {', '.join(plugin.needs) or 'nothing'}.", highlight=False
         )
         console.print(f"Must see: {', '.join(plugin.sees)}. Scored by: {', '.join(plugin.metrics)}.", highlight=False)
-    table = Table("setting", "type", "default", "what it is", box=box.SIMPLE_HEAD)
+    table = bare("")
+    for heading in ("setting", "type", "default"):
+        table.add_column(heading, max_width=24)
+    table.add_column("what it is")
     for name, field in plugin.model_fields.items():
         table.add_row(
             field.alias or name, escape(_type(field)), escape(_default(field)), escape(field.description or "")
         )
-    console.print(table if table.row_count else "\nIt has no settings.")
+    console.print()
+    console.print(table if table.row_count else "It has no settings.")
 
 
 def _find(group: str, kind: str) -> type[Plugin]:
@@ -144,6 +152,17 @@ def _default(field: FieldInfo) -> str:
         return "required"
     else:
         value = field.default
+    if isinstance(value, Plugin):
+        return value.caption()
     if isinstance(value, Settings):
-        return value.caption() if isinstance(value, Plugin) else str(value)
+        return ", ".join(f"{k} {v}" for k, v in value.model_dump().items())
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:
+    """A value as it stands in YAML."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_plain, value))}]"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return "none" if value is None else str(value)

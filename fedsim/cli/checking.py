@@ -2,75 +2,95 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from fedsim import config
+from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
-from fedsim.plan import Plan
+from fedsim.experiment import build
+from fedsim.message import RoleId
+from fedsim.plan import Aim, Flow, Plan
 from fedsim.role import Role
-from fedsim.seeding import Rng, determine, simulated_secret
 
-LOOK: dict[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left"}
+WIDEST = 36
+"""Characters of a list of columns or classes."""
+Section = list[tuple[str, ...]]
+"""The rows of a table."""
 
 
 def print_plan(source: str, overrides: Sequence[str]) -> None:
-    """Validate a file, build every seat, and say who holds, sends and attacks what.
+    """Validate a file, build every seat, and say who holds, sends and attacks what; of later arms, what differs.
 
     Raises:
         InputError: what `fedsim run` would refuse before its first step.
     """
     file = config.read(source, overrides)
     console = Console()
+    before: list[Section] = []
     for name, arm in file.arms().items():
-        determine(arm.threads)
         plan = arm.plan()
-        roles = {role: _build(arm, plan, role) for role in plan.roster}
-        console.rule(f"{escape(name)}: {arm.scenario.kind()}, digest {arm.digest()[:8]}", align="left")
-        console.print(_seats(arm, plan, roles))
-        console.print(_links(plan, roles))
-        if plan.aims:
-            console.print(_trials(plan))
+        roles = build(file, name, arm)
+        sections = [_seats(arm, plan, roles), _links(plan, roles), _trials(plan)]
+        console.print(f"[bold]{escape(name)}[/bold]: {arm.scenario.kind()}, digest {arm.digest()[:8]}", highlight=False)
+        for i, (table, rows) in enumerate(zip(_tables(), sections, strict=True)):
+            if not rows:
+                continue
+            console.print()
+            if before and rows == before[i]:
+                console.print(f"[italic]{table.title}[/italic]: as above")
+                continue
+            for row in rows:
+                table.add_row(*map(escape, row))
+            console.print(table)
+        before = sections
+        console.print()
     console.print("ok: nothing was trained", style="bold")
 
 
-def _build(file: ScenarioFile, plan: Plan, role: str) -> Role:
-    return plan.seats[role].build(Rng.root(file.seed), Rng.secret(simulated_secret(file.seed, role)))
+def _tables() -> tuple[Table, Table, Table]:
+    """Empty: who holds what, who sends what, who attacks."""
+    holds = bare("Who holds what", "seat", "holds", "model")
+    holds.add_column("parameters", justify="right")
+    holds.add_column("rows: train, test", justify="right")
+    sends = bare("Who sends what to whom", "from", "to", "message", "stages on the way")
+    sends.add_column("bytes a step", justify="right", no_wrap=True)
+    return holds, sends, bare("Who attacks", "attack", "at", "against", "knows", "metric")
 
 
-def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[str, Role]) -> Table:
-    table = Table("seat", "holds", "model", "parameters", "rows", title="Who holds what", **LOOK)
+def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
+    found: Section = []
     for name, role in roles.items():
         about = role.describe()
         for each in (about, *([own] if (own := about.get("own")) else [])):
-            table.add_row(
-                f"{name} (hub)" if name == plan.hub else name,
-                escape(_holds(file, name, each)),
-                escape(_model(each)),
-                f"{each.get('parameters', 0):,}",
-                _rows(each.get("rows", {})),
-            )
-    return table
+            seat = f"{name} (hub)" if name == plan.hub else name
+            rows = ", ".join(f"{count:,}" for count in each.get("rows", {}).values())
+            found.append((seat, _holds(file, name, each), _model(each), f"{each.get('parameters', 0):,}", rows))
+    return found
 
 
-def _holds(file: ScenarioFile, name: str, about: Mapping[str, Any]) -> str:
+def _holds(file: ScenarioFile, name: RoleId, about: Mapping[str, Any]) -> str:
     if "classes" in about:
-        classes = [str(c) for c in about["classes"]]
-        shown = ", ".join(classes[:6]) + (", ..." if len(classes) > 6 else "")
-        return f"labels: {shown}"
+        return f"labels: {_listed(map(str, about['classes']))}"
     columns: list[str] = list(about.get("columns", ()))
-    if not columns:
-        return f"pixels {file.resolved()['scenario']['parties'][name]['columns']}, {_shape(about)}"
-    return f"{len(columns)} inputs: {', '.join(columns[:6])}{', ...' if len(columns) > 6 else ''}"
+    if columns:
+        return f"{len(columns)} inputs: {_listed(columns)}"
+    shape = " x ".join(map(str, about.get("input", ())))
+    return f"pixels {file.resolved()['scenario']['parties'][name]['columns']} ({shape})"
 
 
-def _shape(about: Mapping[str, Any]) -> str:
-    return " x ".join(map(str, about.get("input", ())))
+def _listed(names: Iterable[str]) -> str:
+    """As many names as fit."""
+    text = ""
+    for name in names:
+        if len(text) + len(name) > WIDEST:
+            return f"{text}, ..." if text else f"{name[:WIDEST]}..."
+        text += f", {name}" if text else name
+    return text
 
 
 def _model(about: Mapping[str, Any]) -> str:
@@ -79,35 +99,50 @@ def _model(about: Mapping[str, Any]) -> str:
     return f"{about['model']['kind']} -> {about['embedding']}"
 
 
-def _rows(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} {purpose}" for purpose, count in rows.items())
-
-
-def _links(plan: Plan, roles: Mapping[str, Role]) -> Table:
-    table = Table("from", "to", "message", "stages on the way", title="Who sends what to whom", **LOOK)
-    table.add_column("bytes a step", justify="right")
+def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
+    """A row for each kind of message; parties that send or are sent the same share it."""
+    same: dict[tuple[bool, str, str, int], list[RoleId]] = {}
     total = 0
     for flow in plan.flows:
-        on_the_way = [
-            f"{defence.caption()} at {end}"
-            for link in plan.links
-            if link.joins(flow.frm, flow.to) and link.message in ("*", flow.kind)
-            for end, defences in ((flow.frm, link.sender), (flow.to, link.receiver))
-            for defence in defences
-        ]
-        party = flow.frm if flow.to == plan.hub else flow.to
-        size = roles[party].describe().get("bytes", {}).get(flow.kind, 0)
-        if flow.kind == "Model" and flow.to == plan.hub:
-            size = 0  # once, before the first step
+        up = flow.to == plan.hub
+        party = flow.frm if up else flow.to
+        size = 0 if up and flow.kind == "Model" else roles[party].describe().get("bytes", {}).get(flow.kind, 0)
         total += size
-        table.add_row(flow.frm, flow.to, flow.kind, escape(", ".join(on_the_way)), f"{size:,}" if size else "once")
-    table.add_section()
-    table.add_row("", "", "all", "", f"{total:,}")
-    return table
+        same.setdefault((up, flow.kind, _stages(plan, flow), size), []).append(party)
+    everyone = len(roles) - 1
+    rows: Section = []
+    for (up, kind, stages, size), parties in same.items():
+        who = f"each of {everyone}" if len(parties) == everyone > 2 else ", ".join(parties)
+        each = " each" if len(parties) > 1 else ""
+        ends = (who, plan.hub) if up else (plan.hub, who)
+        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "once"))
+    return [*rows, ("", "", "all", "", f"{total:,}")]
 
 
-def _trials(plan: Plan) -> Table:
-    table = Table("attack", "at", "against", "knows", "metric", title="Who attacks", **LOOK)
+def _stages(plan: Plan, flow: Flow) -> str:
+    """The defences on the way of a message, in order, each with the end of the link at which it works."""
+    ends = [
+        (f"at the {end}", defence)
+        for link in plan.links
+        if link.joins(flow.frm, flow.to) and link.message in ("*", flow.kind)
+        for end in ("sender", "receiver")
+        for defence in getattr(link, end)
+    ]
+    return ", ".join(f"{defence.caption()} {where}" for where, defence in ends)
+
+
+def _trials(plan: Plan) -> Section:
+    """A row for each attack, whatever the number of its victims."""
+    same: dict[int, list[Aim]] = {}
     for aim in plan.aims:
-        table.add_row(escape(aim.attack.caption()), aim.seat, aim.victim, ", ".join(aim.knows) or "nothing", aim.metric)
-    return table
+        same.setdefault(aim.number, []).append(aim)
+    return [
+        (
+            aims[0].attack.caption(),
+            aims[0].seat,
+            ", ".join(aim.victim for aim in aims),
+            ", ".join(aims[0].knows) or "nothing",
+            aims[0].metric,
+        )
+        for aims in same.values()
+    ]

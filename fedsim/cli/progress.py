@@ -44,16 +44,14 @@ class Progress:
             self._console.print(f"{title}: {getattr(file.scenario, 'steps', '')} steps")
         bars = self._bars
         training = bars.add_task(f"{title}: training", total=getattr(file.scenario, "steps", None), note="")
-        claims: dict[str, tuple[progress.TaskID, dict[str, float]]] = {}
+        attacks = bars.add_task(f"{title}: attacks", total=max(len(file.plan().aims), 1), note="", visible=False)
+        claims: dict[str, float] = {}
         notes: dict[str, str] = {}
 
         def watch(role: RoleId, row: Mapping[str, Any]) -> None:
             if "claim" in row:
-                if not claims:
-                    claims["all"] = bars.add_task(f"{title}: attacks", total=1.0, note=""), {}
-                task, done = claims["all"]
-                done[row["claim"]] = row["done"]
-                bars.update(task, completed=sum(done.values()) / _claims(file, done), note=row["claim"])
+                claims[row["claim"]] = row["done"]
+                bars.update(attacks, completed=sum(claims.values()), note=row["claim"], visible=True)
             elif "loss" in row:
                 notes["loss"] = f"loss {row['loss']:.3f}"
                 bars.update(training, completed=row["step"] + 1, note=" ".join(notes.values()))
@@ -61,7 +59,3 @@ class Progress:
                 notes["test"] = f"test accuracy {row['test'].get('accuracy', float('nan')):.3f}"
 
         return watch
-
-
-def _claims(file: ScenarioFile, done: Mapping[str, float]) -> int:
-    return max(len(file.plan().aims), len(done), 1)

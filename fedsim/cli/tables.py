@@ -44,6 +44,7 @@ def print_results(path: Path) -> None:
     console = Console()
     for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
         console.print(table)
+        console.print()
     console.print(f"run folder: {path}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report:     {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
@@ -53,6 +54,8 @@ def bare(name: str, *columns: str) -> Table:
     table = Table(*columns, title=escape(name), box=box.SIMPLE_HEAD, title_justify="left", title_style="bold")
     table.show_edge = False
     table.pad_edge = False
+    if not name:
+        table.title = None
     return table
 
 
