@@ -1,7 +1,8 @@
-"""What a terminal shows while a run goes on: training, then each claim. On no terminal, a line an arm."""
+"""What a terminal shows while a run goes on: training, then the claims of its attacks. On no terminal, a line an arm."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -12,20 +13,26 @@ from rich.console import Console
 from fedsim.config import ScenarioFile
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.report.words import number
+
+APART = 0.05
+"""Seconds between two updates of a bar, at least: a run may take a thousand steps a second."""
 
 
 class Progress:
-    """A live display over all arms; a context."""
+    """A live display of the arm that is being played, below a line for each that was; a context."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, highlight=False)
+        self._arm: _Arm | None = None
         self._bars = progress.Progress(
-            progress.TextColumn("{task.description}"),
+            progress.TextColumn("{task.description}", markup=False),
             progress.BarColumn(bar_width=24),
             progress.TaskProgressColumn(),
             progress.TimeElapsedColumn(),
-            progress.TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.fields[note]}", markup=False),
             console=self._console,
+            transient=True,
             disable=not self._console.is_terminal,
         )
 
@@ -36,26 +43,59 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._settle(complete=error is None)
         self._bars.stop()
 
     def arm(self, title: str, file: ScenarioFile) -> Watch:
-        """Begin an arm: the bars of the one before stay as they are."""
+        """Begin an arm: the one before becomes a line."""
+        self._settle()
         if not self._console.is_terminal:
-            self._console.print(f"{title}: {getattr(file.scenario, 'steps', '')} steps")
-        bars = self._bars
-        training = bars.add_task(f"{title}: training", total=getattr(file.scenario, "steps", None), note="")
-        attacks = bars.add_task(f"{title}: attacks", total=max(len(file.plan().aims), 1), note="", visible=False)
-        claims: dict[str, float] = {}
-        notes: dict[str, str] = {}
+            self._console.print(f"{title}: {getattr(file.scenario, 'steps', '')} steps", markup=False, soft_wrap=True)
+        self._arm = _Arm(self._bars, title, file)
+        return self._arm.watch
 
-        def watch(role: RoleId, row: Mapping[str, Any]) -> None:
-            if "claim" in row:
-                claims[row["claim"]] = row["done"]
-                bars.update(attacks, completed=sum(claims.values()), note=row["claim"], visible=True)
-            elif "loss" in row:
-                notes["loss"] = f"loss {row['loss']:.3f}"
-                bars.update(training, completed=row["step"] + 1, note=" ".join(notes.values()))
-            elif "test" in row:
-                notes["test"] = f"test accuracy {row['test'].get('accuracy', float('nan')):.3f}"
+    def _settle(self, complete: bool = True) -> None:
+        if self._arm is not None and self._console.is_terminal:
+            line = self._arm.close()
+            self._console.print(line if complete else f"{line} (not finished)", markup=False, soft_wrap=True)
+        self._arm = None
 
-        return watch
+
+class _Arm:
+    """The bars of one arm."""
+
+    def __init__(self, bars: progress.Progress, title: str, file: ScenarioFile) -> None:
+        self._bars, self._title, self._aims = bars, title, max(len(file.plan().aims), 1)
+        self._training = bars.add_task(f"{title}: training", total=getattr(file.scenario, "steps", None), note="")
+        self._attacks = bars.add_task(f"{title}: attacks", total=self._aims, note="", visible=False)
+        self._started, self._shown = time.monotonic(), 0.0
+        self._claims: dict[str, float] = {}
+        self._notes: dict[str, str] = {}
+        self._steps = 0
+
+    def watch(self, role: RoleId, row: Mapping[str, Any]) -> None:
+        """Take a row: a loss, an evaluation, or how far a claim is."""
+        if "claim" in row:
+            self._claims[row["claim"]] = row["done"]
+        elif "test" in row:
+            self._notes["test"] = f"test accuracy {number(row['test'].get('accuracy'))}"
+        elif "loss" in row:
+            self._steps, self._notes["loss"] = row["step"] + 1, f"loss {row['loss']:.3f}"
+        if time.monotonic() - self._shown > APART:
+            self._show()
+
+    def close(self) -> str:
+        """Take the bars away; a line that says what there was."""
+        self._bars.remove_task(self._training)
+        self._bars.remove_task(self._attacks)
+        claims = [f"{len(self._claims)} claims"] if self._claims else []
+        seconds = f"{time.monotonic() - self._started:.0f} s"
+        return f"{self._title}: {', '.join([f'{self._steps} steps', *self._notes.values(), *claims, seconds])}"
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        self._bars.update(self._training, completed=self._steps, note=", ".join(self._notes.values()))
+        if self._claims:
+            done = sum(part >= 1 for part in self._claims.values())
+            note, completed = f"{done} of {self._aims} claims", sum(self._claims.values())
+            self._bars.update(self._attacks, completed=completed, note=note, visible=True)

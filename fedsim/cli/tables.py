@@ -37,6 +37,11 @@ class Fared:
         """The victims, in few words."""
         return f"{len(self.victims)} seats" if len(self.victims) > 2 else ", ".join(self.victims)
 
+    @property
+    def what(self) -> str:
+        """Who attacks whom, and how that is measured."""
+        return f"{self.label} at {self.seat} against {self.against}: {title(self.metric)}"
+
 
 def print_results(path: Path) -> None:
     """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
@@ -64,7 +69,8 @@ def _over_arms(summary: Numbers, console: Console) -> list[Table]:
     name = f"{summary['name']} (seed {summary['seed']})"
     fared = {arm: _fared(numbers["trials"]) for arm, numbers in summary["arms"].items()}
     whole = _row_an_arm(name, summary["arms"], fared)
-    if console.measure(whole).maximum <= console.width:
+    unlimited = console.options.update(width=10 * console.width)
+    if console.measure(whole, options=unlimited).maximum <= console.width:
         return [whole]
     return [_row_an_arm(name, summary["arms"], {}), _row_a_trial(fared)]
 
@@ -88,15 +94,14 @@ def _pair(trial: Fared | None) -> tuple[str, str]:
 
 
 def _row_a_trial(fared: Mapping[str, Mapping[int, Fared]]) -> Table:
-    table = bare("attacks (mean over their victims)", "attack", "at", "against", "arm", "metric")
-    table.add_column("score", justify="right", no_wrap=True)
-    table.add_column("blind guess", justify="right", no_wrap=True)
+    table = bare("attacks (mean over their victims)", "attack, arm")
+    for heading in ("score", "blind guess"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for n in dict.fromkeys(n for found in fared.values() for n in found):
-        before: tuple[str, ...] = ()
-        for arm, trial in ((arm, found[n]) for arm, found in fared.items() if n in found):
-            who = escape(trial.label), escape(trial.seat), escape(trial.against)
-            table.add_row(*(("", "", "") if who == before else who), escape(arm), title(trial.metric), *_pair(trial))
-            before = who
+        own = [(arm, found[n]) for arm, found in fared.items() if n in found]
+        table.add_row(escape(own[0][1].what), "", "")
+        for arm, trial in own:
+            table.add_row(f"  {escape(arm)}", *_pair(trial))
         table.add_section()
     return table
 
@@ -127,12 +132,13 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _over_seeds(summary: Numbers) -> Table:
     seeds = ", ".join(map(str, summary["seeds"]))
-    table = bare(f"{summary['name']} (seeds {seeds}; mean and {100 * summary['level']:g} % interval)", "arm", "what")
+    table = bare(f"{summary['name']} (seeds {seeds}; mean and {100 * summary['level']:g} % interval)", "arm, what")
     for heading in ("mean", "interval", "blind guess"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, arm in summary["arms"].items():
-        for i, row in enumerate(_of_arm(arm)):
-            table.add_row("" if i else escape(name), *row)
+        table.add_row(escape(name), "", "", "")
+        for what, *numbers in _of_arm(arm):
+            table.add_row(f"  {escape(what)}", *numbers)
         table.add_section()
     return table
 
@@ -142,8 +148,7 @@ def _of_arm(arm: Numbers) -> Iterator[tuple[str, str, str, str]]:
         if metric in arm["task"]:
             yield title(metric), *_interval(arm["task"][metric], metric), ""
     for trial in _fared(arm["trials"]).values():
-        what = f"{trial.label} at {trial.seat} against {trial.against}: {title(trial.metric)}"
-        yield escape(what), *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
+        yield trial.what, *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
 
 
 def _interval(value: Numbers, metric: str) -> tuple[str, str]:

@@ -140,4 +140,6 @@ def _short(value: Any, metric: str) -> str:
 
 
 def _equal_weights(weights: Mapping[str, bool]) -> str:
+    if len(weights) > 4:
+        return f"equal to the bit at all {len(weights)} seats"
     return f"equal to the bit at {', '.join(weights)}" if weights else "nothing to compare"
