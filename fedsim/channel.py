@@ -6,7 +6,7 @@ them and ``chain()`` is the identity. All state is passed in and out, so it can 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -57,11 +57,12 @@ def chain(*stages: Stage[Any]) -> Stage[tuple[Any, ...]]:
     return Stage(init, apply)
 
 
-def only(kind: str, stage: Stage[S], purpose: Purpose | None = None) -> Stage[S]:
-    """``stage`` for messages of one kind (and one purpose, if given); others pass untouched."""
+def only(kinds: str | Collection[str], stage: Stage[S], purpose: Purpose | None = None) -> Stage[S]:
+    """``stage`` for messages of one kind, or of several (and one purpose, if given); others pass untouched."""
+    wanted = frozenset([kinds] if isinstance(kinds, str) else kinds)
 
     def apply(message: Message, state: S) -> tuple[Message, S]:
-        if message.kind() != kind or purpose not in (None, message.purpose):
+        if message.kind() not in wanted or purpose not in (None, message.purpose):
             return message, state
         return stage.apply(message, state)
 

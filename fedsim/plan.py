@@ -64,10 +64,13 @@ class LinkConfig(Settings):
         """Whether this entry lies on the link ``frm`` -> ``to``."""
         return self.frm in ("*", frm) and self.to in ("*", to)
 
-    def stages(self, defences: Iterable[Defence]) -> list[Stage[Any]]:
-        """The stages of ``self.sender`` or ``self.receiver``, restricted to this entry's kind of message."""
-        built = [defence.stage() for defence in defences]
-        return built if self.message == "*" else [only(self.message, stage) for stage in built]
+    def stages(self, defences: Iterable[Defence], flowing: Iterable[str]) -> list[Stage[Any]]:
+        """The stages of ``self.sender`` or ``self.receiver``, restricted to this entry's kinds of message.
+
+        ``*`` stands for the kinds that flow in the scenario: what is granted, claimed and judged is no part of it.
+        """
+        kinds = [kind for kind in flowing if self.message in ("*", kind)]
+        return [only(kinds, defence.stage()) for defence in defences]
 
 
 @dataclass(frozen=True)

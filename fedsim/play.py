@@ -107,6 +107,7 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
 def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
     """Put the file's stages on this seat's ends of its links; returns what asks them for their numbers."""
     placed: list[tuple[dict[str, Any], Placed[Any]]] = []
+    flowing = {flow.kind for flow in plan.flows}
     for i, link in enumerate(plan.links):
         for peer in net.peers:
             ends = (
@@ -114,7 +115,7 @@ def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
                 (link.joins(peer, net.me), link.receiver, net.incoming[peer], f"{peer} -> {net.me}, at {net.me}"),
             )
             for lies, defences, way, name in ends:
-                for j, stage in enumerate(link.stages(defences) if lies else ()):
+                for j, stage in enumerate(link.stages(defences, flowing) if lies else ()):
                     way.append(Placed(stage, private.child("stage", peer, i, j)))
                     placed.append(({"link": name, "stage": defences[j].kind()}, way[-1]))
     return lambda: [{**name, **_numbers(stage.state)} for name, stage in placed]
@@ -143,7 +144,10 @@ async def _disclose(plan: Plan, me: Role, net: Net, private: Rng) -> list[Intrud
             granted: dict[str, Any] = {name: me.knows(name) for name in aim.knows if name not in told}
             for i, name in enumerate(told):
                 granted[name] = _fact(await net.recv(aim.victim, Disclosure, index * 100 + i), name)
-            intruders.append(_intrude(aim, index, Knowledge(granted), net, private))
+            intruders.append(_arm(aim, index, Knowledge(granted), private))
+    for intruder in intruders:  # only now, so that no attacker sees what another is told
+        net.outgoing[intruder.aim.victim].append(intruder.tap)  # sees what leaves here, after every stage
+        net.incoming[intruder.aim.victim].insert(0, intruder.tap)  # and what arrives, before every stage
     return intruders
 
 
@@ -157,7 +161,7 @@ def _fact(disclosure: Disclosure, name: str) -> Fact:
     return Fact(config, disclosure.tensors)
 
 
-def _intrude(aim: Aim, index: int, knowledge: Knowledge, net: Net, private: Rng) -> Intruder:
+def _arm(aim: Aim, index: int, knowledge: Knowledge, private: Rng) -> Intruder:
     attack, saw = aim.attack.attack(), Counter[str]()
 
     def observe(message: Message, state: Any) -> Any:
@@ -165,10 +169,7 @@ def _intrude(aim: Aim, index: int, knowledge: Knowledge, net: Net, private: Rng)
         return attack.observe(message, state)
 
     eavesdropper = tap(lambda rng: attack.init(knowledge, rng), observe)
-    placed = Placed(eavesdropper, private.child("attack", index))
-    net.outgoing[aim.victim].append(placed)  # sees what leaves here, after every stage
-    net.incoming[aim.victim].insert(0, placed)  # and what arrives, before every stage
-    return Intruder(aim, attack, knowledge, placed, saw)
+    return Intruder(aim, attack, knowledge, Placed(eavesdropper, private.child("attack", index)), saw)
 
 
 async def _settle(
