@@ -21,6 +21,7 @@ from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import Top
+from parties.cut import Part, TablePart
 from parties.data import Data
 from parties.encode import Encoder, LabelEncoder
 
@@ -106,7 +107,14 @@ def _bottom(scenario: Vertical, data: Data, role: RoleId, saved: Saved, private:
     network = build_bottom(sidecar["architecture"], private)
     _load(network, tensors, role)
     encoder = Encoder.from_json(sidecar["encoder"])
-    return Bottom(network, {"query": encoder.apply(data.read(scenario.parts()[role]))})
+    return Bottom(network, {"query": encoder.apply(data.read(_part(scenario, data, role, encoder)))})
+
+
+def _part(scenario: Vertical, data: Data, role: RoleId, encoder: Encoder) -> Part:
+    """What this party reads of the new file; the one it was trained on need not be there any more."""
+    if encoder.image is None:
+        return TablePart(tuple(column.name for column in encoder.columns))
+    return scenario.model_copy(update={"data": data}).parts()[role]
 
 
 def _hub(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng, private: Rng) -> QueryingHub:

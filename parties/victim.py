@@ -48,7 +48,8 @@ def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
     """Score inferred labels.
 
     Scores: ``auc`` of scores for the rarer of two classes, or ``accuracy`` of scores for each class. The blind guess is
-    random scores for ``auc`` and always the most frequent class for ``accuracy``.
+    random scores for ``auc`` and always the most frequent class for ``accuracy``. Rows that are not claimed have the median
+    score or the most frequent class: an attacker cannot shine by claiming its surest rows only.
 
     Args:
         labels: (N,) int64, of the training rows.
@@ -56,26 +57,28 @@ def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
         rng: for the random scores.
 
     Raises:
-        ThreatModelError: the claim is malformed, or its rows do not hold both classes.
+        ThreatModelError: the claim is malformed, or the training rows do not hold every class.
     """
     if claim.about != "labels":
         raise ThreatModelError(f"a label holder cannot judge a claim about {claim.about}")
     rows = _checked_rows(claim, len(labels))
     counts = torch.bincount(labels)
+    if len(counts) < 2 or int(counts.min()) == 0:
+        raise ThreatModelError("the training rows do not hold every class, so there is little to infer")
     values = torch.nan_to_num(claim.values.double())
     if values.shape not in ((len(rows),), (len(rows), len(counts))) or (values.ndim == 1 and len(counts) != 2):
         raise ThreatModelError(f"scores of shape {tuple(values.shape)} for {len(rows)} rows and {len(counts)} classes")
     if values.ndim == 2:
-        hits = (values.argmax(dim=1) == labels[rows]).double().mean()
-        return Judgement({"accuracy": float(hits)}, {"accuracy": float(counts.max() / counts.sum())})
-    positive = labels[rows] == int(counts.argmin())
-    if bool(positive.all()) or not bool(positive.any()):
-        raise ThreatModelError(
-            f"the {len(rows)} rows of this claim are all of one class, so no score can tell them apart"
-        )
+        guess = torch.full_like(labels, int(counts.argmax()))
+        guess[rows] = values.argmax(dim=1)
+        hits = float((guess == labels).double().mean())
+        return Judgement({"accuracy": hits}, {"accuracy": float(counts.max() / counts.sum())})
+    scores = torch.full(labels.shape, float(values.median()), dtype=torch.float64)
+    scores[rows] = values
+    positive = labels == int(counts.argmin())
     generator = rng.torch()
-    blind = [auc(positive, torch.rand(len(rows), generator=generator)) for _ in range(BLIND_DRAWS)]
-    return Judgement({"auc": auc(positive, values)}, {"auc": sum(blind) / len(blind)})
+    blind = [auc(positive, torch.rand(len(labels), generator=generator)) for _ in range(BLIND_DRAWS)]
+    return Judgement({"auc": auc(positive, scores)}, {"auc": sum(blind) / len(blind)})
 
 
 def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:

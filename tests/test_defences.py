@@ -274,6 +274,14 @@ def test_fakes_bring_the_attack_down_to_the_level_of_the_mean_image(undefended: 
     assert faked.score() < faked.chance() + 2.0
 
 
+def test_a_stage_at_the_attackers_own_end_hides_nothing_from_it(undefended: Outcome) -> None:
+    base = digits().resolved()
+    link = {"to": "server", "message": "ParameterGradient", "receiver": [{"kind": "fake_gradient"}]}
+    found = run(validate({**base, "links": [link]}, "test", {}))
+    assert found.score() == 60.0
+    assert digest(found.reports["left"].tensors) != digest(undefended.reports["left"].tensors)
+
+
 def test_fakes_cost_the_task_little_and_no_bytes(undefended: Outcome, faked: Outcome) -> None:
     assert undefended.accuracy > 0.75
     assert faked.accuracy > undefended.accuracy - 0.05

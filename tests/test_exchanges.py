@@ -107,7 +107,7 @@ class Joint(nn.Module):
                 continue
             optimiser.zero_grad()
             loss = self.loss(turn.rows)
-            loss.backward()
+            torch.autograd.backward(loss)
             optimiser.step()
             found.append(loss.item())
         return found
@@ -186,7 +186,7 @@ def test_in_shared_a_party_learns_from_what_the_hub_received(negate: str) -> Non
     file = make_file([link], exchange="shared", steps=1)
     joint = Joint(file)
     determine(1)
-    joint.loss(next(joint.schedule.turns()).rows).backward()
+    torch.autograd.backward(joint.loss(next(joint.schedule.turns()).rows))
     honest = copy.deepcopy(joint)
     for copied, original in zip(honest.parameters(), joint.parameters(), strict=True):
         copied.grad = None if original.grad is None else original.grad.clone()
@@ -247,5 +247,5 @@ def test_dropout_reproduces_and_matters(exchange: str) -> None:
 
 def test_in_a_window_there_is_no_dropout() -> None:
     dropout = {"kind": "mlp", "hidden": [10], "dropout": 0.3}
-    settings = {"exchange": "shared", "steps": 5, "window": {"from": 0, "rounds": 5}}
+    settings: dict[str, Any] = {"exchange": "shared", "steps": 5, "window": {"from": 0, "rounds": 5}}
     assert losses(run(make_file(bottom=dropout, **settings))["server"]) == losses(run(make_file(**settings))["server"])

@@ -8,10 +8,39 @@ import pytest
 
 import fedsim
 
-PUBLIC = """
-Attack AttackConfig Claim Defence Embedding Gradient Knowledge Message Model ModelConfig Net ParameterGradient Plan Rng Role
-Runtime Scenario ScenarioFile Seat Stage Tell Victim Wrapper chain only read run run_seeds tap tensors_of with_tensors
-""".split()
+PUBLIC = [
+    "Attack",
+    "AttackConfig",
+    "Claim",
+    "Defence",
+    "Embedding",
+    "Gradient",
+    "Knowledge",
+    "Message",
+    "Model",
+    "ModelConfig",
+    "Net",
+    "ParameterGradient",
+    "Plan",
+    "Rng",
+    "Role",
+    "Runtime",
+    "Scenario",
+    "ScenarioFile",
+    "Seat",
+    "Stage",
+    "Tell",
+    "Victim",
+    "Wrapper",
+    "chain",
+    "only",
+    "read",
+    "run",
+    "run_seeds",
+    "tap",
+    "tensors_of",
+    "with_tensors",
+]
 
 
 def test_the_public_names_are_these() -> None:

@@ -31,7 +31,10 @@ def test_losses_are_those_on_record(name: str) -> None:
     recorded = json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
     found = losses(name)
     assert found.keys() == recorded.keys()
-    for arm, values in recorded.items():  # other processors round otherwise: to the bit only on the machine of the record
+    for (
+        arm,
+        values,
+    ) in recorded.items():  # other processors round otherwise: to the bit only on the machine of the record
         assert found[arm] == pytest.approx(values, rel=1e-4)
 
 

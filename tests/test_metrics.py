@@ -26,8 +26,8 @@ def guesses(rows: int, classes: int, skill: float = 1.0) -> tuple[Tensor, Tensor
 
 def normalised(p: Tensor) -> npt.NDArray[np.float64]:
     """In float64 and with rows that sum to one there, too."""
-    exact = p.double().numpy()
-    return exact / exact.sum(axis=1, keepdims=True)
+    exact: npt.NDArray[np.float64] = p.double().numpy()
+    return np.asarray(exact / exact.sum(axis=1, keepdims=True))
 
 
 def test_binary_metrics_are_scikit_learns() -> None:
@@ -75,6 +75,15 @@ def test_a_class_without_held_out_rows_leaves_out_the_auc_and_nothing_else(class
             "log_loss": metrics.log_loss(y, exact, labels=range(classes)),
         }
     )
+
+
+def test_a_class_that_nobody_has_and_nobody_guesses_counts_as_zero_in_macro_f1_and_not_in_balanced_accuracy() -> None:
+    y = torch.arange(40) % 2
+    p = torch.nn.functional.one_hot(y, 3).float() * 0.97 + 0.01
+    found = classification(p, y)
+    assert found["macro_f1"] == pytest.approx(2 / 3)
+    assert found["balanced_accuracy"] == 1.0
+    assert "roc_auc" not in found
 
 
 def test_a_certain_and_right_model_is_perfect_and_a_constant_one_is_at_chance() -> None:

@@ -191,13 +191,21 @@ def test_a_tap_on_both_ends_of_every_link_changes_nothing(
     reports = run(make_file(file={"trials": [LISTEN], "links": [{"sender": [peek], "receiver": [peek]}]}))
     assert outcome(reports) == plain
     for party in ("a", "b", "c"):
-        frames = sum(n for (peer, _), n in reports[party].traffic.frames.items() if peer == "server")
+        frames = reports[party].traffic.frames
         ends = {stage["link"]: stage["messages"] for stage in reports[party].stages}
         sent = ends[f"{party} -> server, at {party}"]
-        assert sent == frames - 1  # the greeting passes before the stages lie on the links
+        assert sent == frames["server", "Rows"] + frames["server", "Embedding"] == 1 + 20 + 4
         received = {stage["link"]: stage["messages"] for stage in reports["server"].stages}
         assert received[f"{party} -> server, at server"] == sent
-        assert ends[f"server -> {party}, at {party}"] == received[f"server -> {party}, at server"]
+        assert ends[f"server -> {party}, at {party}"] == received[f"server -> {party}, at server"] == 20
+
+
+def test_stages_do_not_touch_what_is_claimed_and_judged() -> None:
+    everything = [{"from": "b", "receiver": [{"kind": "clip", "norm": 1e6}]}, {"to": "b", "sender": [{"kind": "clip"}]}]
+    reports = run(make_file(file={"trials": [LISTEN], "links": everything}))
+    assert {key[1] for key in reports["b"].traffic.frames} == {"Hello", "Rows", "Embedding", "Claim"}
+    ends = {stage["link"]: stage["messages"] for stage in reports["server"].stages}
+    assert ends == {"b -> server, at server": 1 + 20 + 4, "server -> b, at server": 20}
 
 
 def test_empty_lists_of_stages_change_nothing(plain: dict[str, Any]) -> None:
@@ -308,6 +316,13 @@ def test_the_audit_says_what_was_granted_seen_and_used() -> None:
     assert norms.used == norms.aim.knows == ("rows",)
     assert norms.saw == cafe.saw
     assert reports["a"].findings == []
+
+
+def test_no_attacker_sees_what_another_is_told() -> None:
+    trials = [CAFE | {"victim": "b"}, CAFE | {"victim": "b", "attack": {"kind": "cafe", "matching": "cosine"}}]
+    one, other = run(make_file(exchange="shared", file={"trials": trials}))["server"].findings
+    assert one.saw == other.saw
+    assert set(one.saw) == {"Rows", "Model", "Embedding", "Gradient", "ParameterGradient"}
 
 
 def test_a_wrapper_plays_in_the_place_of_the_seats_own_role(add_kind: Callable[[Any, str, str], str]) -> None:

@@ -227,7 +227,7 @@ def test_the_same_run_twice_does_not_differ(played: tuple[Path, list[Arm]], tmp_
     assert found.same_results
     assert len(found.weights) == 6
     assert not found.settings
-    assert "weights: equal to the bit at plain/server" in found.lines()[-1]
+    assert found.lines()[-1] == "weights: equal to the bit at all 6 seats"
 
 
 def test_what_differs_is_named(played: tuple[Path, list[Arm]], tmp_path: Path) -> None:

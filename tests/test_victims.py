@@ -94,11 +94,11 @@ def test_what_is_not_a_number_counts_as_the_mean(value: float) -> None:
 
 def test_values_out_of_range_are_clipped_to_the_range_of_the_truth() -> None:
     wild, clipped = (
-        judge_features(TRUTH, features(v), RNG) for v in (TRUTH * 1e20, torch.full_like(TRUTH, TRUTH.max()))
+        judge_features(TRUTH, features(v), RNG) for v in (TRUTH * 1e20, torch.full_like(TRUTH, float(TRUTH.max())))
     )
     assert wild.scores == clipped.scores
     below = judge_features(TRUTH, features(-TRUTH - 1), RNG)
-    assert below.scores == judge_features(TRUTH, features(torch.full_like(TRUTH, TRUTH.min())), RNG).scores
+    assert below.scores == judge_features(TRUTH, features(torch.full_like(TRUTH, float(TRUTH.min()))), RNG).scores
 
 
 def test_the_peak_is_the_range_of_the_truth() -> None:
@@ -157,10 +157,13 @@ def test_the_blind_auc_is_measured_and_near_a_half() -> None:
     assert len(set(levels)) == 5
 
 
-def test_a_partial_claim_about_labels_is_judged_on_its_rows() -> None:
-    rows = torch.arange(0, 25)
-    found = judge_labels(LABELS, labels(LABELS[:25].double(), rows), RNG)
-    assert found.scores["auc"] == 1.0
+def test_rows_that_are_not_claimed_have_the_median_score_so_the_surest_rows_alone_do_not_shine() -> None:
+    rare, common = (LABELS == 1).nonzero().flatten(), (LABELS == 0).nonzero().flatten()
+    rows = torch.cat([rare[:5], common[:5]])
+    found = judge_labels(LABELS, labels(LABELS[rows].double(), rows), RNG)
+    claimed_and_rest = found.scores["auc"]
+    assert 0.5 < claimed_and_rest < 0.75
+    assert judge_labels(LABELS, labels(LABELS.double()), RNG).scores["auc"] == 1.0
 
 
 def test_scores_for_each_class_are_judged_by_accuracy_beside_the_most_frequent_class() -> None:
@@ -190,9 +193,9 @@ def test_one_score_a_row_cannot_say_which_of_three_classes() -> None:
         judge_labels(torch.arange(9) % 3, labels(torch.ones(9)), RNG)
 
 
-def test_a_claim_about_rows_of_one_class_only_is_refused() -> None:
-    with pytest.raises(ThreatModelError):
-        judge_labels(LABELS, labels(torch.arange(4.0), torch.tensor([1, 2, 3, 4])), RNG)
+def test_labels_of_one_class_only_cannot_be_inferred() -> None:
+    with pytest.raises(ThreatModelError, match="every class"):
+        judge_labels(torch.ones(20, dtype=torch.int64), labels(torch.rand(20)), RNG)
 
 
 def test_scores_for_a_wrong_number_of_classes_are_refused() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
@@ -114,7 +113,7 @@ def predict(
         typer.Option(metavar="FILE", help="a CSV; default: print"),
     ] = None,
 ) -> None:
-    """The trained federation on new rows: a class and its probability for each."""
+    """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
     write_predictions(folder, data, out)
@@ -158,9 +157,6 @@ def main() -> NoReturn:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
-    except BrokenPipeError:  # the reader of our output has left, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)

@@ -88,7 +88,7 @@ class _Arm:
         """Take the bars away; a line that says what there was."""
         self._bars.remove_task(self._training)
         self._bars.remove_task(self._attacks)
-        claims = [f"{len(self._claims)} claims"] if self._claims else []
+        claims = [f"{len(self._claims)} claim{'s' * (len(self._claims) > 1)}"] if self._claims else []
         seconds = f"{time.monotonic() - self._started:.0f} s"
         return f"{self._title}: {', '.join([f'{self._steps} steps', *self._notes.values(), *claims, seconds])}"
 

@@ -1,0 +1,96 @@
+"""Experiments as a library: arms in order, trying out seats before a folder is made, what is left when a run fails."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from terminal import TABLE, write_table
+
+from fedsim import config, experiment
+from fedsim.config import ScenarioFile
+from fedsim.errors import DataError, OutputError
+from fedsim.net import Watch
+from fedsim.report import reading
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ScenarioFile:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE + "compare: {one: {}, two: {seed: 4}, three: {scenario: {batch: 7}}}\n")
+    return config.read("s.yaml")
+
+
+def test_arms_are_told_and_played_in_order(file: ScenarioFile) -> None:
+    seen: list[tuple[str, int]] = []
+    rows: list[Mapping[str, Any]] = []
+
+    def started(title: str, arm: ScenarioFile) -> Watch:
+        seen.append((title, arm.seed))
+        return lambda role, row: rows.append(row)
+
+    path = experiment.run(file, started=started)
+    assert path == Path("runs") / f"s-{file.digest()[:8]}"
+    assert seen == [("one", 0), ("two", 4), ("three", 0)]
+    assert [row["step"] for row in rows if "loss" in row] == [*range(6)] * 3
+    assert reading.read_manifest(path)["status"] == "complete"
+
+
+def test_trying_out_seats_changes_no_result(file: ScenarioFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = reading.read(experiment.run(file)).summary["weights_sha256"]
+    monkeypatch.setattr(experiment, "rehearse", lambda file: None)
+    assert reading.read(experiment.run(file)).summary["weights_sha256"] == first
+
+
+def test_what_is_wrong_with_the_last_arm_shows_before_the_first_is_played(file: ScenarioFile) -> None:
+    wrong = config.validate(
+        {**file.resolved(), "compare": {"a": {}, "b": {"scenario": {"data": {"path": "x"}}}}}, "t", {}
+    )
+    with pytest.raises(DataError, match=r"^compare\.b: no data file 'x'"):
+        experiment.run(wrong)
+    assert not Path("runs").exists()
+
+
+def test_each_scenario_is_tried_out_once(file: ScenarioFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    built: list[str] = []
+    monkeypatch.setattr(experiment, "build", lambda file, name, arm: built.append(name))
+    links = [{"message": "Gradient", "sender": [{"kind": "clip", "norm": 1}]}]
+    arms = {"plain": {}, "clipped": {"links": links}, "other seed": {"seed": 5}}
+    experiment.rehearse(config.validate({**file.resolved(), "compare": arms}, "t", {}))
+    assert built == ["plain", "other seed"]
+
+
+def test_a_failure_is_written_down(file: ScenarioFile) -> None:
+    def started(title: str, arm: ScenarioFile) -> Watch:
+        def watch(role: str, row: Mapping[str, Any]) -> None:
+            if title == "two" and row.get("step") == 3:
+                raise RuntimeError("the moon fell\ndown")
+
+        return watch
+
+    with pytest.raises(RuntimeError, match="the moon"):
+        experiment.run(file, Path("out"), started=started)
+    there = json.loads(Path("out/manifest.json").read_text())
+    assert (there["status"], there["cause"]) == ("failed", "RuntimeError: the moon fell down")
+    rows = [json.loads(line) for line in Path("out/metrics.jsonl").read_text().splitlines()]
+    assert {row["arm"] for row in rows} == {"one", "two"}
+    experiment.run(file, Path("out"))
+    assert reading.read_manifest(Path("out"))["status"] == "complete"
+
+
+def test_a_seed_that_fails_marks_its_folder_and_the_whole(file: ScenarioFile) -> None:
+    def started(title: str, arm: ScenarioFile) -> Watch:
+        if title.startswith("seed 1"):
+            raise RuntimeError("no")
+        return lambda role, row: None
+
+    with pytest.raises(RuntimeError):
+        experiment.run_seeds(file, 3, Path("out"), started=started)
+    status = {path.parent.name: json.loads(path.read_text())["status"] for path in Path("out").rglob("manifest.json")}
+    assert status == {"out": "failed", "seed-0": "complete", "seed-1": "failed"}
+    with pytest.raises(OutputError, match="has no results; the run is failed"):
+        reading.read(Path("out"))
