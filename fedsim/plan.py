@@ -110,6 +110,10 @@ class Plan:
         """Every seat, in order."""
         return tuple(self.seats)
 
+    def carries(self, link: LinkConfig) -> bool:
+        """Whether anything flows where ``link`` lies."""
+        return any(link.joins(f.frm, f.to) and link.message in ("*", f.kind) for f in self.flows)
+
     def kinds_between(self, one: RoleId, other: RoleId) -> frozenset[str]:
         """The kinds of message on the link between two seats, in either direction."""
         return frozenset(flow.kind for flow in self.flows if {flow.frm, flow.to} == {one, other})
@@ -161,8 +165,7 @@ def _check_link(plan: Plan, link: LinkConfig, where: str) -> None:
             _check_seat(plan, role, f"{where}.{end}")
     if link.message != "*" and link.message not in Message.kinds:
         raise ConfigError(f"{where}.message: no kind of message '{link.message}'{suggest(link.message, Message.kinds)}")
-    flowing = [f for f in plan.flows if link.joins(f.frm, f.to) and link.message in ("*", f.kind)]
-    if not flowing:
+    if not plan.carries(link):
         kinds = sorted({f"{f.kind} {f.frm} -> {f.to}" for f in plan.flows})
         raise ConfigError(f"{where}: nothing flows there; in this scenario: {', '.join(kinds)}")
 

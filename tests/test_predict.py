@@ -109,6 +109,22 @@ def test_the_order_of_columns_and_what_else_is_there_do_not_matter(here: Path) -
     assert Path("p.csv").read_text() == whole
 
 
+def test_a_defence_on_embeddings_holds_for_predictions_too(here: Path) -> None:
+    people().to_csv("people.csv", index=False)
+    (here / "plain.yaml").write_text(PEOPLE)
+    noise = "links: [{to: server, message: Embedding, sender: [{kind: gaussian_noise, sigma: %s}]}]\n"
+    clip = "links: [{from: server, message: Gradient, sender: [{kind: clip, norm: 1000}]}]\n"
+    (here / "noisy.yaml").write_text(PEOPLE + noise % 50)
+    (here / "clipped.yaml").write_text(PEOPLE + clip)  # nothing of its kind flows in a prediction
+    for name in ("plain", "noisy", "clipped"):
+        fine("run", f"{name}.yaml", "--out", name)
+    sure = {name: predicted(name, "people.csv")[1] for name in ("plain", "noisy", "clipped")}
+    assert sure["clipped"] == sure["plain"]
+    hits = {name: np.mean(np.array(found) == people().bought) for name, found in sure.items()}
+    assert hits["plain"] > 0.85
+    assert hits["noisy"] < 0.7
+
+
 def test_the_training_data_are_not_needed_any_more(here: Path) -> None:
     people().to_csv("people.csv", index=False)
     (here / "my.yaml").write_text(PEOPLE)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from fedsim import config
 from fedsim.errors import OutputError
+from fedsim.plan import complete
 from fedsim.report.reading import load_seats, read
 from fedsim.runtime.local import memory, play_all
 
@@ -23,6 +24,7 @@ def write_predictions(folder: Path, data: str, out: Path | None) -> None:
     read(folder)
     arm = next(iter(config.read(str(folder / "scenario.yaml")).arms().values()))
     plan = arm.scenario.predictor(data, load_seats(folder))
+    plan = complete(plan, [link for link in arm.links if plan.carries(link)], {}, ())  # defences hold for queries too
     reports = {report.role: report for report in asyncio.run(play_all(arm, memory(plan), plan=plan))}
     hub = reports[plan.hub]
     classes: list[str] = hub.sidecar["classes"]
