@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
@@ -145,6 +146,7 @@ def report(
 
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.raise_signal(signal.SIGINT))  # a container that stops
     try:
         code = app(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
