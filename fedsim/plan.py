@@ -126,6 +126,10 @@ class Scenario(Plugin, ABC):
     def plan(self) -> Plan:
         """Seats and flows."""
 
+    def data_digest(self) -> str:
+        """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
+        return ""
+
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """The plan in which the trained federation predicts the rows of another file.
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from fedsim.channel import Placed, tap
 from fedsim.config import ScenarioFile
 from fedsim.errors import ProtocolError, ThreatModelError
-from fedsim.message import Message, RoleId
+from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import Net, Watch
 from fedsim.outcome import Finding, SeatReport
 from fedsim.plan import Aim, Plan
@@ -166,7 +166,11 @@ def _arm(aim: Aim, index: int, knowledge: Knowledge, private: Rng) -> Intruder:
 
     def observe(message: Message, state: Any) -> Any:
         saw[message.kind()] += 1
-        return attack.observe(message, state)
+        before = [t._version for t in tensors_of(message).values()]
+        after = attack.observe(message, state)
+        if [t._version for t in tensors_of(message).values()] != before:
+            raise ThreatModelError(f"attack '{aim.attack.kind()}' wrote to a message that it may only look at")
+        return after
 
     eavesdropper = tap(lambda rng: attack.init(knowledge, rng), observe)
     return Intruder(aim, attack, knowledge, Placed(eavesdropper, private.child("attack", index)), saw)

@@ -86,7 +86,7 @@ class LabelHolder:
         """``rows`` as at a party; ``labels``: those of the training rows, (N,) int64."""
         if name == "rows":
             return batches(self.schedule)
-        return self.top.labels if name == "labels" else None
+        return self.top.labels.clone() if name == "labels" else None
 
     def describe(self) -> Mapping[str, Any]:
         """Classes, rows, parameters; and the feature party at this seat."""

@@ -102,6 +102,10 @@ class Vertical(Scenario, ABC):
         others = [name for name in self.parties if name != self.labels]
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
 
+    def data_digest(self) -> str:
+        """See `Scenario.data_digest`."""
+        return self.data.digest()
+
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
         return predictor(self, path, saved)

@@ -20,7 +20,7 @@ def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
 
     Scores: ``psnr``, the mean over all rows, each at most 60 dB; its median; the share of rows above 30 dB; the mean
     ``correlation`` of what is claimed and what is true of a row, beyond the mean row; the mean squared error. The peak is
-    the range of the truth (1 for images in [0, 1]). A claim of the wrong contrast has a poor PSNR, and yet a person may
+    the range of the truth, for tables that of each column. A claim of the wrong contrast has a poor PSNR, and yet a person may
     recognise what it shows: the correlation tells.
 
     Args:
@@ -30,16 +30,16 @@ def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
     """
     if claim.about != "features":
         raise ThreatModelError(f"a feature party cannot judge a claim about {claim.about}")
-    low, high = float(truth.min()), float(truth.max())
+    low, width = _range(truth)
     mean = truth.mean(dim=0, keepdim=True).expand_as(truth)
     guess = mean.clone()
     rows = _checked_rows(claim, len(truth))
     if claim.values.shape != (len(rows), *truth.shape[1:]):
         raise ThreatModelError(f"claim of shape {tuple(claim.values.shape)}, expected {(len(rows), *truth.shape[1:])}")
     values = claim.values.to(truth.dtype)
-    guess[rows] = torch.where(values.isfinite(), values, mean[rows]).clamp(low, high)
-    noise = low + (high - low) * torch.rand(truth.shape, generator=rng.torch())
-    chance = _feature_scores(truth, mean) | {"psnr_random": float(psnr(truth, noise, high - low).mean())}
+    guess[rows] = torch.where(values.isfinite(), values, mean[rows]).clamp(low, low + width)
+    noise = low + width * torch.rand(truth.shape, generator=rng.torch())
+    chance = _feature_scores(truth, mean) | {"psnr_random": _feature_scores(truth, noise)["psnr"]}
     kept = {"truth": truth[:SHOWN].clone(), "claim": guess[:SHOWN].clone()}
     return Judgement(_feature_scores(truth, guess), chance, kept)
 
@@ -48,8 +48,9 @@ def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
     """Score inferred labels.
 
     Scores: ``auc`` of scores for the rarer of two classes, or ``accuracy`` of scores for each class. The blind guess is
-    random scores for ``auc`` and always the most frequent class for ``accuracy``. Rows that are not claimed have the median
-    score or the most frequent class: an attacker cannot shine by claiming its surest rows only.
+    random scores for ``auc`` (the mean of 20 draws, and the best of them), and always the most frequent class for
+    ``accuracy``. Rows that are not claimed have the median score or the most frequent class: an attacker cannot shine by
+    claiming its surest rows only.
 
     Args:
         labels: (N,) int64, of the training rows.
@@ -78,11 +79,12 @@ def judge_labels(labels: Tensor, claim: Claim, rng: Rng) -> Judgement:
     positive = labels == int(counts.argmin())
     generator = rng.torch()
     blind = [auc(positive, torch.rand(len(labels), generator=generator)) for _ in range(BLIND_DRAWS)]
-    return Judgement({"auc": auc(positive, scores)}, {"auc": sum(blind) / len(blind)})
+    return Judgement({"auc": auc(positive, scores)}, {"auc": sum(blind) / len(blind), "auc_at_best": max(blind)})
 
 
 def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
-    levels = psnr(truth, guess, float(truth.max() - truth.min()))
+    low, width = _range(truth)
+    levels = psnr((truth - low) / width, (guess - low) / width)
     return {
         "psnr": float(levels.mean()),
         "psnr_median": float(levels.median()),
@@ -90,6 +92,12 @@ def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
         "correlation": _correlation(truth, guess),
         "mse": float((truth.double() - guess.double()).pow(2).mean()),
     }
+
+
+def _range(truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Lowest value and width of the truth's range; for a table (N, D) those of each column, 1 where it is constant."""
+    low, high = (truth.amin(0), truth.amax(0)) if truth.ndim == 2 else (truth.min(), truth.max())
+    return low, torch.where(high > low, high - low, torch.ones_like(low))
 
 
 def _correlation(truth: Tensor, guess: Tensor) -> float:

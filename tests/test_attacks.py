@@ -176,6 +176,7 @@ def test_the_size_of_a_batch_is_no_defence(batch: int) -> None:
     file = leak(batch=batch, rounds=60)
     for finding in attacked(file):
         assert finding.claim.notes["rank"] == 24
+        assert "warning" not in finding.claim.notes
         assert relative_error(file, finding) < 1e-4
 
 
@@ -200,6 +201,7 @@ def test_as_many_independent_rounds_as_rows_are_enough_and_one_fewer_is_not() ->
     short = leak(batch=12, rounds=23)
     for finding in attacked(short):
         assert finding.claim.notes["rank"] == 23
+        assert "too few rounds" in str(finding.claim.notes["warning"])
         assert relative_error(short, finding) > 0.1
 
 

@@ -245,7 +245,11 @@ def test_dropout_reproduces_and_matters(exchange: str) -> None:
     assert one["server"].rows == two["server"].rows
 
 
-def test_in_a_window_there_is_no_dropout() -> None:
+def test_in_a_window_there_is_no_dropout_unless_the_parties_are_not_quiet() -> None:
     dropout = {"kind": "mlp", "hidden": [10], "dropout": 0.3}
     settings: dict[str, Any] = {"exchange": "shared", "steps": 5, "window": {"from": 0, "rounds": 5}}
-    assert losses(run(make_file(bottom=dropout, **settings))["server"]) == losses(run(make_file(**settings))["server"])
+    plain = losses(run(make_file(**settings))["server"])
+    assert losses(run(make_file(bottom=dropout, **settings))["server"]) == plain
+    settings["window"] |= {"quiet": False}
+    assert losses(run(make_file(bottom=dropout, **settings))["server"]) != plain
+    assert losses(run(make_file(**settings))["server"]) == plain

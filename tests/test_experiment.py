@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from fedsim.config import ScenarioFile
 from fedsim.errors import DataError, OutputError
 from fedsim.net import Watch
 from fedsim.report import reading
+from fedsim.report.diff import diff
 
 
 @pytest.fixture
@@ -94,3 +96,28 @@ def test_a_seed_that_fails_marks_its_folder_and_the_whole(file: ScenarioFile) ->
     assert status == {"out": "failed", "seed-0": "complete", "seed-1": "failed"}
     with pytest.raises(OutputError, match="has no results; the run is failed"):
         reading.read(Path("out"))
+
+
+def test_the_same_settings_on_other_data_are_another_run(file: ScenarioFile, tmp_path: Path) -> None:
+    path = experiment.run(file)
+    before = reading.read(path)
+    table = tmp_path / "table.csv"
+    table.write_text(table.read_text() + table.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(OutputError, match="of the same settings on other data"):
+        experiment.run(file)
+    other = reading.read(experiment.run(file, Path("other")))
+    assert other.manifest["digest"] == before.manifest["digest"]
+    assert diff(before, other).lines()[0].startswith(f"{path} -> other: different experiments")
+
+
+def test_a_folder_that_another_process_writes_to_is_left_alone(file: ScenarioFile) -> None:
+    path = experiment.run(file)
+    manifest = reading.read_manifest(path)
+    manifest |= {"status": "running", "process": manifest["process"] | {"pid": os.getppid()}}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(OutputError, match=f"process {os.getppid()} is writing a run there"):
+        experiment.run(file)
+    manifest["process"]["pid"] = 2**22 + 1  # beyond the largest there can be
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    experiment.run(file)
+    assert reading.read_manifest(path)["status"] == "complete"

@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 import parties.wrappers
+import scenarios.attacks
 import scenarios.defences
 from fedsim.config import ScenarioFile, validate
-from fedsim.errors import DataError, ProtocolError, StallError
+from fedsim.errors import DataError, ProtocolError, StallError, ThreatModelError
 from fedsim.message import Message, RoleId
 from fedsim.outcome import SeatReport
 from fedsim.play import play
@@ -316,6 +317,32 @@ def test_the_audit_says_what_was_granted_seen_and_used() -> None:
     assert norms.used == norms.aim.knows == ("rows",)
     assert norms.saw == cafe.saw
     assert reports["a"].findings == []
+
+
+PEEKS = """
+from fedsim import Attack, AttackConfig, Claim
+
+
+class Peeks(AttackConfig):
+    about = "features"
+    sees = ("Gradient",)
+    metrics = ("psnr",)
+
+    def attack(self):
+        return Attack(lambda knowledge, rng: (), observe, lambda state, tell: None)
+
+
+def observe(message, state):
+    if message.kind() == "Gradient":
+        message.g.zero_()
+    return state
+"""
+
+
+def test_an_attack_that_writes_to_a_message_ends_the_run(add_kind: Callable[[Any, str, str], str]) -> None:
+    trial = {"attack": {"kind": add_kind(scenarios.attacks, "peeks", PEEKS)}, "seat": "server", "victim": "a"}
+    with pytest.raises(ThreatModelError, match="'peeks' wrote to a message"):
+        run(make_file(file={"trials": [trial]}))
 
 
 def test_no_attacker_sees_what_another_is_told() -> None:

@@ -84,7 +84,9 @@ def list_(
 
 
 @app.command()
-def show(kind: Annotated[str, typer.Argument(metavar="KIND", help="as in fedsim list")]) -> None:
+def show(
+    kind: Annotated[str, typer.Argument(metavar="KIND", help="as in fedsim list; or file, links, trials")],
+) -> None:
     """What a kind is, its paper, its settings with types and defaults, what knowledge it needs."""
     from fedsim.cli.catalogue import print_kind
 

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from fedsim.cli.tables import bare
-from fedsim.config import Runtime, shipped
+from fedsim.config import Runtime, ScenarioFile, shipped
 from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
-from fedsim.plan import Scenario
+from fedsim.plan import LinkConfig, Scenario
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, find, names
-from fedsim.threat import AttackConfig, Defence, Wrapper
+from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
 
 BASES: dict[str, type[Plugin]] = {
     "attacks": AttackConfig,
@@ -30,6 +30,8 @@ BASES: dict[str, type[Plugin]] = {
     "runtimes": Runtime,
 }
 
+PARTS: dict[str, type[Settings]] = {"file": ScenarioFile, "links": LinkConfig, "trials": Trial}
+"""The parts of a scenario file that are no plugins: its top level, and an entry of each list."""
 WIDTH = 15
 """Of the column of kinds, in characters: the groups stand under each other."""
 
@@ -59,14 +61,17 @@ def print_kinds(group: str) -> None:
 
 
 def print_kind(kind: str) -> None:
-    """One kind in full; a name that stands in several groups is shown for each.
+    """One kind in full, in each group where its name stands; or a part of a scenario file, such as ``links``.
 
     Raises:
-        ConfigError: no such kind in any group.
+        ConfigError: no such kind in any group, and no such part.
     """
+    if kind in PARTS:
+        _print_settings(Console(), PARTS[kind])
+        return
     homes = [group for group in GROUPS if kind in names(group)]
     if not homes:
-        everything = {name for group in GROUPS for name in names(group)}
+        everything = {*PARTS, *(name for group in GROUPS for name in names(group))}
         raise ConfigError(f"no kind '{kind}'{suggest(kind, everything)}")
     console = Console()
     for group in homes:
@@ -83,15 +88,19 @@ def _print_one(console: Console, group: str, plugin: type[Plugin]) -> None:
             f"\nClaims: {plugin.about}. Needs to know: {', '.join(plugin.needs) or 'nothing'}.", highlight=False
         )
         console.print(f"Must see: {', '.join(plugin.sees)}. Scored by: {', '.join(plugin.metrics)}.", highlight=False)
+    console.print()
+    _print_settings(console, plugin)
+
+
+def _print_settings(console: Console, settings: type[Settings]) -> None:
     table = bare("")
     for heading in ("setting", "type", "default"):
         table.add_column(heading, max_width=24)
     table.add_column("what it is")
-    for name, field in plugin.model_fields.items():
+    for name, field in settings.model_fields.items():
         table.add_row(
             field.alias or name, escape(_type(field)), escape(_default(field)), escape(field.description or "")
         )
-    console.print()
     console.print(table if table.row_count else "It has no settings.")
 
 

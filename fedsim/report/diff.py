@@ -38,9 +38,10 @@ class Difference:
     Attributes:
         names: of the two.
         alone: arms that only the first has, and those that only the second has; they are not compared.
-        same_experiment: whether their digests are equal.
+        same_experiment: whether their digests, and those of their data, are equal.
         settings: by path in the resolved file.
         task, trials, traffic: by arm and what is measured.
+        attacked: whether either run has a trial.
         weights: by arm and seat, whether the trained parameters are equal to the bit; only what both runs have.
     """
 
@@ -50,6 +51,7 @@ class Difference:
     settings: Sequence[Change]
     task: Sequence[Change]
     trials: Sequence[Change]
+    attacked: bool
     traffic: Sequence[Change]
     weights: Mapping[str, bool]
 
@@ -66,7 +68,8 @@ class Difference:
             found += [f"arms only in {name}: {', '.join(arms)}"] if arms else []
         parts = {"settings": self.settings, "task": self.task, "trials": self.trials, "traffic": self.traffic}
         for name, changes in parts.items():
-            found.append(f"{name}: {len(changes)} differ" if changes else f"{name}: equal")
+            equal = "equal" if name != "trials" or self.attacked else "none"
+            found.append(f"{name}: {len(changes)} differ" if changes else f"{name}: {equal}")
             found += [f"  {item.line()}" for item in changes]
         apart = [seat for seat, equal in self.weights.items() if not equal]
         found.append(f"weights: differ at {', '.join(apart)}" if apart else f"weights: {_equal_weights(self.weights)}")
@@ -84,10 +87,11 @@ def diff(one: Run, other: Run) -> Difference:
     return Difference(
         (str(one.path), str(other.path)),
         ([name for name in arms_a if name not in a], [name for name in arms_b if name not in b]),
-        one.manifest["digest"] == other.manifest["digest"],
+        all(one.manifest[key] == other.manifest[key] for key in ("digest", "data_sha256")),
         changes(one.scenario, other.scenario),
         _compare(a, b, lambda arm: _flat(arm["task"])),
         _compare(a, b, _trials),
+        any(arm["trials"] for arms in (a, b) for arm in arms.values()),
         _compare(a, b, lambda arm: _flat(arm["traffic"])),
         {
             f"{name}/{seat}" if len(a) > 1 else seat: digest == b[name]["weights_sha256"][seat]

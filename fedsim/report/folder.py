@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import platform
 import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -229,11 +230,29 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
         return
     try:
         there = json.loads((path / "manifest.json").read_text("utf-8"))
-        same, digest = [there[k] == begun[k] for k in ("digest", "seeds")], str(there["digest"])
+        same, digest = [there[k] == begun[k] for k in ("digest", "seeds", "data_sha256")], str(there["digest"])
         barren = there["status"] in ("failed", "interrupted") and {f.name for f in path.iterdir()} <= AT_FIRST
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
+    if there["status"] == "running" and _alive(there["process"]):
+        raise OutputError(
+            f"{path}: process {there['process']['pid']} is writing a run there; choose another folder with --out"
+        )
     if not all(same) and not barren:
         mine = str(begun["digest"])[:8]
-        other = f"experiment {digest[:8]}" if not same[0] else f"seeds {there['seeds'] or there.get('seed')}"
+        seeds = f"seeds {there['seeds'] or there.get('seed')}" if not same[1] else "the same settings on other data"
+        other = seeds if same[0] else f"experiment {digest[:8]}"
         raise OutputError(f"{path}: holds another run, of {other}, not of {mine}; choose another folder with --out")
+
+
+def _alive(process: Mapping[str, Any]) -> bool:
+    """Whether another process of this machine, named in a manifest, still runs."""
+    if process["host"] != platform.node() or process["pid"] == os.getpid():
+        return False
+    try:
+        os.kill(int(process["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # it runs, and belongs to somebody else
+        return True
+    return True

@@ -9,13 +9,14 @@ from fedsim.report.view import Group, View, group_of, groups, mean
 from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
 
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
-"""By how much a score must exceed that of a blind guess to count as better (dB); .05 for all other metrics."""
+"""By how much a score must exceed that of a blind guess to count as better (dB); .05 for other metrics, 5 % for errors."""
 
 
 def sentences(views: Sequence[View]) -> list[str]:
     """What happened: each trial, how it fared in every arm, then the price in the task."""
     trials = dict.fromkeys(group.number for view in views for group in groups(view))
     found = [_trial(views, trial) for trial in trials]
+    found += _warnings(views)
     if task := _task(views, attacked=bool(trials)):
         found.append(task)
     return found or [f"{listed([view.name for view in views])} ran to the end; nothing was measured."]
@@ -23,11 +24,16 @@ def sentences(views: Sequence[View]) -> list[str]:
 
 def beats_chance(group: Group) -> bool:
     """Whether a trial's mean score is better than that of a blind guess by more than a margin."""
-    score, chance = group.score(), group.chance()
+    return _beats(group, group.metric)
+
+
+def _beats(group: Group, metric: str) -> bool:
+    score, chance, luck = group.score(metric), group.chance(metric), group.chance(f"{metric}_at_best")
     if score is None or chance is None:
         return False
-    better = chance - score if group.metric in LESS_IS_BETTER else score - chance
-    return better > MARGIN.get(group.metric, 0.05)
+    if metric in LESS_IS_BETTER:
+        return score < 0.95 * chance
+    return score > (chance + MARGIN.get(metric, 0.05) if luck is None else luck)
 
 
 def _trial(views: Sequence[View], trial: int) -> str:
@@ -46,13 +52,13 @@ def _outcome(group: Group) -> str:
     thing = "image" if group.image else "row"
     if group.metric.startswith("psnr"):
         if not beats_chance(group):
-            return f"did no better than the mean {thing} ({score} against {chance})"
+            return f"did no better than the mean {thing} ({score} against {chance}){_and_yet(group)}"
         share = group.score("share_above_30")
         things = f"{thing} parts" if len(group.trials) > 1 else f"{thing}s"
         reach = f"rebuilt {number(share, 'share')} of the {things} above 30 dB" if share is not None else "rebuilt rows"
         return f"{reach} (mean {score}; the mean {thing} scores {chance})"
     if not beats_chance(group):
-        return f"did no better than a blind guess ({title(group.metric)} {score} against {chance})"
+        return f"did no better than a blind guess ({title(group.metric)} {score} against {chance}){_and_yet(group)}"
     if group.metric == "auc":
         return f"told the classes apart with AUC {score} (a blind guess: {chance})"
     if group.metric == "accuracy":
@@ -60,6 +66,24 @@ def _outcome(group: Group) -> str:
     if group.metric == "correlation":
         return f"recovered {thing}s that correlate {score} with the true ones (a blind guess: {chance})"
     return f"reached {title(group.metric)} {score} (a blind guess: {chance})"
+
+
+def _warnings(views: Sequence[View]) -> list[str]:
+    """What attacks say against their own results, once each."""
+    said = {
+        f"{f['label']}: {f['notes']['warning']}": None
+        for view in views
+        for f in view.record["findings"]
+        if f["notes"].get("warning")
+    }
+    return [f"{text[0].upper()}{text[1:]}." for text in said]
+
+
+def _and_yet(group: Group) -> str:
+    """One figure of merit can be at chance while another is not."""
+    if group.metric == "correlation" or not _beats(group, "correlation"):
+        return ""
+    return f", and yet what it rebuilt correlates {number(group.score('correlation'))} with the truth"
 
 
 def _task(views: Sequence[View], attacked: bool) -> str:

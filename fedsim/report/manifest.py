@@ -27,6 +27,7 @@ def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = ())
         "cause": None,
         "name": file.name,
         "digest": file.digest(),
+        "data_sha256": file.scenario.data_digest(),
         "seed": file.seed,
         "seeds": list(seeds),
         "command": list(command),
@@ -36,7 +37,8 @@ def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = ())
         "platform": platform.platform(),
         "cpu": cpu(),
         "threads": file.threads,
-        "git": revision(Path.cwd()),
+        "git": revision(Path(__file__).parent),
+        "process": {"host": platform.node(), "pid": os.getpid()},
     }
 
 

@@ -21,6 +21,7 @@ from fedsim.testing.attacks import check_attack
 from fedsim.testing.defences import check_defence
 from fedsim.testing.expect import check_metadata
 from fedsim.testing.models import check_model
+from fedsim.testing.reach import check_reach
 from fedsim.testing.scenarios import check_scenario
 from fedsim.testing.wrappers import check_wrapper
 from fedsim.threat import AttackConfig, Defence, Wrapper
@@ -54,6 +55,8 @@ def check_plugin(path: Path, settings: Mapping[str, Any] | None = None) -> list[
         ConformanceError: the plugin breaks the contract of its kind.
     """
     plugin, base = _find(_load(path), path)
+    if base is AttackConfig:
+        check_reach(path.read_text(encoding="utf-8"), f"{path}: attack '{plugin.kind()}'")
     word, kit, parts = _KITS[base]
     named = f"{path}: {word} '{plugin.kind()}'"
     required = [name for name, field in plugin.model_fields.items() if field.is_required()]

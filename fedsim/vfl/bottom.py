@@ -21,7 +21,7 @@ Augment = Callable[[Tensor, Rng], Tensor]
 class Bottom:
     """A bottom model over a party's features.
 
-    While the hub holds models still nothing is drawn either: no augmentation, no dropout.
+    In a quiet turn nothing is drawn: no augmentation, no dropout.
     """
 
     def __init__(self, network: Network, features: Features, augment: tuple[Augment, Rng] | None = None) -> None:
@@ -34,7 +34,7 @@ class Bottom:
         rows = self.features[turn.purpose].index_select(0, turn.rows)
         if turn.purpose != "train":
             return self.network.infer(rows)
-        if self._augment is not None and not turn.hold:
+        if self._augment is not None and not turn.quiet:
             vary, rng = self._augment
             rows = vary(rows, rng.child(turn.step))
         self._output = self.network.train(rows, turn)

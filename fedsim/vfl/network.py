@@ -27,10 +27,10 @@ class Network:
         self._draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
 
     def train(self, inputs: Tensor, turn: Turn) -> Tensor:
-        """A pass that keeps its graph; without dropout while models are held still."""
+        """A pass that keeps its graph; without dropout in a quiet turn."""
         if not self._draws:
             return self.module(inputs)  # type: ignore[no-any-return]
-        self.module.train(not turn.hold)
+        self.module.train(not turn.quiet)
         with self._rng.child("forward", turn.step).as_global():
             return self.module(inputs)  # type: ignore[no-any-return]
 

@@ -20,10 +20,17 @@ CHUNK = 4096
 
 
 class Window(Settings):
-    """Rounds in which the hub holds every model still (regime ``frozen``)."""
+    """Rounds in which the hub holds every model still (regime ``frozen``).
+
+    A curious hub can hold still what it sends back; that the parties also leave out dropout and augmentation meanwhile
+    (``quiet``) is their doing, and what makes the rounds exact.
+    """
 
     first: int = Field(0, alias="from", ge=0, description="the first such training step")
     rounds: int = Field(ge=1, description="how many training steps")
+    quiet: bool = Field(
+        True, description="parties use neither dropout nor augmentation in these rounds; false: they do"
+    )
 
     def covers(self, index: int) -> bool:
         """Whether training step ``index`` lies in the window."""
@@ -40,6 +47,7 @@ class Turn:
         purpose: ``train``, ``evaluate`` (held-out rows) or ``query`` (new rows).
         rows: which rows, (B,) int64.
         hold: no model moves.
+        quiet: neither dropout nor augmentation.
         last: it ends an evaluation.
     """
 
@@ -48,6 +56,7 @@ class Turn:
     purpose: Purpose
     rows: Tensor
     hold: bool = False
+    quiet: bool = False
     last: bool = False
 
 
@@ -85,7 +94,8 @@ class Schedule:
         step = 0
         for index, rows in enumerate(self._batches()):
             if step >= start:
-                yield Turn(step, index, "train", rows, self.window is not None and self.window.covers(index))
+                hold = self.window is not None and self.window.covers(index)
+                yield Turn(step, index, "train", rows, hold, hold and self.window is not None and self.window.quiet)
             step += 1
             if (index + 1) % self.every == 0 or index + 1 == self.steps:
                 for turn in pass_over("evaluate", self.test, step, index + 1):

@@ -6,7 +6,9 @@ derive the same split into training and held-out rows from the public seed.
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -88,6 +90,10 @@ class Data(Plugin, ABC):
         order = rng.numpy().permutation(total).astype(np.int64)
         return order[held:][: self.rows], order[:held]
 
+    def digest(self) -> str:
+        """SHA-256 of the files' content, hexadecimal; empty for a kind that reads none. DataError if one is missing."""
+        return "".join(_sha256(find_file(getattr(self, name))) for name in sorted(self.location))
+
     def elsewhere(self, path: str) -> Data:
         """The same description with new rows from another file, which may lack labels and unused columns.
 
@@ -111,3 +117,8 @@ class Data(Plugin, ABC):
             asked = f"{self.rows or 'all'} training and {max(most, 1)} held-out rows are asked"
             raise DataError(f"{asked} of a data set with {len(train)} training and {len(test)} held-out rows")
         return train[: self.rows], test[:most]
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -127,6 +127,8 @@ class Cafe(AttackConfig):
             "rows": len(rows),
             "rows without gradient": dead,
         }
+        if rank < len(rows):
+            found["warning"] = f"too few rounds: their batches have rank {rank}, {len(rows)} rows need as much"
         return Claim(about="features", rows=rows, values=values, notes=found | notes)
 
     def _rows(
