@@ -70,7 +70,7 @@ class AdaptiveCafe(AttackConfig):
     about = "features"
     needs = ("rows", "bottom")
     sees = ("ParameterGradient", "Model")
-    metrics = ("correlation", "psnr", "psnr_median", "share_above_30", "mse")
+    metrics = ("correlation", "psnr", "psnr_median", "share_above_30", "identified", "ssim", "mse")
 
     fits: int = Field(10, ge=1, description="how often values and rows are fitted to each other")
     recent: int = Field(400, ge=1, description="training steps to use when models never stand still")
