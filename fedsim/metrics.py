@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 
 def classification(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
@@ -44,6 +45,61 @@ def psnr(truth: Tensor, claim: Tensor, peak: float = 1.0, cap: float = 60.0) -> 
     """
     error = (truth.double() - claim.double()).pow(2).flatten(1).mean(1)
     return (10 * torch.log10(peak**2 / error)).clamp(max=cap)
+
+
+def ssim(truth: Tensor, claim: Tensor, peak: float = 1.0) -> Tensor:
+    """Structural similarity of each image, (n,), at most 1: by scikit-image, a uniform window of 7x7 where it fits.
+
+    Wang et al., Image Quality Assessment, IEEE TIP 2004. Smaller images have a window of the largest odd width that fits.
+
+    Args:
+        truth: (n, C, H, W), H and W at least 3.
+        claim: (n, C, H, W), clipped to the range of the truth.
+        peak: width of the range.
+    """
+    from skimage.metrics import structural_similarity
+
+    window = min(7, (min(truth.shape[2:]) - 1) // 2 * 2 + 1)
+    pairs = zip(truth.double().numpy(), claim.double().numpy(), strict=True)
+    found = [structural_similarity(x, y, win_size=window, data_range=peak, channel_axis=0) for x, y in pairs]  # type: ignore[no-untyped-call]
+    return torch.tensor(found, dtype=torch.float64)
+
+
+def identified(truth: Tensor, claim: Tensor) -> Tensor:
+    """Whether each claim is nearer to its own true row than to any other, (n,) in [0, 1].
+
+    Rows are compared by the Pearson correlation of their deviations from the mean true row, so that neither contrast nor an
+    offset counts. A tie among k rows counts 1/k, and a claim that does not deviate from the mean row ties with all.
+
+    Args:
+        truth: (n, ...).
+        claim: (n, ...), row by row.
+    """
+    mean = truth.double().mean(dim=0, keepdim=True)
+    true, claimed = ((rows.double() - mean).flatten(1) for rows in (truth, claim))
+    true, claimed = (rows - rows.mean(dim=1, keepdim=True) for rows in (true, claimed))
+    blank = claimed.norm(dim=1) <= 1e-6 * true.norm(dim=1)  # what is left of the mean row is rounding
+    alike = torch.where(blank[:, None], torch.zeros(()).double(), claimed @ functional.normalize(true, dim=1).T)
+    own = alike.diagonal()[:, None]
+    nearest = alike.amax(dim=1, keepdim=True)
+    near = 1e-9 * nearest.abs()
+    ties = (alike >= nearest - near).sum(dim=1)
+    return (own >= nearest - near).squeeze(1).double() / ties
+
+
+def column_errors(truth: Tensor, claim: Tensor) -> Tensor:
+    """The error of each column against its own spread, (D,): ``rmse / std`` over rows; the mean row scores 1.
+
+    Columns that never vary tell nothing and are left out.
+
+    Args:
+        truth: (n, D).
+        claim: (n, D).
+    """
+    spread = truth.double().std(dim=0, correction=0)
+    error = (truth.double() - claim.double()).pow(2).mean(dim=0).sqrt()
+    varies = spread > 1e-9 * truth.double().abs().amax(dim=0)
+    return error[varies] / spread[varies]
 
 
 def auc(positive: Tensor, scores: Tensor) -> float:

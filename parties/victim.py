@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from fedsim.errors import ThreatModelError
-from fedsim.metrics import auc, psnr
+from fedsim.metrics import auc, column_errors, identified, psnr, ssim
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Judgement
 
@@ -21,12 +21,14 @@ def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
     Scores: ``psnr``, the mean over all rows, each at most 60 dB; its median; the share of rows above 30 dB; the mean
     ``correlation`` of what is claimed and what is true of a row, beyond the mean row; the mean squared error. The peak is
     the range of the truth, for tables that of each column. A claim of the wrong contrast has a poor PSNR, and yet a person may
-    recognise what it shows: the correlation tells.
+    recognise what it shows: the correlation tells, and the rate at which claims are ``identified``, nearer to their own true
+    row than to any other training row. Images have an ``ssim`` as well, tables a ``column_error``, mean and worst column.
 
     Args:
         truth: (N, ...), the training rows.
         claim: about ``features``; what it holds is checked and clipped here, not trusted.
-        rng: for random rows, whose level stands beside that of the mean row.
+        rng: for random rows, whose level stands beside that of the mean row, and for a random order of the rows, which is
+            the blind guess at who is who.
     """
     if claim.about != "features":
         raise ThreatModelError(f"a feature party cannot judge a claim about {claim.about}")
@@ -39,7 +41,10 @@ def judge_features(truth: Tensor, claim: Claim, rng: Rng) -> Judgement:
     values = claim.values.to(truth.dtype)
     guess[rows] = torch.where(values.isfinite(), values, mean[rows]).clamp(low, low + width)
     noise = low + width * torch.rand(truth.shape, generator=rng.torch())
-    chance = _feature_scores(truth, mean) | {"psnr_random": _feature_scores(truth, noise)["psnr"]}
+    chance = _feature_scores(truth, mean) | {
+        "psnr_random": float(psnr((truth - low) / width, (noise - low) / width).mean()),
+        "identified": _blindly_identified(len(truth), rng.child("identity")),
+    }
     kept = {"truth": truth[:SHOWN].clone(), "claim": guess[:SHOWN].clone()}
     return Judgement(_feature_scores(truth, guess), chance, kept)
 
@@ -90,7 +95,9 @@ def _feature_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
         "psnr_median": float(levels.median()),
         "share_above_30": float((levels > 30).double().mean()),
         "correlation": _correlation(truth, guess),
+        "identified": float(identified(truth, guess).mean()),
         "mse": float((truth.double() - guess.double()).pow(2).mean()),
+        **_shape_scores(truth, guess),
     }
 
 
@@ -98,6 +105,23 @@ def _range(truth: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest value and width of the truth's range; for a table (N, D) those of each column, 1 where it is constant."""
     low, high = (truth.amin(0), truth.amax(0)) if truth.ndim == 2 else (truth.min(), truth.max())
     return low, torch.where(high > low, high - low, torch.ones_like(low))
+
+
+def _shape_scores(truth: Tensor, guess: Tensor) -> dict[str, float]:
+    """What suits images only, or tables only."""
+    if truth.ndim == 4 and min(truth.shape[2:]) >= 3:
+        peak = float(truth.max() - truth.min())
+        return {"ssim": float(ssim(truth, guess, peak).mean())} if peak else {}
+    if truth.ndim != 2 or not len(errors := column_errors(truth, guess)):
+        return {}
+    return {"column_error": float(errors.mean()), "column_error_worst": float(errors.max())}
+
+
+def _blindly_identified(count: int, rng: Rng) -> float:
+    """The rate at which a random order of the rows puts a row in its own place: 1/N in the mean."""
+    generator, places = rng.torch(), torch.arange(count)
+    draws = [(torch.randperm(count, generator=generator) == places).double().mean() for _ in range(BLIND_DRAWS)]
+    return float(torch.stack(draws).mean())
 
 
 def _correlation(truth: Tensor, guess: Tensor) -> float:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import time
 
 import pytest
 import torch
 from torch import Tensor
 
 from fedsim.errors import ThreatModelError
-from fedsim.metrics import psnr
+from fedsim.metrics import identified, psnr, ssim
 from fedsim.seeding import Rng
 from fedsim.threat import Claim
 from parties.victim import judge_features, judge_labels
@@ -43,6 +44,7 @@ def test_psnr_is_ten_times_the_log_of_the_squared_range_over_the_mean_squared_er
 def test_a_perfect_claim_scores_the_cap() -> None:
     found = judge_features(TRUTH, features(TRUTH), RNG)
     expected = {"psnr": 60.0, "psnr_median": 60.0, "share_above_30": 1.0, "correlation": 1.0, "mse": 0.0}
+    expected |= {"identified": 1.0, "ssim": 1.0}
     assert found.scores == pytest.approx(expected)
 
 
@@ -59,7 +61,12 @@ def test_correlation_sees_through_contrast_and_is_zero_for_the_mean_row() -> Non
 def test_claiming_the_mean_row_is_the_blind_guess() -> None:
     found = judge_features(TRUTH, features(TRUTH.mean(dim=0, keepdim=True).repeat(40, 1, 1, 1)), RNG)
     chance = {name: found.chance[name] for name in found.scores}
-    assert found.scores == chance
+    scores = dict(found.scores)
+    assert scores.pop("identified") == pytest.approx(1 / 40)  # a tie with all; the blind guess is drawn
+    assert chance.pop("identified") == pytest.approx(
+        1 / 40, abs=4 * 0.0056
+    )  # 20 orders of 40 rows, four standard errors
+    assert scores == chance
     variance = (TRUTH.double() - TRUTH.double().mean(dim=0)).pow(2).mean()
     assert found.chance["mse"] == pytest.approx(float(variance), rel=1e-5)
 
@@ -106,6 +113,60 @@ def test_the_peak_is_the_range_of_the_truth() -> None:
     one = judge_features(TRUTH, features(TRUTH - off), RNG).scores["psnr"]
     wide = judge_features(100 * TRUTH - 7, features(100 * (TRUTH - off) - 7), RNG).scores["psnr"]
     assert wide == pytest.approx(one, abs=1e-2)
+
+
+def test_identity_sees_through_contrast_and_through_order() -> None:
+    mean = TRUTH.mean(dim=0, keepdim=True)
+    pale = judge_features(TRUTH, features(mean + 0.1 * (TRUTH - mean)), RNG).scores
+    assert pale["identified"] == 1.0
+    assert judge_features(TRUTH, features(TRUTH.roll(1, dims=0)), RNG).scores["identified"] == 0.0
+    half = judge_features(TRUTH, features(TRUTH[:20], EVERY[:20]), RNG).scores["identified"]
+    assert half == pytest.approx(0.5 + 0.5 / 40)  # the others are claimed to be the mean row, which ties with all
+
+
+def test_equal_rows_share_their_identity() -> None:
+    twins = torch.cat([TRUTH[:5], TRUTH[:5]])
+    assert identified(twins, twins).tolist() == pytest.approx([0.5] * 10)
+
+
+def test_ssim_is_scikit_images_with_the_widest_window_that_fits() -> None:
+    from skimage.metrics import structural_similarity
+
+    noisy = (TRUTH + 0.1 * torch.randn(TRUTH.shape, generator=RNG.child("noise").torch())).clamp(0, 1)
+    one = structural_similarity(TRUTH[3, 0].numpy(), noisy[3, 0].numpy(), win_size=3, data_range=1.0)
+    assert ssim(TRUTH, noisy)[3].item() == pytest.approx(one, abs=1e-5)
+    found = judge_features(TRUTH, features(noisy), RNG)
+    assert found.chance["ssim"] < found.scores["ssim"] < 1.0
+    wide = torch.rand((2, 3, 14, 14), generator=RNG.child("wide").torch())
+    assert ssim(wide, wide).tolist() == [1.0, 1.0]
+
+
+def test_a_tables_columns_are_measured_by_their_own_spread() -> None:
+    table = torch.randn((60, 4), generator=RNG.child("table").torch()) * torch.tensor([1.0, 1e-3, 100.0, 0.0]) + 5.0
+    spread = table.std(dim=0, correction=0)
+    off = table.clone()
+    off[:, 1] += 0.5 * spread[1] * torch.sign(table.mean(dim=0)[1] - table[:, 1])
+    found = judge_features(table, Claim(about="features", rows=torch.arange(60), values=off), RNG)
+    assert found.scores["column_error"] == pytest.approx(0.5 / 3, rel=1e-3)  # the constant column tells nothing
+    assert found.scores["column_error_worst"] == pytest.approx(0.5, rel=1e-3)
+    assert found.chance["column_error"] == pytest.approx(1.0, rel=1e-3)
+    assert found.chance["column_error_worst"] == pytest.approx(1.0, rel=1e-3)
+    assert "ssim" not in found.scores
+    assert "column_error" not in judge_features(TRUTH, features(TRUTH), RNG).scores
+
+
+def test_rows_of_constant_value_or_tiny_images_have_the_scores_that_make_sense() -> None:
+    tiny = torch.rand((6, 1, 2, 2), generator=RNG.child("tiny").torch())
+    assert "ssim" not in judge_features(tiny, Claim(about="features", rows=torch.arange(6), values=tiny), RNG).scores
+
+
+def test_judging_800_image_parts_takes_less_than_a_second() -> None:
+    truth = torch.rand((800, 1, 14, 14), generator=RNG.child("many").torch())
+    claim = Claim(about="features", rows=torch.arange(800), values=0.9 * truth)
+    judge_features(truth[:10], Claim(about="features", rows=torch.arange(10), values=truth[:10]), RNG)  # imports
+    started = time.process_time()
+    judge_features(truth, claim, RNG)
+    assert time.process_time() - started < 2.0  # two threads
 
 
 def test_the_victim_keeps_a_few_rows_of_truth_beside_claim() -> None:

@@ -25,6 +25,7 @@ class CafeCnn(ModelConfig):
     dropout: float = Field(
         0.0, ge=0, lt=1, description="probability after each of the first two fully connected layers"
     )
+    bias: bool = Field(True, description="whether the first fully connected layer has a bias")
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""
@@ -36,7 +37,7 @@ class CafeCnn(ModelConfig):
             *self._block(first, second),
             nn.Flatten(),
             *self._drop(self.dropout_input),
-            *(nn.Linear(flat, self.units), nn.ReLU(), *self._drop(self.dropout)),
+            *(nn.Linear(flat, self.units, bias=self.bias), nn.ReLU(), *self._drop(self.dropout)),
             *(nn.Linear(self.units, self.hidden), nn.ReLU(), *self._drop(self.dropout)),
             nn.Linear(self.hidden, out),
         )

@@ -15,9 +15,13 @@ NAMES: Mapping[str, str] = {
     "psnr_random": "PSNR, random rows (dB)",
     "share_above_30": "share above 30 dB",
     "mse": "mean squared error",
+    "ssim": "SSIM",
+    "identified": "rows identified",
+    "column_error": "column error (spreads)",
+    "column_error_worst": "worst column error (spreads)",
     "auc": "AUC",
 }
-LESS_IS_BETTER = frozenset({"log_loss", "mse"})
+LESS_IS_BETTER = frozenset({"log_loss", "mse", "column_error", "column_error_worst"})
 
 
 def title(metric: str) -> str:
@@ -29,7 +33,7 @@ def number(value: Any, metric: str = "") -> str:
     """A value of a metric, as precise as people care: ``.971``, ``52.3``, ``95 %``."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "–" if value is None else str(value)
-    if metric.startswith("share"):
+    if metric.startswith("share") or metric == "identified":
         return f"{100 * value:.0f} %"
     if metric.startswith("psnr"):
         return f"{value:.1f}"

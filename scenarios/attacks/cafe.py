@@ -76,7 +76,10 @@ class Cafe(AttackConfig):
     about = "features"
     needs = ("rows", "bottom")
     sees = ("ParameterGradient", "Model")
-    metrics = ("psnr", "psnr_median", "share_above_30", "correlation", "mse")
+    metrics = (
+        *("psnr", "psnr_median", "share_above_30", "correlation", "identified", "mse"),
+        *("ssim", "column_error", "column_error_worst"),  # images; tables
+    )
 
     recent: int = Field(400, ge=1, description="rounds to use when models never stand still")
     matching: Literal["l2", "cosine"] = Field(

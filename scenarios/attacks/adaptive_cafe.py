@@ -1,0 +1,154 @@
+"""CAFE by ranks: an attacker who knows that values may be fake, and that their order is not.
+
+Fake gradients keep the order of the true values of a tensor, and nothing else. While models stand still the gradients of
+the first linear layer's weight, ``G_t = sum over n in S_t of v_n h_n'``, are sums of as many unknown matrices of rank one as
+there are rows, whatever the number of rounds. So few sets of values fit both the order in each round and the sums over
+known batches: this attack looks for one, as nonmetric scaling does (Kruskal, 1964). It needs no bias.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedsim.errors import ThreatModelError
+from fedsim.message import Message, Scalar
+from fedsim.models import ModelConfig
+from fedsim.plugins import load
+from fedsim.seeding import Rng
+from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
+from fedsim.vfl.messages import Model, ParameterGradient
+from scenarios.attacks._invert import Inversion, invert
+from scenarios.attacks._ranks import Round, fit
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the attack keeps of the tapped link.
+
+    Attributes:
+        rng: the attacker's node.
+        bottom: the victim's architecture, as JSON.
+        layer: the name of its first linear layer.
+        batches: the rows of each training step, by step.
+        model: the victim's present parameters.
+        rounds: the steps on them.
+        still: the parameters of the longest time that they stood still, once it has passed.
+        longest: the steps in it.
+        moving: the most recent steps that moved the model; kept only while there has been no other time.
+    """
+
+    rng: Rng
+    bottom: str
+    layer: str
+    batches: Mapping[str, Tensor]
+    model: Mapping[str, Tensor]
+    rounds: tuple[Round, ...] = ()
+    still: Mapping[str, Tensor] = field(default_factory=dict)
+    longest: tuple[Round, ...] = ()
+    moving: tuple[Round, ...] = ()
+
+
+class AdaptiveCafe(AttackConfig):
+    """Recover training images from the order of the values in weight gradients: no monotone distortion of them protects.
+
+    Works on bottoms with layers before the first linear one, the last of them a ReLU: what that layer reads is recovered up to
+    its length, so step III compares directions. Keeps the weight gradients of the window in memory, (T, d2, d1).
+    """
+
+    paper: ClassVar[str] = (
+        "adapts Jin et al., CAFE, NeurIPS 2021, to the fake gradients of its section 4; "
+        "Kruskal, Nonmetric multidimensional scaling, Psychometrika 1964"
+    )
+    about = "features"
+    needs = ("rows", "bottom")
+    sees = ("ParameterGradient", "Model")
+    metrics = ("correlation", "psnr", "psnr_median", "share_above_30", "identified", "ssim", "mse")
+
+    fits: int = Field(10, ge=1, description="how often values and rows are fitted to each other")
+    recent: int = Field(400, ge=1, description="training steps to use when models never stand still")
+    iterations: int = Field(150, ge=1, description="step III: iterations of each descent")
+    restarts: int = Field(4, ge=0, description="step III: fresh starts for each row that stalls")
+
+    def attack(self) -> Attack[Seen]:
+        """See `AttackConfig.attack`."""
+        return Attack(_arm, self._observe, self._claim)
+
+    def _observe(self, message: Message, state: Seen) -> Seen:
+        if isinstance(message, ParameterGradient):
+            new = Round(state.batches[str(message.step)], message.grads[f"{state.layer}.weight"])
+            return replace(state, rounds=(*state.rounds, new))
+        if isinstance(message, Model) and any(
+            not torch.equal(message.parameters[k], t) for k, t in state.model.items()
+        ):
+            return self._moved(message.parameters, state)
+        return state
+
+    def _moved(self, model: Mapping[str, Tensor], state: Seen) -> Seen:
+        # the round that moved the model was no still one: its party may have used dropout or augmentation
+        before, last = state.rounds[:-1], state.rounds[-1:]
+        if len(before) > len(state.longest):
+            state = replace(state, still=state.model, longest=before)
+        moving = () if state.longest else (*state.moving, *last)[-self.recent :]
+        return replace(state, model=model, rounds=(), moving=moving)
+
+    def _claim(self, state: Seen, tell: Tell) -> Claim:
+        rounds, model = max((state.rounds, state.model), (state.longest, state.still), key=lambda each: len(each[0]))
+        frozen = len(rounds) > 1
+        if not frozen:
+            rounds, model = (*state.moving, *state.rounds), state.model
+        if not rounds:
+            raise ThreatModelError("adaptive_cafe saw no parameter gradient of a training step")
+        rows = torch.tensor(sorted({int(row) for r in rounds for row in r.rows}))
+        h, misfit = fit(rounds, rows, self.fits, lambda done: tell(done / 2))
+        shape = tuple(json.loads(state.bottom)["shape"])
+        before = _layers_before(_network(state.bottom, model), state.layer)
+        settings = Inversion(iterations=self.iterations, restarts=self.restarts, matching="cosine")
+        node = state.rng.child("step III")
+        values, residual = invert(before, h, shape, settings, node, lambda done: tell((1 + done) / 2))
+        notes: dict[str, Scalar] = {
+            "regime": "frozen" if frozen else "training",
+            "rounds": len(rounds),
+            "rows": len(rows),
+            "misfit of ranks": misfit,
+            "median residual": float(residual.median()),
+        }
+        return Claim(about="features", rows=rows, values=values, notes=notes)
+
+
+def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
+    batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
+    fact = knowledge.need("bottom")
+    bottom = json.dumps(dict(fact.config))
+    return Seen(rng, bottom, _first_linear(_network(bottom, fact.tensors)), batches, fact.tensors)
+
+
+def _network(bottom: str, parameters: Mapping[str, Tensor]) -> nn.Sequential:
+    config = json.loads(bottom)
+    network = load("models", ModelConfig, config["model"]).build(tuple(config["shape"]), config["embedding"])
+    network.load_state_dict(dict(parameters))
+    return network.requires_grad_(False).eval()
+
+
+def _first_linear(network: nn.Sequential) -> str:
+    active = [layer for layer in network.children() if not isinstance(layer, nn.Flatten | nn.Dropout | nn.MaxPool2d)]
+    for before, layer in pairwise(active):
+        if isinstance(layer, nn.Linear) and isinstance(before, nn.ReLU):
+            first = next(name for name, each in network.named_children() if isinstance(each, nn.Linear))
+            if network.get_submodule(first) is layer:
+                return first
+    raise ThreatModelError(
+        "adaptive_cafe needs a bottom with layers before its first linear one, the last of them a ReLU"
+    )
+
+
+def _layers_before(network: nn.Sequential, layer: str) -> nn.Sequential:
+    names = [name for name, _ in network.named_children()]
+    return nn.Sequential(*list(network.children())[: names.index(layer)])
