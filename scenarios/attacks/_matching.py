@@ -28,6 +28,8 @@ from fedsim.threat import Tell
 
 Named = Mapping[str, Tensor]
 Objective = Callable[[Tensor, Tensor, "dict[str, Tensor]", Tensor], tuple[tuple[Tensor, ...], Tensor]]
+BETAS = (0.9, 0.999)
+"""Of Adam."""
 TOGETHER = 96
 """Rows that are looked for at once: bounds the memory."""
 
@@ -177,9 +179,10 @@ def _adam(slope: Tensor, m: Tensor, s: Tensor, i: int, signed: bool) -> Tensor:
     """One direction of Adam; ``m`` and ``s`` are updated."""
     slope = slope.nan_to_num(0.0)
     slope = slope.sign() if signed else slope
-    m.mul_(0.9).add_(slope, alpha=0.1)
-    s.mul_(0.999).addcmul_(slope, slope, value=0.001)
-    return (m / (1 - 0.9 ** (i + 1))) / ((s / (1 - 0.999 ** (i + 1))).sqrt() + 1e-12)
+    b1, b2 = BETAS
+    m.mul_(b1).add_(slope, alpha=1 - b1)
+    s.mul_(b2).addcmul_(slope, slope, value=1 - b2)
+    return (m / (1 - b1 ** (i + 1))) / ((s / (1 - b2 ** (i + 1))).sqrt() + 1e-12)
 
 
 def _pace(done: float, decay: str) -> float:

@@ -20,7 +20,7 @@ class Dlg(GradientMatching):
 
     paper: ClassVar[str] = "Zhu et al., Deep Leakage from Gradients, NeurIPS 2019, arXiv 1906.08935, algorithm 1"
 
-    lr: float = Field(0.05, gt=0, description="first step size; falls to 0 along a cosine")
+    lr: float = Field(0.1, gt=0, description="first step size; falls to 0 along a cosine")
 
     def matching(self) -> Matching:
         """See `GradientMatching.matching`."""

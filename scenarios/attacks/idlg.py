@@ -28,7 +28,7 @@ class Idlg(GradientMatching):
     paper: ClassVar[str] = "Zhao et al., iDLG: Improved Deep Leakage from Gradients, 2020, arXiv 2001.02610, section 3"
     sees = ("ParameterGradient", "Model")
 
-    lr: float = Field(0.05, gt=0, description="first step size; falls to 0 along a cosine")
+    lr: float = Field(0.1, gt=0, description="first step size; falls to 0 along a cosine")
 
     def matching(self) -> Matching:
         """See `GradientMatching.matching`."""

@@ -19,7 +19,7 @@ class Sapag(GradientMatching):
 
     paper: ClassVar[str] = "Wang et al., SAPAG: A Self-Adaptive Privacy Attack From Gradients, 2020, arXiv 2009.06228"
 
-    lr: float = Field(0.05, gt=0, description="first step size; falls to 0 along a cosine")
+    lr: float = Field(0.1, gt=0, description="first step size; falls to 0 along a cosine")
     bandwidth: float = Field(
         1.0, gt=0, description="of the kernel, relative to the squared length of a layer's gradient"
     )
