@@ -71,8 +71,8 @@ class Unmix(AttackConfig):
 
     The input of the first linear layer follows from that layer's gradient in closed form; what comes before the layer is
     inverted as in step III of CAFE (``matching: representation``), or all gradients up to the layer are matched as in DLG
-    (``matching: gradients``). On exact gradients the representations equal CAFE's. CAFE solves for fewer unknowns, so noise
-    costs it less; this attack also does without the bias (up to the scale of the representation) and sees the other layers.
+    (``matching: gradients``). On exact gradients the representations equal CAFE's. This attack also does without the bias (up
+    to the scale of the representation) and sees the other layers; ``docs/baselines.md`` has what noise costs either.
     Memory: gradients are kept up to and including the first linear layer only, T times. Without a window in which models
     stand still it takes the last ``recent`` rounds as if they had: expect nothing.
     """
