@@ -9,7 +9,7 @@ protects nobody.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Literal
 
@@ -19,11 +19,10 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
-from fedsim.models import ModelConfig
-from fedsim.plugins import load
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Model, ParameterGradient
+from scenarios.attacks._disclosed import equal, layers_before, network
 from scenarios.attacks._invert import Inversion, invert
 
 
@@ -98,7 +97,7 @@ class Cafe(AttackConfig):
             rows = state.batches[str(message.step)]
             new = Round(state.generation, rows, grads[f"{state.layer}.bias"], grads[f"{state.layer}.weight"])
             return replace(state, rounds=self._kept((*state.rounds, new)))
-        if isinstance(message, Model) and not _equal(message.parameters, state.model):
+        if isinstance(message, Model) and not equal(message.parameters, state.model):
             still = state.model if _largest(state.rounds)[0] == state.generation else state.still
             # the round that moved the model was no still one: its party may have used dropout or augmentation
             rounds = (*state.rounds[:-1], *(replace(r, generation=-state.generation - 1) for r in state.rounds[-1:]))
@@ -140,7 +139,7 @@ class Cafe(AttackConfig):
         """Step III: rows from the inputs h (n, d1) of the first linear layer."""
         config = json.loads(state.bottom)
         shape = tuple(config["shape"])
-        before = _layers_before(_network(config, model), state.layer)
+        before = layers_before(network(config, model), state.layer)
         if not any(True for _ in before.parameters()):
             return h.float().view(-1, *shape), {"step III": "none: the layer reads the features themselves"}
         settings = Inversion(iterations=self.iterations, restarts=self.restarts, matching=self.matching)
@@ -175,35 +174,17 @@ def recover_inputs(rounds: list[Round], rows: Tensor) -> tuple[Tensor, Tensor, i
 def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
     batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
     bottom = knowledge.need("bottom")
-    layer = _first_linear(_network(bottom.config, bottom.tensors))
+    layer = _first_linear(network(bottom.config, bottom.tensors))
     return Seen(rng, json.dumps(dict(bottom.config)), layer, bottom.tensors, batches)
 
 
-def _network(config: Mapping[str, object], parameters: Mapping[str, Tensor]) -> nn.Sequential:
-    """The victim's bottom, built from what was disclosed."""
-    model = load("models", ModelConfig, config["model"])
-    shape: Callable[..., tuple[int, ...]] = tuple
-    network = model.build(shape(config["shape"]), int(str(config["embedding"])))
-    network.load_state_dict(dict(parameters))
-    return network.requires_grad_(False).eval()
-
-
-def _first_linear(network: nn.Sequential) -> str:
-    for name, layer in network.named_children():
+def _first_linear(bottom: nn.Sequential) -> str:
+    for name, layer in bottom.named_children():
         if isinstance(layer, nn.Linear):
             if layer.bias is None:
                 break
             return name
     raise ThreatModelError("cafe needs a bottom whose first fully connected layer has a bias; this one has none")
-
-
-def _layers_before(network: nn.Sequential, layer: str) -> nn.Sequential:
-    names = [name for name, _ in network.named_children()]
-    return nn.Sequential(*list(network.children())[: names.index(layer)])
-
-
-def _equal(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
-    return all(torch.equal(one[name], other[name]) for name in one)
 
 
 def _largest(rounds: tuple[Round, ...]) -> tuple[int, int]:
