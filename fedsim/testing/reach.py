@@ -31,7 +31,13 @@ def _reaches(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 if name.partition(".")[0] in FORBIDDEN:
                     yield node.lineno, f"imports {name}"
         elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
-            if not (isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")):
+            if not _own(node.value):
                 yield node.lineno, f"reads the private '{node.attr}'"
         elif isinstance(node, ast.Name) and node.id in ("__import__", "eval", "exec", "globals", "vars"):
             yield node.lineno, f"uses {node.id}"
+
+
+def _own(owner: ast.expr) -> bool:
+    """Whether an attribute is looked up on ``self``, ``cls`` or ``super()``."""
+    named = owner.func if isinstance(owner, ast.Call) else owner
+    return isinstance(named, ast.Name) and named.id in ("self", "cls", "super")
