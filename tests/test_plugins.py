@@ -69,7 +69,7 @@ def test_only_the_named_module_is_imported(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_settings_come_back_as_they_were_dumped() -> None:
     dump = Holder(model=Mlp(hidden=(3, 4))).model_dump(mode="json")
-    assert dump == {"model": {"kind": "mlp", "hidden": [3, 4], "dropout": 0.0}}
+    assert dump == {"model": {"kind": "mlp", "hidden": [3, 4], "dropout": 0.0, "bias": True}}
     assert Holder.model_validate(dump).model == Mlp(hidden=(3, 4))
 
 

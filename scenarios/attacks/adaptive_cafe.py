@@ -20,11 +20,10 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
-from fedsim.models import ModelConfig
-from fedsim.plugins import load
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Model, ParameterGradient
+from scenarios.attacks._disclosed import equal, layers_before, network
 from scenarios.attacks._invert import Inversion, invert
 from scenarios.attacks._ranks import Round, fit
 
@@ -85,9 +84,7 @@ class AdaptiveCafe(AttackConfig):
         if isinstance(message, ParameterGradient):
             new = Round(state.batches[str(message.step)], message.grads[f"{state.layer}.weight"])
             return replace(state, rounds=(*state.rounds, new))
-        if isinstance(message, Model) and any(
-            not torch.equal(message.parameters[k], t) for k, t in state.model.items()
-        ):
+        if isinstance(message, Model) and not equal(message.parameters, state.model):
             return self._moved(message.parameters, state)
         return state
 
@@ -108,8 +105,8 @@ class AdaptiveCafe(AttackConfig):
             raise ThreatModelError("adaptive_cafe saw no parameter gradient of a training step")
         rows = torch.tensor(sorted({int(row) for r in rounds for row in r.rows}))
         h, misfit = fit(rounds, rows, self.fits, lambda done: tell(done / 2))
-        shape = tuple(json.loads(state.bottom)["shape"])
-        before = _layers_before(_network(state.bottom, model), state.layer)
+        config = json.loads(state.bottom)
+        shape, before = tuple(config["shape"]), layers_before(network(config, model), state.layer)
         settings = Inversion(iterations=self.iterations, restarts=self.restarts, matching="cosine")
         node = state.rng.child("step III")
         values, residual = invert(before, h, shape, settings, node, lambda done: tell((1 + done) / 2))
@@ -126,29 +123,17 @@ class AdaptiveCafe(AttackConfig):
 def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
     batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
     fact = knowledge.need("bottom")
-    bottom = json.dumps(dict(fact.config))
-    return Seen(rng, bottom, _first_linear(_network(bottom, fact.tensors)), batches, fact.tensors)
+    layer = _first_linear(network(fact.config, fact.tensors))
+    return Seen(rng, json.dumps(dict(fact.config)), layer, batches, fact.tensors)
 
 
-def _network(bottom: str, parameters: Mapping[str, Tensor]) -> nn.Sequential:
-    config = json.loads(bottom)
-    network = load("models", ModelConfig, config["model"]).build(tuple(config["shape"]), config["embedding"])
-    network.load_state_dict(dict(parameters))
-    return network.requires_grad_(False).eval()
-
-
-def _first_linear(network: nn.Sequential) -> str:
-    active = [layer for layer in network.children() if not isinstance(layer, nn.Flatten | nn.Dropout | nn.MaxPool2d)]
+def _first_linear(bottom: nn.Sequential) -> str:
+    active = [layer for layer in bottom.children() if not isinstance(layer, nn.Flatten | nn.Dropout | nn.MaxPool2d)]
     for before, layer in pairwise(active):
         if isinstance(layer, nn.Linear) and isinstance(before, nn.ReLU):
-            first = next(name for name, each in network.named_children() if isinstance(each, nn.Linear))
-            if network.get_submodule(first) is layer:
+            first = next(name for name, each in bottom.named_children() if isinstance(each, nn.Linear))
+            if bottom.get_submodule(first) is layer:
                 return first
     raise ThreatModelError(
         "adaptive_cafe needs a bottom with layers before its first linear one, the last of them a ReLU"
     )
-
-
-def _layers_before(network: nn.Sequential, layer: str) -> nn.Sequential:
-    names = [name for name, _ in network.named_children()]
-    return nn.Sequential(*list(network.children())[: names.index(layer)])
