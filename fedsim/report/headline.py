@@ -108,8 +108,10 @@ def over_seeds(summary: Mapping[str, Any]) -> list[str]:
     arms = summary["arms"]
     found = []
     for which in dict.fromkeys(trial["trial"] for arm in arms.values() for trial in arm["trials"]):
-        words = [_mean_trial(arm["trials"], which, name) for name, arm in arms.items()]
-        found.append("; ".join(word for word in words if word) + ".")
+        words = [word for name, arm in arms.items() if (word := _mean_trial(arm["trials"], which, name))]
+        first = next(t for arm in arms.values() for t in arm["trials"] if t["trial"] == which)
+        name = f"{first['label']}, {title(first['metric']).removesuffix(' (dB)')}"
+        found.append(f"{name[0].upper()}{name[1:]}: {'; '.join(words)}.")
     metrics = next(iter(arms.values()))["task"]
     if metrics:
         metric = next(iter(metrics))
@@ -125,7 +127,7 @@ def _mean_trial(trials: Sequence[Mapping[str, Any]], which: int, arm: str) -> st
     metric = same[0]["metric"]
     score, chance = (mean([trial[key]["mean"] for trial in same]) for key in ("score", "chance"))
     guess = f"a blind guess: {with_unit(chance, metric)}"
-    return f"with “{arm}” {same[0]['attack']} reached {title(metric)} {with_unit(score, metric)} ({guess})"
+    return f"{with_unit(score, metric)} with “{arm}” ({guess})"
 
 
 def _spread(value: Mapping[str, Any] | None, metric: str) -> str:

@@ -189,7 +189,7 @@ def _trial_strips(arms: Mapping[str, Any]) -> list[Any]:
     """A strip for each attack at each victim, over all arms."""
     found: dict[tuple[Any, ...], list[Entry]] = {}
     for name, trial in ((name, trial) for name, arm in arms.items() for trial in arm["trials"]):
-        key = tuple(trial[k] for k in ("trial", "attack", "seat", "victim", "metric"))
+        key = tuple(trial[k] for k in ("trial", "label", "seat", "victim", "metric"))
         entries, score = found.setdefault(key, []), trial["score"]
         if score["mean"] is not None:
             ends = [score["low"], score["high"]]
