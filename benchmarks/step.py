@@ -1,7 +1,7 @@
 """How fast is a training step, next to plain torch? ``python benchmarks/step.py``
 
 Four parties of 196 features, each a linear layer of 64 with ReLU, a top from 256 to 10, batch 128, Adam, one process, one
-thread. Four ways to take the same step, interleaved so that a noisy machine hits all of them alike:
+thread. Three ways to take the same step, interleaved so that a noisy machine hits all of them alike:
 
     monolithic   one torch module, one graph, one fused Adam
     bare         the split of that module in a plain loop: five graphs, five fused Adams, no messages

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 
 import numpy as np
 import pandas as pd
@@ -139,14 +138,12 @@ def test_a_damaged_state_is_refused(state: dict[str, object]) -> None:
     assert "\n" not in str(error.value)
 
 
-def test_fifty_thousand_rows_take_a_moment() -> None:
+def test_fifty_thousand_rows_have_a_column_for_each_number_and_category() -> None:
     draw = np.random.default_rng(0)
     frame = pd.DataFrame({f"n{k}": draw.normal(size=50_000) for k in range(20)})
     for k in range(10):
         frame[f"c{k}"] = draw.choice([f"category {j}" for j in range(20)], 50_000)
-    start = time.perf_counter()
     assert Encoder.fit(frame).apply(frame).shape == (50_000, 220)
-    assert time.perf_counter() - start < 10, "seconds; about 0.5 on a laptop"
 
 
 @pytest.mark.parametrize(

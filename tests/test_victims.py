@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 
 import pytest
 import torch
@@ -160,13 +159,12 @@ def test_rows_of_constant_value_or_tiny_images_have_the_scores_that_make_sense()
     assert "ssim" not in judge_features(tiny, Claim(about="features", rows=torch.arange(6), values=tiny), RNG).scores
 
 
-def test_judging_800_image_parts_takes_less_than_a_second() -> None:
+def test_800_image_parts_of_less_contrast_are_all_identified() -> None:
     truth = torch.rand((800, 1, 14, 14), generator=RNG.child("many").torch())
     claim = Claim(about="features", rows=torch.arange(800), values=0.9 * truth)
-    judge_features(truth[:10], Claim(about="features", rows=torch.arange(10), values=truth[:10]), RNG)  # imports
-    started = time.process_time()
-    judge_features(truth, claim, RNG)
-    assert time.process_time() - started < 2.0  # two threads
+    scores = judge_features(truth, claim, RNG).scores
+    assert scores["identified"] == 1.0
+    assert scores["correlation"] > 0.95
 
 
 def test_the_victim_keeps_a_few_rows_of_truth_beside_claim() -> None:

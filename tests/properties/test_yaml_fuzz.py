@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from typing import Any
 
 import pytest
@@ -104,10 +103,8 @@ HOSTILE = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_files(name: str) -> None:
     text, complaint = HOSTILE[name]
-    start = time.process_time()
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=complaint):  # a bomb that went off would run into the suite's time limit
         parse(text, "file.yaml")
-    assert time.process_time() - start < 20  # seconds; an expanded bomb would take for ever
 
 
 words = st.text(max_size=4) | st.sampled_from(["mlp", "*", "split"])
