@@ -81,7 +81,7 @@ def test_fakes_that_stop_cafe_do_not_stop_an_attacker_who_knows_them() -> None:
 def test_it_needs_no_bias() -> None:
     (found,) = attacked([ADAPTIVE], [], bias=False)
     assert score(found) > 0.9
-    with pytest.raises(ThreatModelError, match="first fully connected layer has a bias; this one has none"):
+    with pytest.raises(ThreatModelError, match="has none, so step I has nothing to solve"):
         attacked([{"kind": "cafe"}], [], bias=False)
 
 

@@ -70,7 +70,7 @@ def test_only_the_first_linear_layer_goes_without_a_bias(name: str) -> None:
 
 @pytest.mark.parametrize("bottom", [{"kind": "linear"}, {"kind": "mlp", "hidden": [16]}], ids=["linear", "mlp"])
 def test_cafe_refuses_a_bottom_without_that_bias_and_says_why(bottom: dict[str, Any]) -> None:
-    with pytest.raises(ThreatModelError, match="first fully connected layer has a bias; this one has none"):
+    with pytest.raises(ThreatModelError, match="has none, so step I has nothing to solve"):
         played(table(bottom={**bottom, "bias": False}))
 
 

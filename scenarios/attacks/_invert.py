@@ -1,22 +1,19 @@
-"""Step III of CAFE for convolutional bottoms: rows whose representation is the one that was recovered."""
+"""Step III of CAFE: rows whose representation is the one that was recovered."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from fedsim.seeding import Rng
 from fedsim.threat import Tell
-
-Represent = Callable[[Tensor], Tensor]
-"""From rows (n, C, H, W) in [0, 1] to representations (n, d1)."""
+from scenarios.attacks._disclosed import ends_in_relu
 
 
 @dataclass(frozen=True)
@@ -25,8 +22,8 @@ class Inversion:
 
     Attributes:
         iterations: of projected Adam in each descent; the step size falls from ``lr`` to 0 along a cosine.
-        start: every pixel of the first start.
-        variation: weight of the total variation at the first iteration; it falls to 0 linearly.
+        start: every pixel of the first start; tables start from 0.
+        variation: images: weight of the total variation at the first iteration; it falls to 0 linearly.
         done: a row whose residual is below is finished and leaves the descent.
         stalled: a row whose residual is above, in the end, is started again ``restarts`` times, in at most ``rounds`` rounds.
         hopeless: with a median residual above, the representations are wrong and restarts would not help.
@@ -47,16 +44,17 @@ class Inversion:
 
 
 def invert(
-    represent: Represent, h: Tensor, shape: tuple[int, ...], settings: Inversion, rng: Rng, tell: Tell
+    represent: nn.Sequential, h: Tensor, shape: tuple[int, ...], settings: Inversion, rng: Rng, tell: Tell
 ) -> tuple[Tensor, Tensor]:
-    """Rows (n, *shape) in [0, 1] whose representation is ``h`` (n, d1), and how far off each is, (n,), relative.
+    """Rows (n, *shape), images in [0, 1], whose representation is ``h`` (n, d1), and how far off each is, (n,), relative.
 
+    ``represent`` goes from rows (n, ...) to representations (n, d1).
     Descends on ``|h(x) - h|^2 / |h|^2`` (or ``2 - 2 cos``) plus total variation, all rows at once but each for itself.
     Stalls depend on the weights: at some rows ReLU and pooling leave a local minimum, which other starts avoid.
     """
     total = 1 + settings.rounds
-    h = h.clamp_min(0)  # what a ReLU put out
-    first = torch.full((len(h), *shape), settings.start)
+    h = h.clamp_min(0) if ends_in_relu(represent) else h
+    first = torch.full((len(h), *shape), settings.start if len(shape) == 3 else 0.0)
     rows, residual = _descend(represent, h, first, settings, partial(_tell_from, tell, 0, total))
     for nth in range(1, total):
         stalled = (residual > settings.stalled).nonzero().flatten()
@@ -64,8 +62,7 @@ def invert(
             break
         copies = stalled.repeat_interleave(settings.restarts)
         generator = rng.child("restart", nth).torch()
-        brightness = torch.rand((len(copies), *[1] * len(shape)), generator=generator)
-        starts = brightness * torch.rand((len(copies), *shape), generator=generator)
+        starts = noise(len(copies), shape, generator)
         found, off = _descend(represent, h[copies], starts, settings, partial(_tell_from, tell, nth, total))
         off, best = off.view(-1, settings.restarts).min(dim=1)
         found = found.view(-1, settings.restarts, *shape)[torch.arange(len(stalled)), best]
@@ -74,15 +71,18 @@ def invert(
     return rows, residual
 
 
-def _descend(represent: Represent, h: Tensor, x: Tensor, settings: Inversion, tell: Tell) -> tuple[Tensor, Tensor]:
+def _descend(represent: nn.Sequential, h: Tensor, x: Tensor, settings: Inversion, tell: Tell) -> tuple[Tensor, Tensor]:
     """Projected Adam from ``x``; finished rows leave, so that the others go faster."""
+    image = x.ndim == 4
     best, residual, left = x.clone(), torch.full((len(x),), math.inf), torch.arange(len(x))
     m, s, (b1, b2) = torch.zeros_like(x), torch.zeros_like(x), settings.betas
     for i in range(settings.iterations):
         x.requires_grad_(True)
         off = _distance(represent(x), h[left], settings.matching)
-        weight = settings.variation * (1 - i / settings.iterations)
-        (g,) = torch.autograd.grad(off.sum() + weight * _total_variation(x), x)
+        total = off.sum()
+        if image:
+            total = total + settings.variation * (1 - i / settings.iterations) * _total_variation(x)
+        (g,) = torch.autograd.grad(total, x)
         x, off = x.detach(), off.detach()
         if i and i % settings.check == 0:
             tell(i / settings.iterations)
@@ -94,10 +94,20 @@ def _descend(represent: Represent, h: Tensor, x: Tensor, settings: Inversion, te
         m.mul_(b1).add_(g, alpha=1 - b1)
         s.mul_(b2).addcmul_(g, g, value=1 - b2)
         step = settings.lr * 0.5 * (1 + math.cos(math.pi * i / settings.iterations))
-        x = (x - step * (m / (1 - b1 ** (i + 1))) / ((s / (1 - b2 ** (i + 1))).sqrt() + 1e-12)).clamp_(0, 1)
+        x = x - step * (m / (1 - b1 ** (i + 1))) / ((s / (1 - b2 ** (i + 1))).sqrt() + 1e-12)
+        if image:
+            x.clamp_(0, 1)
     with torch.no_grad():
         best[left], residual[left] = x, _distance(represent(x), h[left], settings.matching)
     return best, residual
+
+
+def noise(count: int, shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Rows to start from, (count, *shape): noise; that of images is of random brightness, in [0, 1]."""
+    if len(shape) < 3:
+        return torch.randn((count, *shape), generator=generator)
+    brightness = torch.rand((count, 1, 1, 1), generator=generator)
+    return brightness * torch.rand((count, *shape), generator=generator)
 
 
 def _tell_from(tell: Tell, nth: int, total: int, done: float) -> None:

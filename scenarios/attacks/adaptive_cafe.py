@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -23,9 +22,10 @@ from fedsim.message import Message, Scalar
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Model, ParameterGradient
-from scenarios.attacks._disclosed import equal, layers_before, network
+from scenarios.attacks._disclosed import ends_in_relu, first_linear, layers_before, network
 from scenarios.attacks._invert import Inversion, invert
 from scenarios.attacks._ranks import Round, fit
+from scenarios.attacks._stillness import Kept, Stillness
 
 
 @dataclass(frozen=True)
@@ -37,22 +37,14 @@ class Seen:
         bottom: the victim's architecture, as JSON.
         layer: the name of its first linear layer.
         batches: the rows of each training step, by step.
-        model: the victim's present parameters.
-        rounds: the steps on them.
-        still: the parameters of the longest time that they stood still, once it has passed.
-        longest: the steps in it.
-        moving: the most recent steps that moved the model; kept only while there has been no other time.
+        stretches: the steps.
     """
 
     rng: Rng
     bottom: str
     layer: str
     batches: Mapping[str, Tensor]
-    model: Mapping[str, Tensor]
-    rounds: tuple[Round, ...] = ()
-    still: Mapping[str, Tensor] = field(default_factory=dict)
-    longest: tuple[Round, ...] = ()
-    moving: tuple[Round, ...] = ()
+    stretches: Stillness[Round, Kept[Round]]
 
 
 class AdaptiveCafe(AttackConfig):
@@ -78,29 +70,20 @@ class AdaptiveCafe(AttackConfig):
 
     def attack(self) -> Attack[Seen]:
         """See `AttackConfig.attack`."""
-        return Attack(_arm, self._observe, self._claim)
+        return Attack(self._arm, _observe, self._claim)
 
-    def _observe(self, message: Message, state: Seen) -> Seen:
-        if isinstance(message, ParameterGradient):
-            new = Round(state.batches[str(message.step)], message.grads[f"{state.layer}.weight"])
-            return replace(state, rounds=(*state.rounds, new))
-        if isinstance(message, Model) and not equal(message.parameters, state.model):
-            return self._moved(message.parameters, state)
-        return state
-
-    def _moved(self, model: Mapping[str, Tensor], state: Seen) -> Seen:
-        # the round that moved the model was no still one: its party may have used dropout or augmentation
-        before, last = state.rounds[:-1], state.rounds[-1:]
-        if len(before) > len(state.longest):
-            state = replace(state, still=state.model, longest=before)
-        moving = () if state.longest else (*state.moving, *last)[-self.recent :]
-        return replace(state, model=model, rounds=(), moving=moving)
+    def _arm(self, knowledge: Knowledge, rng: Rng) -> Seen:
+        batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
+        fact = knowledge.need("bottom")
+        layer = _first_linear_behind_relu(network(fact.config, fact.tensors))
+        stretches: Stillness[Round, Kept[Round]] = Stillness.of(
+            fact.tensors, Kept[Round](), Kept[Round](most=self.recent)
+        )
+        return Seen(rng, json.dumps(dict(fact.config)), layer, batches, stretches)
 
     def _claim(self, state: Seen, tell: Tell) -> Claim:
-        rounds, model = max((state.rounds, state.model), (state.longest, state.still), key=lambda each: len(each[0]))
-        frozen = len(rounds) > 1
-        if not frozen:
-            rounds, model = (*state.moving, *state.rounds), state.model
+        regime, log, model = state.stretches.best()
+        rounds = log.rounds
         if not rounds:
             raise ThreatModelError("adaptive_cafe saw no parameter gradient of a training step")
         rows = torch.tensor(sorted({int(row) for r in rounds for row in r.rows}))
@@ -111,7 +94,7 @@ class AdaptiveCafe(AttackConfig):
         node = state.rng.child("step III")
         values, residual = invert(before, h, shape, settings, node, lambda done: tell((1 + done) / 2))
         notes: dict[str, Scalar] = {
-            "regime": "frozen" if frozen else "training",
+            "regime": regime,
             "rounds": len(rounds),
             "rows": len(rows),
             "misfit of ranks": misfit,
@@ -120,20 +103,19 @@ class AdaptiveCafe(AttackConfig):
         return Claim(about="features", rows=rows, values=values, notes=notes)
 
 
-def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
-    batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
-    fact = knowledge.need("bottom")
-    layer = _first_linear(network(fact.config, fact.tensors))
-    return Seen(rng, json.dumps(dict(fact.config)), layer, batches, fact.tensors)
+def _observe(message: Message, state: Seen) -> Seen:
+    if isinstance(message, ParameterGradient):
+        new = Round(state.batches[str(message.step)], message.grads[f"{state.layer}.weight"])
+        return replace(state, stretches=state.stretches.add(new))
+    if isinstance(message, Model):
+        return replace(state, stretches=state.stretches.on(message.parameters))
+    return state
 
 
-def _first_linear(bottom: nn.Sequential) -> str:
-    active = [layer for layer in bottom.children() if not isinstance(layer, nn.Flatten | nn.Dropout | nn.MaxPool2d)]
-    for before, layer in pairwise(active):
-        if isinstance(layer, nn.Linear) and isinstance(before, nn.ReLU):
-            first = next(name for name, each in bottom.named_children() if isinstance(each, nn.Linear))
-            if bottom.get_submodule(first) is layer:
-                return first
-    raise ThreatModelError(
-        "adaptive_cafe needs a bottom with layers before its first linear one, the last of them a ReLU"
-    )
+def _first_linear_behind_relu(bottom: nn.Sequential) -> str:
+    name, _ = first_linear(bottom, "adaptive_cafe")
+    if not ends_in_relu(layers_before(bottom, name)):
+        raise ThreatModelError(
+            "adaptive_cafe needs a bottom with layers before its first linear one, the last of them a ReLU"
+        )
+    return name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -21,9 +21,10 @@ from fedsim.message import Message
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import equal, layers_before, network
+from scenarios.attacks._disclosed import first_linear, layers_before, network, passes_features_on
 from scenarios.attacks._invert import Inversion, invert
 from scenarios.attacks._matching import Batches, Matching, match
+from scenarios.attacks._stillness import Kept, Stillness
 from scenarios.attacks._unmixing import apart, inputs, unmixing
 
 TOGETHER = 32
@@ -49,9 +50,8 @@ class Seen:
         layer: the name of its first linear layer; gradients are kept up to it.
         kept: the names of the parameters whose gradients are kept.
         batches: the rows of each training step, by step.
-        model: the victim's parameters at present; ``rounds``: since it moved last.
-        still: the longest stillness that has passed, and the parameters in it, ``then``.
-        g: of the step under way.
+        stretches: the steps.
+        g: gradients of the embeddings in the step under way.
     """
 
     rng: Rng
@@ -59,10 +59,7 @@ class Seen:
     layer: str
     kept: tuple[str, ...]
     batches: Mapping[str, Tensor]
-    model: Mapping[str, Tensor]
-    rounds: tuple[Round, ...] = ()
-    still: tuple[Round, ...] = ()
-    then: Mapping[str, Tensor] = field(default_factory=dict)
+    stretches: Stillness[Round, Kept[Round]]
     g: Tensor | None = None
 
 
@@ -94,32 +91,25 @@ class Unmix(AttackConfig):
 
     def attack(self) -> Attack[Seen]:
         """See `AttackConfig.attack`."""
-        return Attack(_arm, self._observe, self._claim)
+        return Attack(self._arm, _observe, self._claim)
 
-    def _observe(self, message: Message, state: Seen) -> Seen:
-        if isinstance(message, Gradient) and message.purpose == "train":
-            return replace(state, g=message.g)
-        if isinstance(message, ParameterGradient) and state.g is not None:
-            grads = {name: message.grads[name] for name in state.kept}
-            new = Round(state.batches[str(message.step)], state.g, grads)
-            return replace(state, rounds=(*state.rounds, new))
-        if isinstance(message, Model) and not equal(message.parameters, state.model):
-            return self._moved(message, state)
-        return state
-
-    def _moved(self, message: Model, state: Seen) -> Seen:
-        """The longest stillness is kept; of moving models the last ``recent`` rounds, as if they were one."""
-        rounds = state.rounds[:-1]  # the round that moved the model was no still one
-        if len(rounds) > max(1, len(state.still) if state.then else 0):
-            return replace(state, model=message.parameters, rounds=(), still=rounds, then=state.model)
-        if state.then:
-            return replace(state, model=message.parameters, rounds=())
-        return replace(state, model=message.parameters, still=(*state.still, *state.rounds)[-self.recent :], rounds=())
+    def _arm(self, knowledge: Knowledge, rng: Rng) -> Seen:
+        batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
+        bottom = knowledge.need("bottom")
+        built = network(bottom.config, bottom.tensors)
+        name, layer = first_linear(built, "unmix")
+        if layer.bias is None and passes_features_on(layers_before(built, name)):
+            raise ThreatModelError("unmix: without a bias the scale of the features that the layer reads is unknown")
+        names = [each for each, _ in built.named_parameters()]
+        last = max(i for i, each in enumerate(names) if each.startswith(f"{name}."))
+        stretches: Stillness[Round, Kept[Round]] = Stillness.of(
+            bottom.tensors, Kept[Round](), Kept[Round](most=self.recent)
+        )
+        return Seen(rng, json.dumps(dict(bottom.config)), name, tuple(names[: last + 1]), batches, stretches)
 
     def _claim(self, state: Seen, tell: Tell) -> Claim:
-        now = len(state.rounds) > (len(state.still) if state.then else 1)
-        rounds, model = (state.rounds, state.model) if now else (state.still, state.then or state.model)
-        rounds = rounds or state.rounds
+        regime, log, model = state.stretches.best()
+        rounds = log.rounds
         if not rounds:
             raise ThreatModelError("unmix saw no parameter gradient of a training step")
         rows = torch.unique(torch.cat([r.rows for r in rounds]))
@@ -128,7 +118,7 @@ class Unmix(AttackConfig):
         by = self._by_gradients if self.matching == "gradients" else self._by_representation
         values, alive, residual = by(state, bottom, rounds, inverse, rows, tell)
         notes: dict[str, bool | int | float | str] = {
-            "regime": "frozen" if now or state.then else "training",
+            "regime": regime,
             "rounds": len(rounds),
             "rank": rank,
             "rows": len(rows),
@@ -143,7 +133,7 @@ class Unmix(AttackConfig):
         h, alive = representations(state, rounds, inverse)
         shape = tuple(json.loads(state.bottom)["shape"])
         before = layers_before(bottom, state.layer)
-        if not any(True for _ in before.parameters()):
+        if passes_features_on(before):
             return h.float().view(-1, *shape), alive, torch.zeros(len(rows))
         scaled: Literal["l2", "cosine"] = "l2" if f"{state.layer}.bias" in state.kept else "cosine"
         settings = Inversion(iterations=self.iterations, restarts=self.restarts, matching=scaled)
@@ -185,18 +175,13 @@ def _of_single_rows(rounds: tuple[Round, ...], rows: Tensor) -> Tensor:
     return g
 
 
-def _arm(knowledge: Knowledge, rng: Rng) -> Seen:
-    batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
-    bottom = knowledge.need("bottom")
-    built = network(bottom.config, bottom.tensors)
-    for name, layer in built.named_children():
-        if isinstance(layer, nn.Linear):
-            reads_features = not any(True for _ in layers_before(built, name).parameters())
-            if layer.bias is None and reads_features:
-                raise ThreatModelError(
-                    "unmix: without a bias the scale of the features that the layer reads is unknown"
-                )
-            names = [each for each, _ in built.named_parameters()]
-            last = max(i for i, each in enumerate(names) if each.startswith(f"{name}."))
-            return Seen(rng, json.dumps(dict(bottom.config)), name, tuple(names[: last + 1]), batches, bottom.tensors)
-    raise ThreatModelError("unmix needs a bottom with a fully connected layer; this one has none")
+def _observe(message: Message, state: Seen) -> Seen:
+    if isinstance(message, Gradient) and message.purpose == "train":
+        return replace(state, g=message.g)
+    if isinstance(message, ParameterGradient) and state.g is not None:
+        grads = {name: message.grads[name] for name in state.kept}
+        new = Round(state.batches[str(message.step)], state.g, grads)
+        return replace(state, stretches=state.stretches.add(new))
+    if isinstance(message, Model):
+        return replace(state, stretches=state.stretches.on(message.parameters))
+    return state
