@@ -55,10 +55,15 @@ class ScenarioFile(Settings):
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
     trials: tuple[Trial, ...] = Field((), description="who attacks whom, knowing what")
     compare: dict[str, dict[str, Any]] = Field({}, description="arms: each overrides this file; one report over all")
+    profiles: dict[str, dict[str, Any]] = Field(
+        {},
+        exclude=True,
+        description="variants: each overrides this file; --profile chooses one, else the first is played",
+    )
     placement: dict[RoleId, dict[str, float]] = Field({}, description="resources of seats; not part of the experiment")
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
 
-    @field_validator("compare", mode="before")
+    @field_validator("compare", "profiles", mode="before")
     @classmethod
     def _empty_arms(cls, value: Any) -> Any:
         """``undefended:`` with nothing behind it is an arm that overrides nothing."""
@@ -121,8 +126,10 @@ class ScenarioFile(Settings):
         return _validate(merge(base, self.compare[name]), places)
 
 
-def read(source: str, overrides: Sequence[str] = ()) -> ScenarioFile:
+def read(source: str, overrides: Sequence[str] = (), profile: str = "") -> ScenarioFile:
     """Load a scenario file by path, or one that ships with fedsim by name, with ``path=value`` overrides.
+
+    ``profile`` is one of the file's own, by default its first; overrides go over it.
 
     Raises:
         ConfigError: with the file, the line and the path of what is wrong.
@@ -130,13 +137,32 @@ def read(source: str, overrides: Sequence[str] = ()) -> ScenarioFile:
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
+    data.setdefault("name", path.stem)
+    if profile or data.get("profiles"):
+        data, lines = _profiled(data, lines, profile)
     for override in overrides:
         apply_override(data, override)
-    data.setdefault("name", path.stem)
     places = Places(str(path), lines, overrides)
     file = _validate(data, places)
     file.check(places)
     return file
+
+
+def _profiled(
+    data: dict[str, Any], lines: dict[safeyaml.YamlPath, int], name: str
+) -> tuple[dict[str, Any], dict[safeyaml.YamlPath, int]]:
+    """A file's values and their lines with those of one of its profiles over them; its name says which."""
+    profiles = data.get("profiles")
+    if not isinstance(profiles, dict):
+        raise ConfigError(f"--profile {name}: the file has no profiles")
+    if name and name not in profiles:
+        raise ConfigError(f"--profile: no profile '{name}'{suggest(name, profiles)}")
+    name = name or next(iter(profiles))
+    over = {path[2:]: line for path, line in lines.items() if path[:2] == ("profiles", name)}
+    merged = merge(data, profiles[name] or {})
+    if "name" in data and "name" not in (profiles[name] or {}):
+        merged["name"] = f"{data['name']}-{name}"
+    return merged, lines | over
 
 
 def shipped() -> dict[str, Path]:

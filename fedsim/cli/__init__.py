@@ -30,6 +30,7 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer)
     typer.Option("--set", metavar="PATH=VALUE", help="override a setting, such as scenario.batch=20; repeatable"),
 ]
+Profile = Annotated[str, typer.Option(metavar="NAME", help="a variant that the file offers under 'profiles'")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -37,6 +38,7 @@ Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 def run(
     source: Source,
     runtime: Annotated[str, typer.Option(metavar="KIND", help="where seats run; fedsim list runtimes")] = "",
+    profile: Profile = "",
     overrides: Overrides = None,
     seeds: Annotated[int, typer.Option(min=1, metavar="N", help="play N seeds, from the file's own upward")] = 1,
     out: Annotated[
@@ -49,7 +51,7 @@ def run(
     from fedsim.cli.progress import Progress
     from fedsim.cli.tables import print_results
 
-    file = config.read(source, [*(overrides or []), *_chosen(runtime)])
+    file = config.read(source, [*(overrides or []), *_chosen(runtime)], profile)
     with Progress() as progress:
         if seeds == 1:
             path = experiment.run(file, out, command=sys.argv, started=progress.arm)
@@ -94,7 +96,7 @@ def show(
 
 
 @app.command()
-def check(source: Source, overrides: Overrides = None) -> None:
+def check(source: Source, profile: Profile = "", overrides: Overrides = None) -> None:
     """Validate a scenario file and show its plan without training; or check a plugin, given its .py file."""
     if source.endswith(".py"):
         from fedsim.testing import check_plugin
@@ -104,7 +106,7 @@ def check(source: Source, overrides: Overrides = None) -> None:
         return
     from fedsim.cli.checking import print_plan
 
-    print_plan(source, overrides or [])
+    print_plan(source, overrides or [], profile)
 
 
 @app.command()

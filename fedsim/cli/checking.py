@@ -23,13 +23,13 @@ Section = list[tuple[str, ...]]
 """The rows of a table."""
 
 
-def print_plan(source: str, overrides: Sequence[str]) -> None:
+def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
     """Validate a file, build every seat, and say who holds, sends and attacks what; of later arms, what differs.
 
     Raises:
         InputError: what `fedsim run` would refuse before its first step.
     """
-    file = config.read(source, overrides)
+    file = config.read(source, overrides, profile)
     console = Console()
     before: list[Section] = []
     for name, arm in file.arms().items():
