@@ -16,6 +16,7 @@ from torch import Tensor
 
 import fedsim.models
 import scenarios.defences
+from fedsim import metrics
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ThreatModelError
 from fedsim.message import RoleId
@@ -155,6 +156,15 @@ def test_cafe_reads_the_rows_of_tables_exactly_however_many_parties(count: int, 
         assert relative_error(file, finding) < 1e-4
         assert finding.claim.notes["regime"] == "frozen"
         assert sorted(finding.claim.rows.tolist()) == list(range(24))
+
+
+def test_a_square_linear_bottom_has_no_secret_left_at_all() -> None:
+    file = leak(bottom=LINEAR, embedding=3)
+    for finding in attacked(file):
+        truth = build(file, finding.aim.victim).bottom.features["train"][finding.claim.rows]
+        width = truth.amax(0) - truth.amin(0)
+        levels = metrics.psnr(truth / width, finding.claim.values / width, cap=1e9)
+        assert float(levels.min()) > 100.0
 
 
 @pytest.fixture(scope="module")

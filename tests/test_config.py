@@ -84,3 +84,43 @@ def test_errors_of_an_arm_point_at_the_arm(tmp_path: Path) -> None:
         read(tmp_path, text)
     with pytest.raises(ConfigError, match=r"compare\.bad: scenario\.steps: expected at least 1, found 0"):
         read(tmp_path, TABLE + "compare: {bad: {scenario: {steps: 0}}}\n")
+
+
+PROFILES = """
+profiles:
+  small: {scenario: {batch: 5}}
+  large: {scenario: {batch: 9}, name: big}
+  broken: {scenario: {batch: zero}}
+"""
+
+
+def test_a_profile_overrides_the_file_and_set_overrides_the_profile(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text(TABLE + PROFILES)
+    found = [config.read(str(path), sets, name) for name, sets in (("", ()), ("large", ()), ("large", ("seed=4",)))]
+    assert [(file.name, file.scenario.model_dump()["batch"]) for file in found] == [
+        ("s-small", 5),
+        ("big", 9),
+        ("big", 9),
+    ]
+    assert found[2].seed == 4
+    assert "profiles" not in found[0].resolved()
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "says"),
+    [
+        (TABLE + PROFILES, "smal", "no profile 'smal'; did you mean 'small'?"),
+        (TABLE, "small", "the file has no profiles"),
+        (TABLE + PROFILES, "broken", r"s.yaml:\d+: scenario.batch"),
+    ],
+)
+def test_a_profile_that_does_not_exist_or_does_not_fit_is_refused(
+    tmp_path: Path, text: str, name: str, says: str
+) -> None:
+    (tmp_path / "s.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=says) as refused:
+        config.read(str(tmp_path / "s.yaml"), (), name)
+    if name == "broken":
+        line = (TABLE + PROFILES).split("\n").index("  broken: {scenario: {batch: zero}}") + 1
+        assert f"s.yaml:{line}:" in str(refused.value)

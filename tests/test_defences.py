@@ -190,6 +190,14 @@ def test_tensors_whose_nearest_candidate_is_too_far_are_counted() -> None:
         assert (state.tensors, state.missed) == (6, missed)
 
 
+def test_the_distance_from_the_true_gradients_is_on_record() -> None:
+    messages = [ParameterGradient(step, {"w": normal(9, 9), "b": normal(9)}) for step in range(3)]
+    sent, state = passed_all(FakeGradient(sigma=5.0), messages)
+    pairs = [(s.grads[n], m.grads[n]) for s, m in zip(sent, messages, strict=True) for n in m.grads]
+    assert state.distance == pytest.approx(sum(float((a - b).norm() / b.norm()) for a, b in pairs) / len(pairs))
+    assert state.distance > 2.0
+
+
 def test_equal_values_are_ranked_by_chance_and_not_by_position() -> None:
     true = torch.zeros(400)
     true[:40] = -1.0

@@ -28,12 +28,20 @@ class Bank:
 
 @dataclass(frozen=True)
 class Fakes:
-    """The banks drawn so far, by name of tensor; how many tensors passed, and how many of them missed ``tau``."""
+    """What the stage keeps.
+
+    Attributes:
+        rng: the stage's node.
+        banks: the banks drawn so far, by name of tensor.
+        tensors: how many passed, and how many of them ``missed`` tau.
+        distance: the mean over them of ``|fake - true| / |true|``.
+    """
 
     rng: Rng
     banks: Mapping[str, Bank] = field(default_factory=dict)
     tensors: int = 0
     missed: int = 0
+    distance: float = 0.0
 
 
 class FakeGradient(Defence):
@@ -63,20 +71,23 @@ class FakeGradient(Defence):
         """The state holds the banks."""
 
         def apply(message: Message, state: Fakes) -> tuple[Message, Fakes]:
-            banks, missed, passed = dict(state.banks), 0, 0
+            banks, missed, passed, off = dict(state.banks), 0, 0, 0.0
 
             def fake(name: str, tensor: Tensor) -> Tensor:
-                nonlocal missed, passed
+                nonlocal missed, passed, off
                 key = f"{name}, {tensor.numel()}"  # embeddings change their size with the batch
                 if key not in banks:
                     banks[key] = self._draw(tensor.numel(), state.rng.child("bank", name))
                 ties = state.rng.child("ties", message.step, name)
                 faked, met = self._match(tensor, banks[key], ties)
                 passed, missed = passed + 1, missed + (not met)
+                off += float((faked - tensor).norm() / tensor.norm().clamp_min(1e-30))
                 return faked
 
             after = with_tensors(message, fake)
-            return after, Fakes(state.rng, banks, state.tensors + passed, state.missed + missed)
+            tensors = state.tensors + passed
+            distance = (state.distance * state.tensors + off) / max(1, tensors)
+            return after, Fakes(state.rng, banks, tensors, state.missed + missed, distance)
 
         return Stage(Fakes, apply)
 
