@@ -49,6 +49,8 @@ class Range(Settings):
 
 
 def _form(value: Any) -> str:
+    if isinstance(value, Range):
+        return "range"
     if not isinstance(value, Mapping):
         return "values"
     return "range" if {"low", "high"} & value.keys() else "options"
