@@ -183,11 +183,11 @@ def test_by_the_files_own_runtime_one_at_a_time(copy: Path) -> None:
 
 def test_a_terminal_shows_a_table_while_runs_go_on(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
-    said = fedsim("sweep", "s.yaml", "--set", "sweep.seeds=3")
+    said = fedsim("sweep", "s.yaml", "--out", "out", "--set", "sweep.seeds=3", "--set", "sweep.budget.trials=10")
     assert said.code == 0
     err = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.err)
     assert re.search(r"batch 8, clip +3 of 3 ", err)
-    assert re.search(r"\d of 12 runs over, \d at work, \d:\d\d", err)
+    assert re.search(r"\d of 2 runs over, \d at work, \d:\d\d", err)
     assert max(map(len, err.splitlines())) <= 100
 
 
@@ -264,6 +264,8 @@ def test_an_interrupt_leaves_nothing_behind(copy: Path, apart: Apart) -> None:
     while apart.members() and time.monotonic() < until:
         time.sleep(0.05)
     assert apart.members() == []
-    assert list(apart.temporary.iterdir()) == []
+    assert [
+        path for path in apart.temporary.iterdir() if "torchinductor" not in path.name
+    ] == []  # torch leaves one, empty
     manifests = [load(path) for path in [copy / "long/manifest.json", *(log.parent / "manifest.json" for log in logs)]]
     assert [manifest["status"] for manifest in manifests] == ["interrupted"] * 3

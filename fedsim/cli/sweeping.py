@@ -48,6 +48,7 @@ class Board:
         self._rows: dict[str, _Row] = {}
         self._metrics = {"task": "", "leakage": ""}
         self._started, self._todo, self._over = time.monotonic(), 0, 0
+        self._first: float | None = None  # when the first run began: Ray takes seconds to start
         self._live = Live(console=self._console, get_renderable=self._show, transient=True, refresh_per_second=4)
 
     def __enter__(self) -> Board:
@@ -73,6 +74,7 @@ class Board:
     def _tell(self, run: SweepRun, news: Mapping[str, Any]) -> None:
         row, status = self._rows[run.cell.name], news.get("status", "going on")
         if status in ("running", "going on"):
+            self._first = self._first or time.monotonic()
             row.going[run.name] = f"step {news['step'] + 1}" if "step" in news else "starting"
             return
         row.going.pop(run.name, None)
@@ -119,7 +121,8 @@ class Board:
     def _clock(self, hidden: int) -> str:
         gone = time.monotonic() - self._started
         going = sum(len(row.going) for row in self._rows.values())
-        left = f", about {_clock(gone / self._over * (self._todo - self._over))} to go" if self._over else ""
+        each = (time.monotonic() - (self._first or self._started)) / max(self._over, 1)
+        left = f", about {_clock(each * (self._todo - self._over))} to go" if self._over else ""
         more = f"; {hidden} cells are not shown" if hidden else ""
         return f"{self._over} of {self._todo} runs over, {going} at work, {_clock(gone)}{left}{more}"
 

@@ -88,10 +88,12 @@ def sentences(summary: Numbers) -> list[str]:
 
 
 def matrices(summary: Numbers) -> list[Matrix]:
-    """Leakage and task over the first two axes, attackers across; one pair for each choice on the other axes."""
-    axes = [axis for axis in summary["axes"] if axis not in summary["drawn"]]
-    axes = sorted(axes, key=lambda axis: axis in summary["attackers"])  # attackers last
-    if len(axes) < 2:
+    """Leakage and task over the first two axes, attackers across; one pair for each choice on the other axes.
+
+    None where numbers are drawn: no two cells then differ in one axis alone.
+    """
+    axes = sorted(summary["axes"], key=lambda axis: axis in summary["attackers"])  # attackers last
+    if len(axes) < 2 or summary["drawn"]:
         return []
     if set(axes[-1:]) <= set(summary["attackers"]):
         axes = [axes[0], axes[-1], *axes[1:-1]]

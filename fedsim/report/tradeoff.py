@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 LINES = len(INKS)
 """Lines in one panel, at most: as many as there are inks."""
+WIDE = 20
+"""The largest over the least number from which on an axis shows orders of magnitude."""
 Cells = Sequence[Mapping[str, Any]]
 
 
 def pareto(summary: Mapping[str, Any]) -> str | None:
     """Every cell by leakage and task, as an SVG picture in a data URI; None where a run has no attacks.
 
-    Marks tell attackers apart, inks everything else. A ring is around the cells that no other beats in both figures under the
-    same attacker; a line joins them.
+    Marks tell attackers apart, inks everything else, or with too many variants the first axis. A ring is around the cells that
+    no other beats in both figures under the same attacker; a line joins them.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -30,6 +32,8 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
         return None
     attackers = list(dict.fromkeys(_at(cell, summary["attackers"]) for cell in cells))
     others = [axis for axis in summary["axes"] if axis not in summary["attackers"]]
+    if len({_at(cell, others) for cell in cells}) > LINES:
+        others = others[:1]
     variants = list(dict.fromkeys(_at(cell, others) for cell in cells))
     with plain_style():
         figure = Figure(figsize=(7.5, 4.2), layout="constrained")
@@ -39,13 +43,15 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
             _front(axes, [cell for cell in own if cell["front"]], DASHES[j % len(DASHES)])
             for cell in own:
                 _point(axes, cell, MARKS[j % len(MARKS)], INKS[variants.index(_at(cell, others)) % len(INKS)])
+        if None not in (chances := [cell["figures"]["chance"]["mean"] for cell in cells]):
+            axes.axvline(sum(chances) / len(chances), color="#23272b", linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
         dress(axes, f"test {title(summary['task'])}", f"leakage: {title(summary['leakage'])}")
         _turn(axes, summary)
         inks = [Line2D([], [], marker="o", ls="", color=INKS[i % len(INKS)]) for i in range(len(variants))]
         marks = [Line2D([], [], marker=MARKS[j % len(MARKS)], ls="", color="#667077") for j in range(len(attackers))]
         shown = [*zip(inks, variants, strict=True), *zip(marks, attackers, strict=True)]
         named = [(handle, as_text(name)) for handle, name in shown if name]
-        if len(named) <= 3 * LINES:
+        if named:
             figure.legend(*zip(*named, strict=True), loc="outside right upper", frameon=False)
         return as_uri(figure)
 
@@ -64,6 +70,7 @@ def _along(summary: Mapping[str, Any], axis: str) -> str:
     from matplotlib.figure import Figure
 
     keys = [key for key in ("task", "leakage") if summary[key]]
+    xs = [cell["numbers"][axis] for cell in summary["cells"]]
     others = [other for other in summary["axes"] if other != axis and other not in summary["drawn"]]
     lines: dict[str, list[Mapping[str, Any]]] = {}
     for cell in summary["cells"]:
@@ -75,6 +82,8 @@ def _along(summary: Mapping[str, Any], axis: str) -> str:
             axes = figure.add_subplot(1, 2, i + 1)
             for j, (name, cells) in enumerate(list(lines.items())[:LINES]):
                 _line(axes, cells, axis, key, j, as_text(name) if i == 0 else "", joined=not summary["drawn"])
+            if min(xs) > 0 and max(xs) >= WIDE * min(xs):
+                axes.set_xscale("log")
             dress(axes, f"{'leakage:' if key == 'leakage' else 'test'} {title(summary[key])}", as_text(axis))
         if len(lines) > 1:
             figure.legend(loc="outside upper left", ncols=4, frameon=False, handlelength=3.5)
