@@ -11,12 +11,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from terminal import TABLE, Said, fedsim, fine, refused, write_table
+
+from fedsim.sweep import tune
 
 ATTACK = "{attack: {kind: norm_scoring}, seat: a, knows: [rows]}"
 SWEEP = f"""\
@@ -35,6 +37,8 @@ PROGRAM = "import sys; from fedsim.cli import main; sys.argv[0] = 'fedsim'; main
 ROOT = Path(__file__).parent.parent
 LISTENS = "0A"
 """The state of a socket in ``/proc/net/tcp``."""
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+"""127.0.0.1, the same as IPv6 has it, and ::1, as they stand there."""
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +185,12 @@ def test_by_the_files_own_runtime_one_at_a_time(copy: Path) -> None:
         assert results(path) == results(copy / "out/trials" / path.name)
 
 
+def test_without_ray_it_says_what_is_missing(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tune, "find_spec", lambda name: None)
+    assert refused("sweep", "s.yaml", "--out", "new").startswith("sweep.pack: needs Ray, which is not installed: pip")
+    assert not (copy / "new").exists()
+
+
 def test_a_terminal_shows_a_table_while_runs_go_on(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     said = fedsim("sweep", "s.yaml", "--out", "out", "--set", "sweep.seeds=3", "--set", "sweep.budget.trials=10")
@@ -246,20 +256,28 @@ def apart(copy: Path) -> Iterator[Apart]:
         shutil.rmtree(started.temporary, ignore_errors=True)
 
 
-def test_an_interrupt_leaves_nothing_behind(copy: Path, apart: Apart) -> None:
-    logs = [copy / f"long/trials/batch-8-{defence}-seed-0/metrics.jsonl" for defence in ("none", "clip")]
-    until = time.monotonic() + 120
-    while not all(log.exists() for log in logs) and apart.process.poll() is None and time.monotonic() < until:
+def wait(apart: Apart, done: Callable[[], bool]) -> None:
+    """Until something is so; a sweep that ends before is an error."""
+    until = time.monotonic() + 150
+    while not done() and time.monotonic() < until:
+        assert apart.process.poll() is None, apart.process.communicate()
         time.sleep(0.05)
-    assert apart.process.poll() is None, apart.process.communicate()
-    loopback = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+    assert done()
+
+
+def test_a_process_that_is_killed_and_an_interrupt_leave_nothing_behind(copy: Path, apart: Apart) -> None:
+    one, other = (copy / f"long/trials/batch-8-{defence}-seed-0" for defence in ("none", "clip"))
+    wait(apart, lambda: all((run / "metrics.jsonl").exists() for run in (one, other)))
     addresses = apart.listening()
     assert addresses
-    assert addresses <= loopback
+    assert addresses <= LOOPBACK
+    os.kill(load(one / "manifest.json")["process"]["pid"], signal.SIGKILL)
+    wait(apart, lambda: load(one / "manifest.json")["status"] == "failed")
     apart.process.send_signal(signal.SIGINT)
     out, err = apart.process.communicate(timeout=60)
     assert (apart.process.returncode, out) == (130, "")
-    assert err.splitlines() == ["2 cells, 2 runs, 2 at a time", "fedsim: interrupted"]
+    killed = "batch 8, none, seed 0: failed: its process ended before the run did (1 of 2)"
+    assert err.splitlines() == ["2 cells, 2 runs, 2 at a time", killed, "fedsim: interrupted"]
     until = time.monotonic() + 20  # processes that were told to end
     while apart.members() and time.monotonic() < until:
         time.sleep(0.05)
@@ -267,5 +285,4 @@ def test_an_interrupt_leaves_nothing_behind(copy: Path, apart: Apart) -> None:
     assert [
         path for path in apart.temporary.iterdir() if "torchinductor" not in path.name
     ] == []  # torch leaves one, empty
-    manifests = [load(path) for path in [copy / "long/manifest.json", *(log.parent / "manifest.json" for log in logs)]]
-    assert [manifest["status"] for manifest in manifests] == ["interrupted"] * 3
+    assert [load(path / "manifest.json")["status"] for path in (copy / "long", other)] == ["interrupted"] * 2

@@ -96,7 +96,8 @@ class Board:
             for key, metric in self._metrics.items()
             if metric and "figures" in news
         ]
-        told = ", ".join(scores) or " ".join(f"{status} {news.get('cause', '')}".split())
+        cause = f": {' '.join(news['cause'].split())}" if "cause" in news else ""
+        told = ", ".join(scores) or f"{status}{cause}"
         self._console.print(f"{run.name}: {told} ({self._over} of {self._todo})", markup=False, soft_wrap=True)
 
     def _show(self) -> Group:

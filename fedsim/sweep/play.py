@@ -44,7 +44,7 @@ def sweep(
         verbose: whether Ray may print.
 
     Raises:
-        ConfigError: the file has no sweep.
+        ConfigError: the file has no sweep, or it needs Ray, which is not installed.
         InputError: what `fedsim.experiment.rehearse` found; no folder was made.
         OutputError: the folder holds something else.
         SweepError: runs failed; the report is over the others.
@@ -52,6 +52,8 @@ def sweep(
     every = runs(file)
     path = out or default_path(file, sweep=True)
     todo = [run for run in every if not finished(run, path)]
+    if file.sweep is not None and file.sweep.pack:
+        tune.need()
     for run in different(todo):
         experiment.rehearse(run.file)
     with RunFolder.open_for(path, file, command, sweep=True) as folder:

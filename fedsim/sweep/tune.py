@@ -14,6 +14,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,24 +39,32 @@ ENVIRONMENT: Mapping[str, str] = {
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the run folders are the state of a sweep
 }
 """What Ray reads when it is imported or started."""
+QUIET: Mapping[str, str] = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
+"""The same where Ray may not print: it would tell of each process that died, beside our own line."""
 STORE = 100 << 20
 """Bytes of Ray's object store: next to nothing passes through it."""
 APART = 0.5
 """Seconds between two signs of life of a run, at least."""
 
 
-@contextlib.contextmanager
-def session(cpus: int, verbose: bool = False) -> Iterator[None]:
-    """Ray on this machine, quiet and on loopback; one that runs already is used, and left running.
+def need() -> None:
+    """Refuse to begin without Ray.
 
     Raises:
-        ConfigError: Ray is not installed.
+        ConfigError: it is not installed.
     """
-    with _environment(), _temporary() as folder:
-        try:
-            import ray
-        except ImportError as error:
-            raise ConfigError("fedsim sweep needs Ray, which is not installed: pip install 'fedsim[ray]'") from error
+    if find_spec("ray") is None:
+        raise ConfigError(
+            "sweep.pack: needs Ray, which is not installed: pip install 'fedsim[ray]', or set sweep.pack=false"
+        )
+
+
+@contextlib.contextmanager
+def session(cpus: int, verbose: bool = False) -> Iterator[None]:
+    """Ray on this machine, quiet and on loopback; one that runs already is used, and left running."""
+    with _environment({} if verbose else QUIET), _temporary() as folder:
+        import ray
+
         if ray.is_initialized():
             yield
             return
@@ -99,7 +108,7 @@ def play(runs: Sequence[SweepRun], out: Path, at_once: int, until: float, comman
         }
         for i, run in enumerate(runs)
     ]
-    with _environment(), _temporary() as folder:
+    with _environment({}), _temporary() as folder:
         tune.Tuner(
             tune.with_resources(_play, {"cpu": 1}),
             param_space={"order": tune.grid_search(orders)},
@@ -145,7 +154,7 @@ class _SignsOfLife:
         if "step" in row:
             self._reached |= {"step": row["step"], **({"test": row["test"]} if "test" in row else {})}
         if time.monotonic() - self._told > APART:
-            tune.report(self._reached)
+            tune.report(dict(self._reached))
             self._told = time.monotonic()
 
 
@@ -173,9 +182,11 @@ def _listener(runs: Sequence[SweepRun], tell: Tell) -> Callback:
 
 
 @contextlib.contextmanager
-def _environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+def _environment(more: Mapping[str, str]) -> Iterator[None]:
+    """`ENVIRONMENT` and ``more`` until the end."""
+    changes = {**ENVIRONMENT, **more}
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
     try:
         yield
     finally:
