@@ -14,12 +14,14 @@ from typing import Annotated, Any, ClassVar
 from pydantic import Field, ValidationError, field_validator
 
 from fedsim import safeyaml
+from fedsim.axes import Cell, Sweep
 from fedsim.errors import ConfigError, ThreatModelError, suggest
 from fedsim.message import RoleId
 from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
-from fedsim.plan import LinkConfig, Plan, Scenario, complete
+from fedsim.override import apply_override, merge
+from fedsim.plan import Aim, LinkConfig, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
 from fedsim.threat import Trial, Wrapper
 
@@ -60,6 +62,7 @@ class ScenarioFile(Settings):
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
     )
+    sweep: Sweep | None = Field(None, description="variants to play with fedsim sweep; not part of the experiment")
     placement: dict[RoleId, dict[str, float]] = Field({}, description="resources of seats; not part of the experiment")
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
 
@@ -77,7 +80,9 @@ class ScenarioFile(Settings):
 
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
-        dump = self.model_dump(mode="json", exclude={"runtime", "placement", "name"}, context={"experiment": True})
+        dump = self.model_dump(
+            mode="json", exclude={"runtime", "placement", "name", "sweep"}, context={"experiment": True}
+        )
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
     def arms(self) -> dict[str, ScenarioFile]:
@@ -89,6 +94,23 @@ class ScenarioFile(Settings):
         if not self.compare:
             return {self.name: self}
         return {name: self._arm(name, Places(f"compare.{name}")) for name in self.compare}
+
+    def cells(self) -> list[tuple[Cell, ScenarioFile]]:
+        """What a sweep plays: every cell, and the file with its changes under the file's own seed.
+
+        Raises:
+            ConfigError: there is no sweep, or a cell overrides something into nonsense.
+        """
+        if self.sweep is None:
+            raise ConfigError(
+                "sweep: missing; expected axes to vary, such as sweep: {grid: {scenario.batch: [20, 40]}}"
+            )
+        return [(cell, self._cell(cell, Places("sweep"))) for cell in self.sweep.cells(self.seed)]
+
+    def sweep_digest(self) -> str:
+        """SHA-256 of the experiment and its axes: how many seeds, samples or runs there are does not change a cell."""
+        axes = self.sweep.model_dump(mode="json", include={"grid", "random"}) if self.sweep else {}
+        return hashlib.sha256(f"{self.digest()} {json.dumps(axes, sort_keys=True)}".encode()).hexdigest()
 
     def plan(self) -> Plan:
         """Seats, flows, stages and trials of this file; for a file with arms, ask each arm.
@@ -104,10 +126,10 @@ class ScenarioFile(Settings):
         return plan
 
     def check(self, places: Places) -> None:
-        """Make every arm and its plan; errors say where what is wrong was written.
+        """Make every arm, every cell of the sweep, and their plans; errors say where what is wrong was written.
 
         Raises:
-            ConfigError, ThreatModelError: see `arms` and `plan`.
+            ConfigError, ThreatModelError: see `arms`, `cells` and `plan`.
         """
         for name in self.compare or [""]:
             inside = replace(places, arm=name)
@@ -119,10 +141,42 @@ class ScenarioFile(Settings):
                 where = inside.of(tuple(int(part) if part.isdecimal() else part for part in path))
                 raise type(error)(f"{where}: {error}") from error
 
+        if self.sweep is not None:
+            self._check_sweep(self.sweep, places)
+
+    def _check_sweep(self, sweep: Sweep, places: Places) -> None:
+        where = places.of(("sweep",))
+        if self.compare:
+            raise ConfigError(
+                f"{where}: sweep: a file with arms cannot be swept; make them an axis, or set compare={{}}"
+            )
+        cells = sweep.cells(self.seed)
+        if len({cell.name for cell in cells}) < len(cells):
+            raise ConfigError(f"{where}: sweep: two cells have the same name; give the options of its axes other names")
+        aims: list[Aim] = []
+        for cell in cells:
+            inside = Places(f"{where}: cell '{cell.name}'")
+            try:
+                aims += self._cell(cell, inside).plan().aims
+            except (ConfigError, ThreatModelError) as error:
+                raise type(error)(f"{inside.source}: {str(error).removeprefix(f'{inside.source}: ')}") from error
+        metrics = {metric for aim in aims for metric in aim.attack.metrics}
+        if sweep.leakage and sweep.leakage not in metrics:
+            raise ConfigError(
+                f"{where}: sweep.leakage: no attack has '{sweep.leakage}'{suggest(sweep.leakage, metrics)}"
+            )
+
+    def _cell(self, cell: Cell, places: Places) -> ScenarioFile:
+        base = {**self.resolved(), "sweep": None, "name": f"{self.name}: {cell.name}"}
+        return _validate(cell.apply(base), places)
+
     def _arm(self, name: str, places: Places) -> ScenarioFile:
-        base = {key: value for key, value in self.resolved().items() if key != "compare"}
-        if "compare" in self.compare[name]:
-            raise ConfigError(f"{places.of(('compare',))}: compare: an arm cannot have arms")
+        base = {key: value for key, value in self.resolved().items() if key not in ("compare", "sweep")}
+        for key in ("compare", "sweep"):
+            if key in self.compare[name]:
+                raise ConfigError(
+                    f"{places.of((key,))}: {key}: an arm cannot have {'arms' if key == 'compare' else 'a sweep'}"
+                )
         return _validate(merge(base, self.compare[name]), places)
 
 
@@ -138,7 +192,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "") -> Scena
     path = _find(source)
     data, lines = safeyaml.read(path)
     data.setdefault("name", path.stem)
-    if profile or data.get("profiles"):
+    if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
     for override in overrides:
         apply_override(data, override)
@@ -159,10 +213,7 @@ def _profiled(
         raise ConfigError(f"--profile: no profile '{name}'{suggest(name, profiles)}")
     name = name or next(iter(profiles))
     over = {path[2:]: line for path, line in lines.items() if path[:2] == ("profiles", name)}
-    merged = merge(data, profiles[name] or {})
-    if "name" in data and "name" not in (profiles[name] or {}):
-        merged["name"] = f"{data['name']}-{name}"
-    return merged, lines | over
+    return merge({**data, "name": f"{data['name']}-{name}"}, profiles[name] or {}), lines | over
 
 
 def shipped() -> dict[str, Path]:
@@ -185,56 +236,6 @@ def _validate(data: Mapping[str, Any], places: Places) -> ScenarioFile:
         return ScenarioFile.model_validate(data)
     except ValidationError as error:
         raise ConfigError(explain(error, data, places)) from error
-
-
-def merge(base: Any, override: Any) -> Any:
-    """``override`` over ``base``: mappings merge key by key unless they name different kinds; all else is replaced."""
-    if not isinstance(base, Mapping) or not isinstance(override, Mapping):
-        return override
-    if "kind" in override and override["kind"] != base.get("kind"):
-        return override
-    return {**base, **{key: merge(base.get(key), value) for key, value in override.items()}}
-
-
-def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.0.c=value`` in plain values; the value is read as YAML.
-
-    Raises:
-        ConfigError: not of that form, or the path leads through something that is not there.
-    """
-    path, equals, text = override.partition("=")
-    override = " ".join(override.split())
-    if not equals or not all(path.split(".")):
-        raise ConfigError(f"--set {override}: expected path=value, such as scenario.batch=20")
-    value = safeyaml.scalar(text, f"--set {override}")
-    *parents, last = path.split(".")
-    here: Any = data
-    for part, following in zip(parents, path.split(".")[1:], strict=True):
-        here = _enter(here, part, following, override)
-    if isinstance(here, dict):
-        here[last] = value
-    else:
-        _item(here, last, override)
-        here[int(last)] = value
-
-
-def _enter(here: Any, part: str, following: str, override: str) -> Any:
-    """What lies under ``part``; a mapping that is not there, or has nothing in it, is made."""
-    if not isinstance(here, dict):
-        return _item(here, part, override)
-    if here.get(part) is None:
-        if following.isdecimal():
-            raise ConfigError(f"--set {override}: there is no list '{part}'; set it whole: {part}=[...]")
-        here[part] = {}
-    return here[part]
-
-
-def _item(here: Any, part: str, override: str) -> Any:
-    index = int(part) if part.isdecimal() and len(part) < 10 else -1
-    if not isinstance(here, list) or not 0 <= index < len(here):
-        found = f"a list of {len(here)}" if isinstance(here, list) else f"{here!r:.40}, which has no parts"
-        raise ConfigError(f"--set {override}: '{part}' leads nowhere; there is {found}")
-    return here[index]
 
 
 def _find(source: str) -> Path:

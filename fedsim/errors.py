@@ -10,6 +10,7 @@ FedsimError
 ├── ProtocolError          a peer that does what the protocol does not allow
 ├── DivergedError          training left the numbers: a rate too high, or noise too strong
 ├── StallError             everyone waits: names who waits for what
+├── SweepError             runs of a sweep failed; its report is over the others
 ├── ConformanceError       a plugin breaks the contract of its kind
 └── TransportError
     ├── TransportClosed    closed by this side
@@ -61,6 +62,10 @@ class DivergedError(FedsimError):
 
 class StallError(FedsimError):
     """Nobody can go on; the message names who waits for what."""
+
+
+class SweepError(FedsimError):
+    """Runs of a sweep failed; the message counts them and tells the first."""
 
 
 class ConformanceError(FedsimError):

@@ -8,9 +8,9 @@ import pytest
 from terminal import TABLE
 
 from fedsim import config
-from fedsim.config import apply_override, merge
 from fedsim.errors import ConfigError
 from fedsim.mistakes import Places
+from fedsim.override import apply_override, merge
 
 
 def read(tmp_path: Path, text: str = TABLE, *overrides: str) -> config.ScenarioFile:

@@ -60,6 +60,30 @@ def run(
     print_results(path)
 
 
+@app.command()
+def sweep(
+    source: Source,
+    profile: Profile = "",
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(
+            metavar="DIR", help="where all runs go; default runs/<name>-<digest8>-sweep; the same again goes on"
+        ),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", help="let Ray print, too")] = False,
+) -> None:
+    """Play the variants of a scenario under its 'sweep:', many at once; end with one table and one report."""
+    from fedsim import config
+    from fedsim.cli.sweeping import Board, print_sweep
+    from fedsim.sweep.play import sweep as play
+
+    with Board() as board:
+        file = config.read(source, overrides or [], profile)
+        path = play(file, out, command=sys.argv, begun=board.begun, verbose=verbose)
+    print_sweep(path)
+
+
 def _chosen(runtime: str) -> list[str]:
     """``--runtime`` as an override; ConfigError if there is no such kind."""
     from fedsim.config import Runtime
@@ -143,9 +167,10 @@ def report(
     ] = None,
 ) -> None:
     """Make the HTML report of a run again, or one that compares several."""
-    from fedsim.report import page
+    from fedsim.report import page, reading, sweep_page
 
-    typer.echo(f"report: {page.write(folders, out)}")
+    alone = len(folders) == 1 and reading.is_sweep(folders[0])
+    typer.echo(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 
 
 def main() -> NoReturn:

@@ -12,6 +12,7 @@ from pydantic_core import PydanticUndefined
 from rich.console import Console
 from rich.markup import escape
 
+from fedsim.axes import Sweep
 from fedsim.cli.tables import bare
 from fedsim.config import Runtime, ScenarioFile, shipped
 from fedsim.errors import ConfigError, suggest
@@ -30,8 +31,8 @@ BASES: dict[str, type[Plugin]] = {
     "runtimes": Runtime,
 }
 
-PARTS: dict[str, type[Settings]] = {"file": ScenarioFile, "links": LinkConfig, "trials": Trial}
-"""The parts of a scenario file that are no plugins: its top level, and an entry of each list."""
+PARTS: dict[str, type[Settings]] = {"file": ScenarioFile, "links": LinkConfig, "trials": Trial, "sweep": Sweep}
+"""The parts of a scenario file that are no plugins: its top level, an entry of each list, the sweep."""
 WIDTH = 15
 """Of the column of kinds, in characters: the groups stand under each other."""
 

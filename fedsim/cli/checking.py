@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from fedsim import config
+from fedsim.axes import Sweep, short
 from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
@@ -19,6 +20,8 @@ from fedsim.role import Role
 
 WIDEST = 36
 """Characters of a list of columns or classes."""
+CELLS = 40
+"""Cells of a sweep that are listed."""
 Section = list[tuple[str, ...]]
 """The rows of a table."""
 
@@ -49,7 +52,26 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
             console.print(table)
         before = sections
         console.print()
+    if file.sweep is not None:
+        _print_cells(console, file, file.sweep)
     console.print("ok: nothing was trained", style="bold")
+
+
+def _print_cells(console: Console, file: ScenarioFile, sweep: Sweep) -> None:
+    """What a sweep plays: a row a cell, with the axes side by side."""
+    cells, axes = file.cells(), short(sweep.axes)
+    total = len(cells) * sweep.seeds
+    played = min(total, sweep.budget.trials or total)
+    name = f"{len(cells)} cells, {sweep.seeds} seeds each: {played} runs"
+    table = bare(name + (f" of {total}" if played < total else ""), *axes.values(), "attacks", "digest")
+    for cell, one in cells[:CELLS]:
+        attacks = ", ".join(row[0] for row in _trials(one.plan())) or "none"
+        labels = (escape(cell.choices[axis].label) for axis in axes)
+        table.add_row(*labels, escape(attacks), one.digest()[:8])
+    console.print(table)
+    if len(cells) > CELLS:
+        console.print(f"and {len(cells) - CELLS} more")
+    console.print()
 
 
 def _tables() -> tuple[Table, Table, Table]:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from fedsim.report.view import View
@@ -13,6 +14,7 @@ from fedsim.report.words import title
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 INKS = ("#14506e", "#c2552d", "#5b7f3b", "#7b4b94", "#8a6d1d", "#444444")
 """Apart in lightness, too, so that they hold up in grey."""
@@ -23,7 +25,6 @@ Curve = tuple[list[float], list[float]]
 
 def curves(views: Sequence[View]) -> str | None:
     """One SVG picture as a data URI, or None if nothing was logged."""
-    import matplotlib as mpl
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
@@ -32,20 +33,38 @@ def curves(views: Sequence[View]) -> str | None:
     panels = (["loss"] if any(x for x, _ in losses) else []) + metrics
     if not panels:
         return None
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fedsim", "font.size": 9}):
+    with plain_style():
         figure = Figure(figsize=(3.75 * max(2, len(panels)), 2.9), layout="constrained")
         for i, panel in enumerate(panels):
             axes = figure.add_subplot(1, len(panels), i + 1)
             for j, view in enumerate(views):
                 _loss(axes, losses[j], j) if panel == "loss" else _score(axes, view, panel, j)
-            _dress(axes, "training loss (mini-batch)" if panel == "loss" else f"test {title(panel)}")
+            dress(axes, "training loss (mini-batch)" if panel == "loss" else f"test {title(panel)}", "training step")
+            axes.set_xlim(left=0)
         if len(views) > 1:
-            names = [view.name.replace("$", r"\$") for view in views]  # a name is text, not a formula
+            names = [as_text(view.name) for view in views]
             drawn = [Line2D([], [], **_style(j)) for j in range(len(views))]
             figure.legend(drawn, names, loc="outside upper left", ncols=4, frameon=False, handlelength=3.5)
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
+        return as_uri(figure)
+
+
+def plain_style() -> AbstractContextManager[None]:
+    """How all pictures of a page are drawn: text as text, the same bytes every time."""
+    import matplotlib as mpl
+
+    return mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "fedsim", "font.size": 9})
+
+
+def as_uri(figure: Figure) -> str:
+    """A figure as SVG in a data URI."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return "data:image/svg+xml;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def as_text(name: str) -> str:
+    """A name from a file is text, not a formula."""
+    return name.replace("$", r"\$")
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:
@@ -84,9 +103,9 @@ def _score(axes: Axes, view: View, metric: str, j: int) -> None:
     axes.plot([row["step"] for row in rows], values, marker=MARKS[j % len(MARKS)], markersize=3.5, **_style(j))
 
 
-def _dress(axes: Axes, name: str) -> None:
+def dress(axes: Axes, name: str, along: str) -> None:
+    """Title, name of the horizontal axis, a faint grid."""
     axes.set_title(name, loc="left", fontsize=9)
-    axes.set_xlabel("training step")
-    axes.set_xlim(left=0)
+    axes.set_xlabel(along)
     axes.grid(True, color="#e4e1da", linewidth=0.7)
     axes.spines[["top", "right"]].set_visible(False)

@@ -21,6 +21,7 @@ from fedsim.errors import OutputError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.report import manifest
+from fedsim.report.reading import read_manifest
 from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, finite, rows, summarise
@@ -51,7 +52,9 @@ class RunFolder:
         self._log: TextIO | None = None
 
     @staticmethod
-    def open_for(path: Path, file: ScenarioFile, command: Sequence[str] = (), seeds: Sequence[int] = ()) -> RunFolder:
+    def open_for(
+        path: Path, file: ScenarioFile, command: Sequence[str] = (), seeds: Sequence[int] = (), sweep: bool = False
+    ) -> RunFolder:
         """Make the folder and mark it as running.
 
         Args:
@@ -60,11 +63,12 @@ class RunFolder:
             file: what is about to be played.
             command: the command line, for the manifest.
             seeds: for a folder over the runs of several seeds.
+            sweep: for a folder over the runs of the file's sweep, which are left where they are.
 
         Raises:
             OutputError: there is a file, another run, or something that is not a run; or it cannot be written.
         """
-        begun = manifest.begin(file, command, seeds)
+        begun = manifest.begin(file, command, seeds, sweep)
         try:
             _refuse_foreign(path, begun)
             path.mkdir(parents=True, exist_ok=True)
@@ -94,7 +98,8 @@ class RunFolder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if error is None:
-            self.end("complete")
+            if self.status == "running":
+                self.end("complete")
         elif isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
             self.end("interrupted", "stopped from outside")
         else:
@@ -142,8 +147,12 @@ class RunFolder:
             for run in runs
         }
         summary = over_seeds(found)
-        write_json(self.path / "summary.json", summary)
+        self.write_summary(summary)
         return summary
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """A summary over runs that have folders of their own."""
+        write_json(self.path / "summary.json", summary)
 
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
@@ -159,10 +168,21 @@ class RunFolder:
                 _write_tensors(self.path / shown_file(name), shown)
 
 
-def default_path(file: ScenarioFile, seeds: Sequence[int] = ()) -> Path:
+def default_path(file: ScenarioFile, seeds: Sequence[int] = (), sweep: bool = False) -> Path:
     """Where a run goes unless the user says otherwise: ``runs/<name>-<digest8>``."""
-    over = f"-{len(seeds)}seeds" if seeds else ""
-    return Path("runs") / f"{slugs([file.name])[file.name]}-{file.digest()[:8]}{over}"
+    over = "-sweep" if sweep else f"-{len(seeds)}seeds" if seeds else ""
+    digest = file.sweep_digest() if sweep else file.digest()
+    return Path("runs") / f"{slugs([file.name])[file.name]}-{digest[:8]}{over}"
+
+
+def settle(path: Path, status: manifest.Status, cause: str) -> None:
+    """Mark a run whose process ended before it could do so itself; one that has its end, or is no run, stays as it is."""
+    try:
+        there = read_manifest(path)
+    except OutputError:
+        return
+    if there["status"] == "running":
+        write_json(path / "manifest.json", manifest.end(there, status, cause))
 
 
 def scenario_text(file: ScenarioFile) -> str:

@@ -19,14 +19,14 @@ PACKAGES = ("fedsim", "torch", "numpy", "scikit-learn", "pandas", "safetensors",
 """Those whose version may change a number of a run."""
 
 
-def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = ()) -> dict[str, Any]:
-    """The manifest of a run that starts now; ``seeds`` if it is a run over several."""
+def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = (), sweep: bool = False) -> dict[str, Any]:
+    """The manifest of a run that starts now; ``seeds`` if it is a run over several, ``sweep`` if over the file's cells."""
     return {
         "schema": SCHEMA,
         "status": "running",
         "cause": None,
         "name": file.name,
-        "digest": file.digest(),
+        "digest": file.sweep_digest() if sweep else file.digest(),
         "data_sha256": file.scenario.data_digest(),
         "seed": file.seed,
         "seeds": list(seeds),

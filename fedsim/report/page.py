@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import OutputError
 from fedsim.report import diff, words
@@ -17,6 +17,9 @@ from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import Group, View, group_of, groups, views
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Row = dict[str, Any]
 
@@ -46,19 +49,25 @@ def render(runs: Sequence[Run]) -> str:
     Raises:
         OutputError: runs over several seeds can only be shown one at a time.
     """
+    templates = environment()
+    if not any(run.over_seeds for run in runs):
+        return templates.get_template("page.html").render(**_content(runs))
+    if len(runs) > 1:
+        raise OutputError(f"{runs[0].path}: a summary over seeds is shown by itself; compare single runs instead")
+    return templates.get_template("seeds.html").render(**_seeds(runs[0]))
+
+
+def environment() -> Environment:
+    """The templates of all pages, and the filters they use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    environment = Environment(
+    found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     for name in ("number", "change", "size", "title", "listed", "settings"):
-        environment.filters[name] = getattr(words, name)
-    environment.filters["shell"] = shlex.join
-    if not any(run.over_seeds for run in runs):
-        return environment.get_template("page.html").render(**_content(runs))
-    if len(runs) > 1:
-        raise OutputError(f"{runs[0].path}: a summary over seeds is shown by itself; compare single runs instead")
-    return environment.get_template("seeds.html").render(**_seeds(runs[0]))
+        found.filters[name] = getattr(words, name)
+    found.filters["shell"] = shlex.join
+    return found
 
 
 def _content(runs: Sequence[Run]) -> dict[str, Any]:

@@ -97,9 +97,33 @@ def read(path: Path) -> Run:
         cause = f" ({there['cause']})" if there.get("cause") else ""
         raise OutputError(f"{path}: has no results; the run is {there['status']}{cause}")
     numbers = _json(path / "summary.json")
+    if "cells" in numbers:
+        raise OutputError(f"{path}: a sweep; choose one of its runs, such as {path / 'trials'}/...")
     if numbers.get("schema") != summary.SCHEMA or not isinstance(numbers.get("arms"), dict) or not numbers["arms"]:
         found = f"schema {numbers.get('schema')!r}"
         raise OutputError(f"{path / 'summary.json'}: {found}; expected schema {summary.SCHEMA} with at least one arm")
+    return Run(path, there, numbers)
+
+
+def is_sweep(path: Path) -> bool:
+    """Whether a folder holds the report of a sweep."""
+    return (path / "summary.json").is_file() and "cells" in _json(path / "summary.json")
+
+
+def read_sweep(path: Path) -> Run:
+    """A sweep that came to its end, with or without runs that failed.
+
+    Raises:
+        OutputError: not the folder of a sweep, one that did not come to its end, or one of another version.
+    """
+    there = read_manifest(path)
+    if not is_sweep(path):
+        raise OutputError(f"{path}: holds no results of a sweep; the run is {there['status']}")
+    numbers = _json(path / "summary.json")
+    if numbers.get("schema") != summary.SCHEMA or not isinstance(numbers["cells"], list):
+        raise OutputError(
+            f"{path / 'summary.json'}: schema {numbers.get('schema')!r}; expected schema {summary.SCHEMA}"
+        )
     return Run(path, there, numbers)
 
 

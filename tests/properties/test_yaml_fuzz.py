@@ -9,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fedsim.config import apply_override, merge, validate
+from fedsim.config import validate
 from fedsim.errors import ConfigError
+from fedsim.override import apply_override, merge
 from fedsim.safeyaml import parse
 
 TOKENS = [

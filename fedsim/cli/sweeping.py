@@ -1,0 +1,169 @@
+"""``fedsim sweep`` on a terminal: a live table of cells, then the cells as they came out. On no terminal, a line a run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.markup import escape
+from rich.text import Text
+
+from fedsim.axes import short
+from fedsim.cli.tables import bare
+from fedsim.config import ScenarioFile
+from fedsim.report.sweeps import leakage_metric
+from fedsim.report.words import number, title
+from fedsim.sweep.runs import SweepRun, Tell
+
+ROOM = 8
+"""Lines of the terminal that are left to other things than cells."""
+WIDEST = 44
+"""Characters of the name of a cell."""
+
+
+@dataclass
+class _Row:
+    """A cell while its runs go on: how many there are, how they ended, what is at work, what those that ended came to."""
+
+    runs: int = 0
+    done: int = 0
+    failed: int = 0
+    going: dict[str, str] = field(default_factory=dict)
+    task: list[float] = field(default_factory=list)
+    leakage: list[float] = field(default_factory=list)
+
+
+class Board:
+    """The live table; a context."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True, highlight=False)
+        self._rows: dict[str, _Row] = {}
+        self._metrics = {"task": "", "leakage": ""}
+        self._started, self._todo, self._over = time.monotonic(), 0, 0
+        self._first: float | None = None  # when the first run began: Ray takes seconds to start
+        self._live = Live(console=self._console, get_renderable=self._show, transient=True, refresh_per_second=4)
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.stop()
+
+    def begun(self, file: ScenarioFile, every: Sequence[SweepRun], todo: Sequence[SweepRun], at_once: int) -> Tell:
+        """Show what is to be played; returns who is told of it."""
+        for run in every:
+            self._rows.setdefault(run.cell.name, _Row()).runs += 1
+        self._metrics = {"task": file.sweep.task if file.sweep else "", "leakage": leakage_metric(file)}
+        self._started, self._todo = time.monotonic(), len(todo)
+        kept = f", {len(every) - len(todo)} there already" if len(todo) < len(every) else ""
+        self._console.print(f"{len(self._rows)} cells, {len(every)} runs{kept}, {at_once} at a time", soft_wrap=True)
+        if self._console.is_terminal and todo:
+            self._live.start()
+        return self._tell
+
+    def _tell(self, run: SweepRun, news: Mapping[str, Any]) -> None:
+        row, status = self._rows[run.cell.name], news.get("status", "going on")
+        if status in ("running", "going on"):
+            self._first = self._first or time.monotonic()
+            row.going[run.name] = f"step {news['step'] + 1}" if "step" in news else "starting"
+            return
+        row.going.pop(run.name, None)
+        row.done += status in ("complete", "kept")
+        row.failed += status == "failed"
+        for key, value in news.get("figures", {}).items():
+            if key in self._metrics and value is not None:
+                getattr(row, key).append(value)
+        if status != "kept":
+            self._over += 1
+            self._say(run, status, news)
+
+    def _say(self, run: SweepRun, status: str, news: Mapping[str, Any]) -> None:
+        """A line for a run that is over, where the table does not show it."""
+        if self._console.is_terminal and status != "failed":
+            return
+        scores = [
+            f"{title(metric)} {number(news['figures'][key], metric)}"
+            for key, metric in self._metrics.items()
+            if metric and "figures" in news
+        ]
+        cause = f": {' '.join(news['cause'].split())}" if "cause" in news else ""
+        told = ", ".join(scores) or f"{status}{cause}"
+        self._console.print(f"{run.name}: {told} ({self._over} of {self._todo})", markup=False, soft_wrap=True)
+
+    def _show(self) -> Group:
+        table = bare("", "cell")
+        for heading in ("done", "failed", *(title(metric) for metric in self._metrics.values() if metric)):
+            table.add_column(heading, justify="right", no_wrap=True)
+        table.add_column("now", no_wrap=True)
+        # with more cells than lines, those where something happens
+        shown = sorted(self._rows.items(), key=lambda item: not item[1].going)[: max(4, self._console.height - ROOM)]
+        for name, row in self._rows.items():
+            if (name, row) in shown:
+                means = [self._mean(row, key) for key, metric in self._metrics.items() if metric]
+                short = name if len(name) <= WIDEST else f"{name[: WIDEST - 1]}…"
+                done = f"{row.done} of {row.runs}"
+                table.add_row(escape(short), done, str(row.failed or ""), *means, ", ".join(row.going.values()))
+        return Group(table, Text(self._clock(len(self._rows) - len(shown))))
+
+    def _mean(self, row: _Row, key: str) -> str:
+        values = getattr(row, key)
+        return number(sum(values) / len(values), self._metrics[key]) if values else ""
+
+    def _clock(self, hidden: int) -> str:
+        gone = time.monotonic() - self._started
+        going = sum(len(row.going) for row in self._rows.values())
+        each = (time.monotonic() - (self._first or self._started)) / max(self._over, 1)
+        left = f", about {_clock(each * (self._todo - self._over))} to go" if self._over else ""
+        more = f"; {hidden} cells are not shown" if hidden else ""
+        return f"{self._over} of {self._todo} runs over, {going} at work, {_clock(gone)}{left}{more}"
+
+
+def print_sweep(path: Path) -> None:
+    """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
+    summary = json.loads((path / "summary.json").read_text("utf-8"))
+    console = Console()
+    axes, metrics = short(summary["axes"]), {key: summary[key] for key in ("task", "leakage") if summary[key]}
+    table = bare(f"{summary['name']} (means over seeds, {100 * summary['level']:g} % intervals)", *axes.values())
+    for heading in (*map(title, metrics.values()), *(["blind\nguess"] if summary["leakage"] else []), "seeds"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for cell in summary["cells"]:
+        table.add_row(*(escape(cell["at"][axis]) for axis in axes), *_numbers(cell, metrics), str(len(cell["seeds"])))
+    console.print(table)
+    if any(cell["front"] for cell in summary["cells"]):
+        whose = " under the same attacker" if summary["attackers"] else ""
+        console.print(f"◦ no other cell{whose} is better in both figures", highlight=False)
+    console.print()
+    console.print(f"sweep folder: {path}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"report:       {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _numbers(cell: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
+    """The figures of a cell in the order of the table's columns."""
+    if not cell["figures"]:
+        return ["–"] * (len(metrics) + ("leakage" in metrics))
+    found = [_interval(cell["figures"][key], metric) for key, metric in metrics.items()]
+    if "leakage" in metrics:
+        found[-1] = "◦ " * cell["front"] + found[-1]
+        found.append(number(cell["figures"]["chance"]["mean"], metrics["leakage"]))
+    return found
+
+
+def _interval(spread: Mapping[str, Any], metric: str) -> str:
+    """A mean, and its interval where there are several seeds."""
+    mean, low, high = (number(spread[key], metric) for key in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})" if len(spread["values"]) > 1 else mean
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02}"
