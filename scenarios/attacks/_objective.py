@@ -135,18 +135,19 @@ def refine(
     rng: Rng,
     tell: Tell,
 ) -> tuple[Tensor, float, float]:
-    """Rows (n, *shape) that lower the objective over rounds on one model, from ``x``; its mean before and after.
+    """Rows (n, *shape) that lower the objective over rounds on one model, from ``x``; its mean before and after, without TV.
 
-    Goes through the rounds ``passes`` times; the rate falls to 0 along a cosine.
+    Goes through the rounds ``passes`` times; the rate falls to 0 along a cosine, the weight of the total variation linearly.
     """
-    search = Search.of(x, bottom(x[:1]).shape[1], rng)
-    before = _mean_value(search, rounds, h, bottom, layer, objective)
+    search, plain = Search.of(x, bottom(x[:1]).shape[1], rng), replace(objective, beta=0.0)
+    before = _mean_value(search, rounds, h, bottom, layer, plain)
     for i in range(passes):
         lr = objective.lr * 0.5 * (1 + math.cos(math.pi * i / passes))
+        fading = replace(objective, beta=objective.beta * (1 - i / passes))
         for seen in rounds:
-            search = step(search, seen, h[seen.rows], bottom, layer, objective, lr)
+            search = step(search, seen, h[seen.rows], bottom, layer, fading, lr)
         tell(i / passes)
-    return search.x, before, _mean_value(search, rounds, h, bottom, layer, objective)
+    return search.x, before, _mean_value(search, rounds, h, bottom, layer, plain)
 
 
 def _value(
@@ -187,5 +188,6 @@ def _mean_value(
     values = []
     for seen in rounds:
         x, g = search.x[seen.rows], search.g[seen.rows]
-        values.append(float(_value(x, g, search.unit, seen, h[seen.rows], bottom, layer, objective)))
+        value = _value(x, g, search.unit, seen, h[seen.rows], bottom, layer, objective)
+        values.append(float(value.detach()))
     return sum(values) / len(values)

@@ -132,6 +132,11 @@ class Cafe(AttackConfig):
                 "cafe: labels: optimised needs a bottom that ends in a fully connected layer with a bias;"
                 f" here, it ends in {type(last).__name__}"
             )
+        largest = max((len(rows) for rows in batches.values()), default=1)
+        if self.solver == "iterative" and self.v_lr * largest >= 1:
+            raise ThreatModelError(
+                f"cafe: v_lr: found {self.v_lr}; with batches of {largest} rows step I diverges at 1 / {largest} and above"
+            )
         size = 1 + max((int(rows.max()) for rows in batches.values()), default=0)
         return Tapped(rng, json.dumps(dict(bottom.config)), name, batches, size)
 
@@ -169,8 +174,6 @@ class Cafe(AttackConfig):
         parts = iter(_parts(tell, iterated + 1 + matched))
         solver = iterative(self._descent, link.rng.child("start"), next(parts)) if iterated else exact
         found = recover(equations(stream.settled()), solver)
-        if not bool(found.v.isfinite().all()):
-            raise _diverged(self.v_lr)
         values, notes = self._rows(link, model, found.h, next(parts))
         if state.wholes is not None:
             values, more = self._refined(link, state.wholes, found.rows, found.h.float(), values, next(parts))
@@ -237,8 +240,6 @@ class Cafe(AttackConfig):
     def _claim_single(self, state: Single, tell: Tell) -> Claim:
         if not state.rounds:
             raise ThreatModelError("cafe saw no parameter gradient of a training step")
-        if not bool(state.v.isfinite().all()):
-            raise _diverged(self.v_lr)
         rows = state.h_moments.visits.nonzero().flatten()
         about: dict[str, Scalar] = {
             "rounds": state.rounds,
@@ -265,7 +266,3 @@ class Cafe(AttackConfig):
 def _parts(tell: Tell, total: int) -> list[Tell]:
     """What tells the progress of each of so many parts."""
     return [lambda done, nth=nth: tell((nth + done) / total) for nth in range(total)]  # type: ignore[misc]
-
-
-def _diverged(v_lr: float) -> ThreatModelError:
-    return ThreatModelError(f"cafe: v_lr: step I diverged at {v_lr}; it must be below 1 / rows of a batch")
