@@ -83,7 +83,9 @@ class Cafe(AttackConfig):
     directions: int = Field(
         8, ge=1, description="directions in which weight gradients are summed up; memory grows with them"
     )
-    v_lr: float = Field(5e-3, gt=0, description="iterative: rate of step I (SGD); below 1 / rows of a batch")
+    v_lr: float = Field(
+        5e-3, gt=0, description="iterative: rate of step I (SGD); below 1 / rows of a batch; the default suits 40 rows"
+    )
     v_iterations: int = Field(20_000, ge=1, description="iterative, nested: rounds that step I goes through")
     h_lr: float = Field(1e-2, gt=0, description="iterative: rate of step II (Adam)")
     h_iterations: int = Field(2_000, ge=1, description="iterative, nested: iterations of step II")
