@@ -23,7 +23,9 @@ class Inversion:
     Attributes:
         iterations: of projected Adam in each descent; the step size falls from ``lr`` to 0 along a cosine.
         start: every pixel of the first start; tables start from 0.
+        gamma: weight of the distance of the representations.
         variation: images: weight of the total variation at the first iteration; it falls to 0 linearly.
+        xi: the total variation counts only while the mean of the rows' own is above.
         done: a row whose residual is below is finished and leaves the descent.
         stalled: a row whose residual is above, in the end, is started again ``restarts`` times, in at most ``rounds`` rounds.
         hopeless: with a median residual above, the representations are wrong and restarts would not help.
@@ -33,7 +35,9 @@ class Inversion:
     lr: float = 0.5
     betas: tuple[float, float] = (0.9, 0.95)
     start: float = 0.3
+    gamma: float = 1.0
     variation: float = 1e-5
+    xi: float = 0.0
     done: float = 1e-9
     check: int = 25
     stalled: float = 1e-7
@@ -78,10 +82,10 @@ def _descend(represent: nn.Sequential, h: Tensor, x: Tensor, settings: Inversion
     m, s, (b1, b2) = torch.zeros_like(x), torch.zeros_like(x), settings.betas
     for i in range(settings.iterations):
         x.requires_grad_(True)
-        off = _distance(represent(x), h[left], settings.matching)
-        total = off.sum()
-        if image:
-            total = total + settings.variation * (1 - i / settings.iterations) * _total_variation(x)
+        off = distance(represent(x), h[left], settings.matching)
+        total = settings.gamma * off.sum()
+        if image and bool((variation := total_variation(x)) > settings.xi * len(x)):
+            total = total + settings.variation * (1 - i / settings.iterations) * variation
         (g,) = torch.autograd.grad(total, x)
         x, off = x.detach(), off.detach()
         if i and i % settings.check == 0:
@@ -98,7 +102,7 @@ def _descend(represent: nn.Sequential, h: Tensor, x: Tensor, settings: Inversion
         if image:
             x.clamp_(0, 1)
     with torch.no_grad():
-        best[left], residual[left] = x, _distance(represent(x), h[left], settings.matching)
+        best[left], residual[left] = x, distance(represent(x), h[left], settings.matching)
     return best, residual
 
 
@@ -114,12 +118,13 @@ def _tell_from(tell: Tell, nth: int, total: int, done: float) -> None:
     tell((nth + done) / total)
 
 
-def _distance(one: Tensor, other: Tensor, matching: str) -> Tensor:
+def distance(one: Tensor, other: Tensor, matching: str) -> Tensor:
     """By row, the squared distance relative to ``other``; or, blind to scale, that of the unit vectors."""
     if matching == "cosine":
         return 2 - 2 * functional.cosine_similarity(one, other, dim=1, eps=1e-12)
     return (one - other).pow(2).sum(dim=1) / other.pow(2).sum(dim=1).clamp_min(1e-12)
 
 
-def _total_variation(x: Tensor) -> Tensor:
+def total_variation(x: Tensor) -> Tensor:
+    """The sum of absolute differences of neighbours, down and across, over all images."""
     return (x[..., 1:] - x[..., :-1]).abs().sum() + (x[..., 1:, :] - x[..., :-1, :]).abs().sum()

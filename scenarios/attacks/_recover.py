@@ -55,7 +55,7 @@ class Recovered:
         rows: (n,).
         v, h: (n, d2) and (n, d1) float64; rows with vanishing v have h = 0.
         rank: of A.
-        dead: rows with vanishing v.
+        alive: which rows have a v that does not vanish, (n,).
         residual: the share of the (seen) weight gradients that the linear model leaves unexplained, as norms, in [0, 1].
     """
 
@@ -63,8 +63,13 @@ class Recovered:
     v: Tensor
     h: Tensor
     rank: int
-    dead: int
+    alive: Tensor
     residual: float
+
+    @property
+    def dead(self) -> int:
+        """How many rows have a vanishing v."""
+        return int((~self.alive).sum())
 
 
 Solver = Callable[[Equations], tuple[Tensor, Tensor, int]]
@@ -86,9 +91,9 @@ def equations(stream: Stream) -> Equations:
 def recover(given: Equations, solver: Solver) -> Recovered:
     """Both steps. Step I solves ``A V = B``; step II has a regular matrix if no v_n vanishes and rank A = n."""
     v, h, rank = solver(given)
-    alive = _alive(v)
+    alive = answers(v)
     answering = torch.where(alive[:, None], v, torch.zeros(()).double())
-    return Recovered(given.rows, v, h, rank, int((~alive).sum()), _residual(given, answering, h))
+    return Recovered(given.rows, v, h, rank, alive, _residual(given, answering, h))
 
 
 def exact(given: Equations) -> tuple[Tensor, Tensor, int]:
@@ -111,11 +116,12 @@ def _least_norm(normal: Tensor, right: Tensor) -> Tensor:
 
 def unit_rows(v: Tensor) -> tuple[Tensor, Tensor]:
     """v / |v| and |v| (n, 1), both 0 where v vanishes."""
-    size = torch.where(_alive(v)[:, None], v.norm(dim=1, keepdim=True), torch.zeros(()).double())
+    size = torch.where(answers(v)[:, None], v.norm(dim=1, keepdim=True), torch.zeros(()).double())
     return torch.where(size > 0, v / size.clamp_min(1e-300), torch.zeros(()).double()), size
 
 
-def _alive(v: Tensor) -> Tensor:
+def answers(v: Tensor) -> Tensor:
+    """Which rows of gradients (n, d) do not vanish beside the others, (n,) bool."""
     size: Tensor = v.norm(dim=1)
     return size > NOTHING * size.median().clamp_min(1e-300)
 

@@ -3,8 +3,8 @@
 For a batch S_t the gradients of that layer's bias and weight are sums over the batch, ``sum v_n`` and ``sum v_n h_n'``,
 with h_n the layer's input and v_n the gradient at its output. While models stand still, N rounds of known batches
 determine every v_n (step I), then every h_n (step II); step III looks for the rows whose h is that. The size of a batch
-protects nobody. Labels are not needed: the v_n come from step I, and step III matches h alone (the paper's
-gradient-matching term, the only one that labels enter, is left out).
+protects nobody. Labels are not needed: the v_n come from step I, and step III matches h. The paper's gradient-matching
+term, the only one that labels enter, is there with ``alpha`` > 0: see `_objective`.
 """
 
 from __future__ import annotations
@@ -14,48 +14,54 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from pydantic import Field
-from torch import Tensor
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
-from fedsim.vfl.messages import Model, ParameterGradient
+from fedsim.vfl.messages import Gradient, Model, ParameterGradient
+from scenarios.attacks._descent import Descent, iterative
 from scenarios.attacks._disclosed import check_reads_vectors, first_linear, layers_before, network, passes_features_on
 from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._recover import equations, exact, recover
+from scenarios.attacks._objective import Firsts, Objective, Whole, refine
+from scenarios.attacks._recover import answers, equations, exact, recover
+from scenarios.attacks._single import Single
 from scenarios.attacks._stillness import Stillness
 from scenarios.attacks._stream import Round, Stream
+from scenarios.attacks._tapped import Tapped
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What CAFE keeps of the tapped link: O(N k d1), and the bias gradients.
+    """What CAFE keeps of the tapped link: O(N k d1), and the bias gradients; with gradient matching, some whole rounds.
 
     Attributes:
-        rng: the attacker's node.
-        bottom: the victim's architecture, as JSON.
-        layer: the name of its first linear layer.
-        batches: the rows of each training step, by step.
+        link: what passes besides parameters.
         stretches: the rounds, summed up.
+        wholes: about N / B rounds of each stretch, with all gradients; None without gradient matching.
     """
 
-    rng: Rng
-    bottom: str
-    layer: str
-    batches: Mapping[str, Tensor]
+    link: Tapped
     stretches: Stillness[Round, Stream]
+    wholes: Stillness[Whole, Firsts] | None
 
 
 class Cafe(AttackConfig):
-    """Recover every training row of a party from the gradients of its parameters (steps I and II solved exactly).
+    """Recover every training row of a party from the gradients of its parameters.
 
-    With a window in which models stand still the recovery is exact (regime ``frozen``). Without one every round has other v
-    and h; the rounds are then solved as if nothing had moved, recent ones weighing more (``training``): expect less.
+    By default steps I and II are solved exactly. With a window in which models stand still the recovery is exact (regime
+    ``frozen``). Without one every round has other v and h; the rounds are then solved as if nothing had moved, recent ones
+    weighing more (``training``): expect less. ``solver: iterative`` has the paper's optimisers in place of least squares: step
+    I goes round by round, step II descends on the normal equations over all rounds, as their weight gradients are not kept.
+
+    ``loop: single`` is the paper's algorithm 4: one update of v, h and the rows with each round as it comes, whether or not
+    models stand still. Its result is where the updates are at the last round, so it needs many: the paper has 20,000.
     """
 
-    paper: ClassVar[str] = "Jin et al., CAFE, NeurIPS 2021, arXiv 2110.15122, algorithms 1 to 3; solved in closed form"
+    paper: ClassVar[str] = "Jin et al., CAFE, NeurIPS 2021, arXiv 2110.15122, algorithms 1 to 4; solved in closed form"
     about = "features"
     needs = ("rows", "bottom")
     sees = ("ParameterGradient", "Model")
@@ -64,23 +70,54 @@ class Cafe(AttackConfig):
         *("ssim", "column_error", "column_error_worst"),  # images; tables
     )
 
+    solver: Literal["exact", "iterative"] = Field(
+        "exact", description="steps I and II: least squares | the paper's optimisers"
+    )
+    loop: Literal["nested", "single"] = Field(
+        "nested",
+        description="nested: step after step, once the rounds are over | single: an update of each every round",
+    )
     recent: int = Field(
         400, ge=1, description="when models never stand still: a round so many rounds old weighs 1/e of the newest"
     )
     directions: int = Field(
         8, ge=1, description="directions in which weight gradients are summed up; memory grows with them"
     )
+    v_lr: float = Field(
+        5e-3, gt=0, description="iterative: rate of step I (SGD); below 1 / rows of a batch; the default suits 40 rows"
+    )
+    v_iterations: int = Field(20_000, ge=1, description="iterative, nested: rounds that step I goes through")
+    h_lr: float = Field(1e-2, gt=0, description="iterative: rate of step II (Adam)")
+    h_iterations: int = Field(2_000, ge=1, description="iterative, nested: iterations of step II")
     matching: Literal["l2", "cosine"] = Field(
         "l2", description="how step III compares h: cosine ignores its scale, against a defence that destroys the scale"
     )
-    iterations: int = Field(150, ge=1, description="step III: iterations of each descent")
+    iterations: int = Field(150, ge=1, description="step III: iterations of each descent, or passes over whole rounds")
     restarts: int = Field(4, ge=0, description="step III: fresh starts for each row that stalls")
+    alpha: float = Field(0.0, ge=0, description="step III: weight of gradient matching, relative; 0: h alone decides")
+    beta: float = Field(1e-5, ge=0, description="step III: weight of the total variation of images")
+    gamma: float = Field(1.0, gt=0, description="step III: weight of the distance of h, relative")
+    xi: float = Field(0.0, ge=0, description="step III: the total variation counts while its mean over rows is above")
+    x_lr: float = Field(1e-2, gt=0, description="step III: rate of Adam with gradient matching, or in the single loop")
+    labels: Literal["granted", "optimised"] = Field(
+        "granted",
+        description="gradient matching: dL/dz of each row, all that a label decides, is as sent | is looked for, too;"
+        " without effect while alpha is 0",
+    )
 
-    def attack(self) -> Attack[Seen]:
+    @model_validator(mode="after")
+    def _single_has_no_closed_form(self) -> Cafe:
+        if self.loop == "single" and self.solver == "exact":
+            raise ValueError("solver: found exact; loop single has no closed form and allows iterative only")
+        return self
+
+    def attack(self) -> Attack[Seen] | Attack[Single]:
         """See `AttackConfig.attack`."""
-        return Attack(self._arm, _observe, self._claim)
+        if self.loop == "single":
+            return Attack(self._arm_single, self._observe_single, self._claim_single)
+        return Attack(self._arm, self._observe, self._claim)
 
-    def _arm(self, knowledge: Knowledge, rng: Rng) -> Seen:
+    def _tap(self, knowledge: Knowledge, rng: Rng) -> Tapped:
         batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
         bottom = knowledge.need("bottom")
         whole = network(bottom.config, bottom.tensors)
@@ -91,24 +128,65 @@ class Cafe(AttackConfig):
                 " nothing to solve"
             )
         check_reads_vectors(layers_before(whole, name), tuple(bottom.config["shape"]), "cafe")
+        last = list(whole.children())[-1]
+        if self._looks_for_g and (not isinstance(last, nn.Linear) or last.bias is None):
+            raise ThreatModelError(
+                "cafe: labels: optimised needs a bottom that ends in a fully connected layer with a bias;"
+                f" here, it ends in {type(last).__name__}"
+            )
+        largest = max((len(rows) for rows in batches.values()), default=1)
+        if self.solver == "iterative" and self.v_lr * largest >= 1:
+            raise ThreatModelError(
+                f"cafe: v_lr: found {self.v_lr}; with batches of {largest} rows step I diverges at 1 / {largest} and above"
+            )
         size = 1 + max((int(rows.max()) for rows in batches.values()), default=0)
-        streams = Stream(size, self.directions), Stream(size, self.directions, memory=self.recent)
-        return Seen(rng, json.dumps(dict(bottom.config)), name, batches, Stillness.of(bottom.tensors, *streams))
+        return Tapped(rng, json.dumps(dict(bottom.config)), name, batches, size)
+
+    def _arm(self, knowledge: Knowledge, rng: Rng) -> Seen:
+        link, model = self._tap(knowledge, rng), knowledge.need("bottom").tensors
+        streams = (
+            Stream(link.size, self.directions),
+            Stream(link.size, self.directions, memory=self.recent),
+        )
+        wholes: Stillness[Whole, Firsts] | None = None
+        if self.alpha:
+            nobody = torch.zeros(link.size, dtype=torch.bool)
+            wholes = Stillness.of(model, Firsts(nobody), Firsts(nobody, keep=False))
+        return Seen(link, Stillness.of(model, *streams), wholes)
+
+    def _observe(self, message: Message, state: Seen) -> Seen:
+        if isinstance(message, Gradient):
+            return replace(state, link=state.link.hear(message))
+        if isinstance(message, ParameterGradient):
+            link, grads = state.link, message.grads
+            rows = link.batches[str(message.step)]
+            new = Round(rows, grads[f"{link.layer}.bias"], grads[f"{link.layer}.weight"])
+            wholes = state.wholes and state.wholes.add(link.whole(message, not self._looks_for_g))
+            return replace(state, stretches=state.stretches.add(new), wholes=wholes)
+        if isinstance(message, Model):
+            wholes = state.wholes and state.wholes.on(message.parameters)
+            return replace(state, stretches=state.stretches.on(message.parameters), wholes=wholes)
+        return state
 
     def _claim(self, state: Seen, tell: Tell) -> Claim:
         regime, stream, model = state.stretches.best()
         if not len(stream):
             raise ThreatModelError("cafe saw no parameter gradient of a training step")
-        found = recover(equations(stream.settled()), exact)
-        values, notes = self._rows(state, model, found.h, tell)
-        schedule = {int(row) for rows in state.batches.values() for row in rows}
+        link, iterated, matched = state.link, self.solver == "iterative", self.alpha > 0
+        parts = iter(_parts(tell, iterated + 1 + matched))
+        solver = iterative(self._descent, link.rng.child("start"), next(parts)) if iterated else exact
+        found = recover(equations(stream.settled()), solver)
+        values, notes = self._rows(link, model, found.h, next(parts))
+        if state.wholes is not None:
+            values, more = self._refined(link, state.wholes, found.rows, found.h.float(), values, next(parts))
+            notes |= more
         about: dict[str, Scalar] = {
             "regime": regime,
             "rounds": len(stream),
             "rank": found.rank,
             "rows": len(found.rows),
-            "rows never sampled": len(schedule) - len(found.rows),
-            "rows without gradient": found.dead,
+            "rows never sampled": link.unsampled(found.rows),
+            **link.silent(found.rows[~found.alive]),
             "unexplained share": found.residual,
         }
         if found.rank < len(found.rows):
@@ -118,24 +196,75 @@ class Cafe(AttackConfig):
         return Claim(about="features", rows=found.rows, values=values, notes=about | notes)
 
     def _rows(
-        self, state: Seen, model: Mapping[str, Tensor], h: Tensor, tell: Tell
+        self, link: Tapped, model: Mapping[str, Tensor], h: Tensor, tell: Tell
     ) -> tuple[Tensor, dict[str, Scalar]]:
         """Step III: rows from the inputs h (n, d1) of the first linear layer."""
-        config = json.loads(state.bottom)
-        shape = tuple(config["shape"])
-        before = layers_before(network(config, model), state.layer)
+        before = layers_before(link.network(model), link.layer)
         if passes_features_on(before):
-            return h.float().view(-1, *shape), {"step III": "none: the layer reads the features themselves"}
-        settings = Inversion(iterations=self.iterations, restarts=self.restarts, matching=self.matching)
-        rows, residual = invert(before, h.float(), shape, settings, state.rng.child("step III"), tell)
+            return h.float().view(-1, *link.shape), {"step III": "none: the layer reads the features themselves"}
+        settings = Inversion(
+            iterations=self.iterations,
+            restarts=self.restarts,
+            matching=self.matching,
+            gamma=self.gamma,
+            variation=self.beta,
+            xi=self.xi,
+        )
+        rows, residual = invert(before, h.float(), link.shape, settings, link.rng.child("step III"), tell)
         return rows, {"median residual": float(residual.median()), "stalled": int((residual > settings.stalled).sum())}
 
+    def _refined(
+        self, link: Tapped, wholes: Stillness[Whole, Firsts], rows: Tensor, h: Tensor, x: Tensor, tell: Tell
+    ) -> tuple[Tensor, dict[str, Scalar]]:
+        """Step III with gradient matching, from the rows x (n, ...) that h alone led to, unless it leads nowhere better."""
+        regime, kept, model = wholes.best()
+        if regime != "frozen":
+            return x, {"gradient matching": "none: models never stood still"}
+        rounds = [replace(each, rows=torch.searchsorted(rows, each.rows)) for each in kept.rounds]
+        bottom, node = link.network(model), link.rng.child("gradient matching")
+        found, before, after = refine(x, h, rounds, bottom, link.layer, self._objective, self.iterations, node, tell)
+        notes: dict[str, Scalar] = {"whole rounds": len(rounds), "objective before": before, "objective after": after}
+        return (found if after < before else x), notes
 
-def _observe(message: Message, state: Seen) -> Seen:
-    if isinstance(message, ParameterGradient):
-        rows, grads = state.batches[str(message.step)], message.grads
-        new = Round(rows, grads[f"{state.layer}.bias"], grads[f"{state.layer}.weight"])
-        return replace(state, stretches=state.stretches.add(new))
-    if isinstance(message, Model):
-        return replace(state, stretches=state.stretches.on(message.parameters))
-    return state
+    def _arm_single(self, knowledge: Knowledge, rng: Rng) -> Single:
+        return Single.of(self._tap(knowledge, rng), knowledge.need("bottom").tensors)
+
+    def _observe_single(self, message: Message, state: Single) -> Single:
+        if isinstance(message, Gradient):
+            return replace(state, link=state.link.hear(message))
+        if isinstance(message, ParameterGradient):
+            seen = state.link.whole(message, granted=self.alpha > 0 and not self._looks_for_g)
+            return state.add(message, seen, self._descent, self._objective)
+        if isinstance(message, Model):
+            return replace(state, model=message.parameters)
+        return state
+
+    def _claim_single(self, state: Single, tell: Tell) -> Claim:
+        if not state.rounds:
+            raise ThreatModelError("cafe saw no parameter gradient of a training step")
+        rows = state.h_moments.visits.nonzero().flatten()
+        about: dict[str, Scalar] = {
+            "rounds": state.rounds,
+            "rows": len(rows),
+            "rows never sampled": state.link.unsampled(rows),
+            **state.link.silent(rows[~answers(state.v[rows])]),
+            "unexplained share": state.unexplained,
+        }
+        return Claim(about="features", rows=rows, values=state.search.x[rows], notes=about)
+
+    @property
+    def _looks_for_g(self) -> bool:
+        return self.alpha > 0 and self.labels == "optimised"
+
+    @property
+    def _descent(self) -> Descent:
+        return Descent(self.v_lr, self.v_iterations, self.h_lr, self.h_iterations)
+
+    @property
+    def _objective(self) -> Objective:
+        return Objective(self.alpha, self.beta, self.gamma, self.xi, self.matching, self.x_lr)
+
+
+def _parts(tell: Tell, total: int) -> list[Tell]:
+    """What tells the progress of each of so many parts."""
+    return [lambda done, nth=nth: tell((nth + done) / total) for nth in range(total)]  # type: ignore[misc]
