@@ -97,7 +97,7 @@ class Examined(Cafe):
         some = found.rows[: self.images]
         if not len(some):
             return Claim(about="features", rows=found.rows[:1], values=torch.zeros_like(features[:1]))
-        values, notes = self._rows(state, model, found.h[: len(some)], tell)
+        values, notes = self._rows(state.link, model, found.h[: len(some)], tell)
         levels = psnr(features[some], values.clamp(0, 1))
         uncapped = psnr(features[some], values.clamp(0, 1), cap=1e9)
         FOUND[self.victim] |= {
@@ -122,7 +122,7 @@ class Examined(Cafe):
             solved = recover(equations(stream.settled()), exact)
             h = torch.zeros_like(truth)
             h[solved.rows] = solved.h
-            values, _ = self._rows(seen, seen.stretches.model, h, lambda done: None)
+            values, _ = self._rows(seen.link, seen.stretches.model, h, lambda done: None)
             found[str(count)] = {
                 "rank": solved.rank,
                 "H relative error": float((h - truth).norm() / truth.norm()),
