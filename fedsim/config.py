@@ -30,11 +30,13 @@ class Runtime(Plugin, ABC):
     in_process: ClassVar[bool] = False
     """Whether every seat lives in this process: all of them can then be tried out before a run folder is made."""
 
+    verbose: bool = Field(False, description="let through what engines and the processes of seats print")
+
     @abstractmethod
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """Play one arm to the end: what each seat reports, in roster order.
 
-        ``watch`` is called with the rows that roles log, while they do.
+        ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
 
 
@@ -55,7 +57,9 @@ class ScenarioFile(Settings):
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
     trials: tuple[Trial, ...] = Field((), description="who attacks whom, knowing what")
     compare: dict[str, dict[str, Any]] = Field({}, description="arms: each overrides this file; one report over all")
-    placement: dict[RoleId, dict[str, float]] = Field({}, description="resources of seats; not part of the experiment")
+    placement: dict[RoleId, dict[str, Annotated[float, Field(ge=0)]]] = Field(
+        {}, description="by seat: gpus, cpus, and resources of a Ray cluster by name; not part of the experiment"
+    )
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
 
     @field_validator("compare", mode="before")

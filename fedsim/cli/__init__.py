@@ -30,6 +30,7 @@ Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer)
     typer.Option("--set", metavar="PATH=VALUE", help="override a setting, such as scenario.batch=20; repeatable"),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engines and the processes of seats print")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -43,6 +44,7 @@ def run(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="the run folder; default runs/<name>-<digest8>"),
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Play a scenario; end with a result table and an HTML report."""
     from fedsim import config, experiment
@@ -50,12 +52,38 @@ def run(
     from fedsim.cli.tables import print_results
 
     file = config.read(source, [*(overrides or []), *_chosen(runtime)])
+    if verbose:
+        file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
     with Progress() as progress:
         if seeds == 1:
             path = experiment.run(file, out, command=sys.argv, started=progress.arm)
         else:
             path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm)
     print_results(path)
+
+
+@app.command()
+def seat(
+    source: Source,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="which seat; fedsim check FILE names them, the hub first")],
+    connect: Annotated[str, typer.Option(metavar="HOST:PORT", help="where the hub listens")] = "",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="for the hub's seat: where to listen")] = "",
+    arm: Annotated[str, typer.Option(metavar="NAME", help="which arm, if the file has several")] = "",
+    token_file: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="holds the run's token; default: the environment variable FEDSIM_TOKEN"),
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="DIR", help="this seat's run folder; default runs/<name>-<digest8>-<role>"),
+    ] = None,
+) -> None:
+    """Play one seat by hand; the others are played elsewhere, with the same file and the same token."""
+    from fedsim.cli.seating import play
+
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, out)
+    typer.echo(f"run folder: {path}")
 
 
 def _chosen(runtime: str) -> list[str]:
