@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from fedsim import errors
 from fedsim.config import ScenarioFile
-from fedsim.errors import TransportBroken, TransportError
+from fedsim.errors import FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.vfl.network import DEVICE
@@ -65,3 +66,11 @@ def no_gpu(roles: Collection[RoleId]) -> str:
     if not roles or torch.cuda.is_available():
         return ""
     return f"no GPU here: {', '.join(roles)} will train on the CPU"
+
+
+def raised(role: RoleId, name: str, text: str) -> FedsimError:
+    """What a seat raised in its own process, of the same type if it is one of ours."""
+    kind: Any = getattr(errors, name, None)
+    if isinstance(kind, type) and issubclass(kind, FedsimError):
+        return kind(text)
+    return FedsimError(f"{role} failed: {name}: {text}")

@@ -10,17 +10,14 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
 from collections.abc import Mapping
-from typing import Any
 
-from fedsim import errors
 from fedsim.config import Runtime, ScenarioFile
-from fedsim.errors import FedsimError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
 from fedsim.runtime._child import ADDRESS, ERROR, PARCEL, REPORT, ROWS
-from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu
+from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised
 
 PROGRAM = "from fedsim.runtime import _child; _child.main()"
 
@@ -103,7 +100,7 @@ class _Member:
             elif kind == REPORT:
                 report = from_bytes(content, self._plan)
             elif kind == ERROR:
-                raise _error(self._role, *json.loads(content))
+                raise raised(self._role, *json.loads(content))
         code = await process.wait()
         await errors_read
         if report is None or code:
@@ -147,11 +144,3 @@ async def _parcel(stream: asyncio.StreamReader) -> tuple[bytes, bytes] | None:
         return kind, await stream.readexactly(size)
     except (asyncio.IncompleteReadError, ConnectionError):
         return None
-
-
-def _error(role: RoleId, name: str, text: str) -> FedsimError:
-    """What a seat raised, of the same type if it is one of ours."""
-    kind: Any = getattr(errors, name, None)
-    if isinstance(kind, type) and issubclass(kind, FedsimError):
-        return kind(text)
-    return FedsimError(f"{role} failed: {name}: {text}")
