@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 PARCEL = struct.Struct("<cI")
 ADDRESS, ROWS, REPORT, ERROR = b"A", b"R", b"O", b"E"
 INPUT = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115 (not buffered: a thread is reading when the process ends)
+START = 600.0
+"""Seconds in which all seats of a busy machine must have started; one that dies meanwhile is noticed by who started it."""
 APART = 0.05
 """Seconds between two parcels of rows: a seat may log a thousand a second."""
 
@@ -73,10 +75,14 @@ async def _play(orders: Mapping[str, Any], voice: Voice) -> None:
     plan, address = file.plan(), _follow_input()
     if role == plan.hub:
         report = await play_hub(
-            file, token, watch=voice.watch, listening=lambda where: voice.say(ADDRESS, where.encode())
+            file,
+            token,
+            watch=voice.watch,
+            listening=lambda where: voice.say(ADDRESS, where.encode()),
+            patience=START,
         )
     else:
-        report = await play_spoke(file, role, token, await address, watch=voice.watch)
+        report = await play_spoke(file, role, token, await address, watch=voice.watch, patience=START)
     voice.flush()
     voice.say(REPORT, to_bytes(report, plan))
 

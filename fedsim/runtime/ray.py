@@ -17,7 +17,8 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import Field
@@ -34,6 +35,8 @@ from fedsim.transport.grpc import LOOPBACK
 
 START = 120.0
 """Seconds in which Ray must have started an actor for which there is room."""
+FREED = 10.0
+"""Seconds that Ray may take to free what killed actors had."""
 TICK = 0.2
 """Seconds between two looks at what the seats log."""
 STORE = 100 << 20
@@ -127,7 +130,7 @@ class _Actor:
 
     def __init__(self, orders: str) -> None:
         self._orders = json.loads(orders)
-        self._rows: list[Mapping[str, Any]] = []
+        self._rows: deque[Mapping[str, Any]] = deque()
         self._address = ""
         self._listens = threading.Event()
 
@@ -146,8 +149,7 @@ class _Actor:
 
     def rows(self) -> str:
         """What the role has logged since the last time."""
-        rows, self._rows = self._rows, []
-        return json.dumps(rows)
+        return json.dumps([self._rows.popleft() for _ in range(len(self._rows))])
 
     def play(self, address: str) -> bytes:
         """Play to the end: what was reported, or raised."""
@@ -181,6 +183,7 @@ def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
     import ray
 
     plan, crew = file.plan(), Crew(file, watch)
+    before: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     asked = _asked(file, plan, ray, crew)
     token = os.urandom(32).hex()
     actors: dict[RoleId, Any] = {}
@@ -194,6 +197,7 @@ def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
     finally:
         for actor in actors.values():
             ray.kill(actor)
+        _await_free(before, {_ray_name(name) for each in asked.values() for name in each}, ray)
 
 
 def _asked(file: ScenarioFile, plan: Plan, ray: Any, crew: Crew) -> dict[RoleId, dict[str, float]]:
@@ -223,6 +227,16 @@ def _asked(file: ScenarioFile, plan: Plan, ray: Any, crew: Crew) -> dict[RoleId,
     return asked
 
 
+def _await_free(before: Mapping[str, float], names: Collection[str], ray: Any) -> None:
+    """Wait until Ray has back what the seats had, or somebody else has taken it: the next arm is to find it free."""
+    deadline = time.monotonic() + FREED
+    while time.monotonic() < deadline:
+        now = ray.available_resources()
+        if all(now.get(name, 0) >= before.get(name, 0) for name in names):
+            return
+        time.sleep(TICK)
+
+
 def _ray_name(name: str) -> str:
     return NAMES.get(name, name)
 
@@ -243,7 +257,10 @@ def _started(
     alone = len({host for _, host in places.values()}) == 1
     listen = LOOPBACK if alone else f"{places[plan.hub][1]}:0"
     playing = {actors[plan.hub].play.remote(listen): plan.hub}
-    address = ray.get(actors[plan.hub].listening.remote(START), timeout=START)
+    try:
+        address = ray.get(actors[plan.hub].listening.remote(START), timeout=2 * START)
+    except ray.exceptions.RayError as error:
+        raise crew.died(plan.hub, f"does not listen: {_line(error)}") from error
     if address:
         playing |= {actor.play.remote(address): role for role, actor in actors.items() if role != plan.hub}
     return _follow(actors, playing, plan, crew, ray)
