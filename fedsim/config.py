@@ -32,11 +32,13 @@ class Runtime(Plugin, ABC):
     in_process: ClassVar[bool] = False
     """Whether every seat lives in this process: all of them can then be tried out before a run folder is made."""
 
+    verbose: bool = Field(False, description="let through what engines and the processes of seats print")
+
     @abstractmethod
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """Play one arm to the end: what each seat reports, in roster order.
 
-        ``watch`` is called with the rows that roles log, while they do.
+        ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
 
 
@@ -63,7 +65,9 @@ class ScenarioFile(Settings):
         description="variants: each overrides this file; --profile chooses one, else the first is played",
     )
     sweep: Sweep | None = Field(None, description="variants to play with fedsim sweep; not part of the experiment")
-    placement: dict[RoleId, dict[str, float]] = Field({}, description="resources of seats; not part of the experiment")
+    placement: dict[RoleId, dict[str, Annotated[float, Field(ge=0)]]] = Field(
+        {}, description="by seat: gpus, cpus, and resources of a Ray cluster by name; not part of the experiment"
+    )
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
 
     @field_validator("compare", "profiles", mode="before")

@@ -1,20 +1,22 @@
-"""A scenario file played to the end, every arm and every seed, with a run folder to show for it."""
+"""A scenario file played to the end, every arm and every seed, or one seat of it, with a run folder to show for it."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedsim.config import ScenarioFile, validate
-from fedsim.errors import InputError
+from fedsim.errors import ConfigError, InputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
 from fedsim.role import Role
+from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.seeding import Rng, determine, simulated_secret
 
 Started = Callable[[str, ScenarioFile], Watch]
@@ -69,6 +71,52 @@ def run_seeds(
             runs.append(each)
         folder.write_seeds(runs)
     page.write([folder.path])
+    return folder.path
+
+
+def run_seat(
+    file: ScenarioFile,
+    role: RoleId,
+    token: str,
+    *,
+    connect: str = "",
+    listen: str = "",
+    out: Path | None = None,
+    command: Sequence[str] = (),
+    started: Started = _unwatched,
+) -> Path:
+    """Play one seat of one arm over the network, and write a run folder with its part; returns where it lies.
+
+    There is no page in it: that takes the parts of all seats.
+
+    Args:
+        file: one arm of a scenario file; every seat must have the same.
+        role: the seat.
+        token: the run's token, the same at every seat.
+        connect: ``host:port`` of the hub, for every seat but the hub's.
+        listen: ``host:port`` to listen at, for the hub's seat.
+        out: the run folder; default ``runs/<name>-<digest8>-<role>``.
+        command, started: as for `run`.
+
+    Raises:
+        ConfigError: no such seat; or a hub that is to connect, or another seat that is to listen.
+        FedsimError: whatever ended the run; the folder says so too.
+    """
+    plan = file.plan()
+    if role not in plan.seats:
+        raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
+    wanted, given = ("listen", listen) if role == plan.hub else ("connect", connect)
+    if not given or (listen and connect):
+        what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
+        raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
+    path = default_path(file)
+    with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
+        watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
+        if role == plan.hub:
+            playing = play_hub(file, token, listen, watch=watch)
+        else:
+            playing = play_spoke(file, role, token, connect, watch=watch)
+        folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 
 

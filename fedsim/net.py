@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fedsim.channel import Placed
-from fedsim.errors import ProtocolError, StallError
+from fedsim.errors import ProtocolError, StallError, TransportBroken
 from fedsim.mailbox import Mailbox
 from fedsim.message import Message, RoleId
 from fedsim.transport.base import Transport
@@ -80,6 +80,7 @@ class Net:
             ProtocolError: a peer sent a frame in another's name, a replay, or ran too far ahead.
             WireError: a peer sent bytes that are not a frame.
             StallError: nobody can go on; says what this seat waits for.
+            TransportBroken: a peer was lost, or all have closed; the same.
         """
         key = (frm, kind.kind(), step)
         while (message := self._mailbox.take(key)) is None:
@@ -111,10 +112,15 @@ class Net:
         try:
             sender, frame = await self._transport.recv()
         except StallError as stall:
-            raise StallError(f"{self.me} waits for {key[1]} of step {key[2]} from {key[0]}") from stall
+            raise StallError(self._waits(key)) from stall
+        except TransportBroken as broken:
+            raise TransportBroken(f"{self._waits(key)}: {broken}") from broken
         envelope = decode(frame, self._limits)
         if envelope.src != sender or envelope.dst != self.me:
             raise ProtocolError(f"{sender} sent a frame from '{envelope.src}' to '{envelope.dst}' to {self.me}")
         if sender not in self.incoming:
             raise ProtocolError(f"{sender} is not in the roster {', '.join(self.roster)}")
         self._mailbox.put(envelope)
+
+    def _waits(self, key: tuple[RoleId, str, int]) -> str:
+        return f"{self.me} waits for {key[1]} of step {key[2]} from {key[0]}"

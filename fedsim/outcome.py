@@ -1,16 +1,19 @@
-"""What a seat reports when its part is over."""
+"""What a seat reports when its part is over, and the report as bytes: what its process hands to the one that started it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from fedsim.message import RoleId
 from fedsim.net import Traffic
-from fedsim.plan import Aim
+from fedsim.plan import Aim, Plan
 from fedsim.threat import Claim, Verdict
 
 
@@ -55,3 +58,64 @@ class SeatReport:
     findings: list[Finding] = field(default_factory=list)
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
+
+
+def to_bytes(report: SeatReport, plan: Plan) -> bytes:
+    """A report as one block of bytes (safetensors), for the way to another process."""
+    tensors = {f"tensors/{name}": t for name, t in report.tensors.items()}
+    tensors |= {f"exhibits/{name}": t for name, t in report.exhibits.items()}
+    for i, finding in enumerate(report.findings):
+        tensors |= {f"claims/{i}/rows": finding.claim.rows, f"claims/{i}/values": finding.claim.values}
+    plain = {
+        "role": report.role,
+        "rows": report.rows,
+        "tensors": list(report.tensors),
+        "sidecar": report.sidecar,
+        "describe": report.describe,
+        "traffic": [[*key, report.traffic.frames[key], size] for key, size in report.traffic.size.items()],
+        "findings": [_plain(finding, plan) for finding in report.findings],
+        "exhibits": list(report.exhibits),
+        "stages": report.stages,
+    }
+    text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
+    # views of one storage cannot be stored, copies can
+    return save({"plain": text, **{name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}})
+
+
+def from_bytes(block: bytes, plan: Plan) -> SeatReport:
+    """What `to_bytes` wrote, for the same plan."""
+    tensors = load(block)
+    plain = json.loads(tensors["plain"].numpy().tobytes())
+    traffic = Traffic()
+    for peer, kind, frames, size in plain["traffic"]:
+        traffic.frames[peer, kind], traffic.size[peer, kind] = frames, size
+    return SeatReport(
+        plain["role"],
+        plain["rows"],
+        {name: tensors[f"tensors/{name}"] for name in plain["tensors"]},
+        plain["sidecar"],
+        plain["describe"],
+        traffic,
+        [_finding(each, i, tensors, plan) for i, each in enumerate(plain["findings"])],
+        {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
+        plain["stages"],
+    )
+
+
+def _plain(finding: Finding, plan: Plan) -> dict[str, Any]:
+    claim, verdict = finding.claim, finding.verdict
+    return {
+        "aim": plan.aims.index(finding.aim),
+        "claim": {"step": claim.step, "purpose": claim.purpose, "about": claim.about, "notes": dict(claim.notes)},
+        "verdict": [verdict.step, dict(verdict.scores), dict(verdict.chance), verdict.purpose],
+        "saw": dict(finding.saw),
+        "used": list(finding.used),
+        "seconds": finding.seconds,
+    }
+
+
+def _finding(plain: Mapping[str, Any], i: int, tensors: Mapping[str, Tensor], plan: Plan) -> Finding:
+    step, scores, chance, purpose = plain["verdict"]
+    claim = Claim(rows=tensors[f"claims/{i}/rows"], values=tensors[f"claims/{i}/values"], **plain["claim"])
+    verdict = Verdict(step, scores, chance, purpose=purpose)
+    return Finding(plan.aims[plain["aim"]], claim, verdict, plain["saw"], tuple(plain["used"]), plain["seconds"])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
+import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+from listening import children, words
 
 from fedsim.sweep.tune import session
 
@@ -23,6 +28,13 @@ def _numbers_as_python_knows_them() -> None:
 
 @pytest.fixture(scope="session")
 def ray_session() -> Iterator[None]:
-    """The one Ray of all tests that need it, on this machine only."""
-    with session(cpus=4):
+    """The one Ray of all tests that need it, with a GPU that is not there; nothing of it may be left in the end."""
+    if importlib.util.find_spec("ray") is None:
+        pytest.skip("needs fedsim[ray]")
+    before = set(Path(tempfile.gettempdir()).glob("fedsim-ray-*"))
+    with session(cpus=4, gpus=1):
+        mine = set(Path(tempfile.gettempdir()).glob("fedsim-ray-*")) - before
+        pids = children(os.getpid())
         yield
+    assert [pid for pid in pids if "ray" in words(pid)] == []
+    assert [path for path in mine if path.exists()] == []

@@ -31,6 +31,7 @@ Overrides = Annotated[
     typer.Option("--set", metavar="PATH=VALUE", help="override a setting, such as scenario.batch=20; repeatable"),
 ]
 Profile = Annotated[str, typer.Option(metavar="NAME", help="a variant that the file offers under 'profiles'")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engines and the processes of seats print")]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -45,6 +46,7 @@ def run(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="the run folder; default runs/<name>-<digest8>"),
     ] = None,
+    verbose: Verbose = False,
 ) -> None:
     """Play a scenario; end with a result table and an HTML report."""
     from fedsim import config, experiment
@@ -52,6 +54,8 @@ def run(
     from fedsim.cli.tables import print_results
 
     file = config.read(source, [*(overrides or []), *_chosen(runtime)], profile)
+    if verbose:
+        file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
     with Progress() as progress:
         if seeds == 1:
             path = experiment.run(file, out, command=sys.argv, started=progress.arm)
@@ -71,7 +75,7 @@ def sweep(
             metavar="DIR", help="where all runs go; default runs/<name>-<digest8>-sweep; the same again goes on"
         ),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", help="let Ray print, too")] = False,
+    verbose: Verbose = False,
 ) -> None:
     """Play the variants of a scenario under its 'sweep:', many at once; end with one table and one report."""
     from fedsim import config
@@ -82,6 +86,30 @@ def sweep(
         file = config.read(source, overrides or [], profile)
         path = play(file, out, command=sys.argv, begun=board.begun, verbose=verbose)
     print_sweep(path)
+
+
+@app.command()
+def seat(
+    source: Source,
+    role: Annotated[str, typer.Option(metavar="ROLE", help="which seat; fedsim check FILE names them, the hub first")],
+    connect: Annotated[str, typer.Option(metavar="HOST:PORT", help="where the hub listens")] = "",
+    listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="for the hub's seat: where to listen")] = "",
+    arm: Annotated[str, typer.Option(metavar="NAME", help="which arm, if the file has several")] = "",
+    token_file: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="holds the run's token; default: the environment variable FEDSIM_TOKEN"),
+    ] = None,
+    overrides: Overrides = None,
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="DIR", help="this seat's run folder; default runs/<name>-<digest8>-<role>"),
+    ] = None,
+) -> None:
+    """Play one seat by hand; the others are played elsewhere, with the same file and the same token."""
+    from fedsim.cli.seating import play
+
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, out)
+    typer.echo(f"run folder: {path}")
 
 
 def _chosen(runtime: str) -> list[str]:

@@ -51,8 +51,15 @@ class Progress:
         self._settle()
         if not self._console.is_terminal:
             self._console.print(f"{title}: {getattr(file.scenario, 'steps', '')} steps", markup=False, soft_wrap=True)
-        self._arm = _Arm(self._bars, title, file)
-        return self._arm.watch
+        self._arm = shown = _Arm(self._bars, title, file)
+
+        def watch(role: RoleId, row: Mapping[str, Any]) -> None:
+            if "notice" in row:
+                self._console.print(f"{title}: {row['notice']}", markup=False, soft_wrap=True)
+            else:
+                shown.watch(role, row)
+
+        return watch
 
     def _settle(self, complete: bool = True) -> None:
         if self._arm is not None and self._console.is_terminal:

@@ -60,6 +60,10 @@ class Run:
         arms = _json(self.path / "seats.json").get("arms")
         if not isinstance(arms, dict) or list(arms) != list(self.summary["arms"]):
             raise OutputError(f"{self.path / 'seats.json'}: its arms are not those of summary.json")
+        for arm in arms.values():
+            if missing := {flow[end] for flow in arm["flows"] for end in ("from", "to")} - arm["seats"].keys():
+                part, others = ", ".join(arm["seats"]), ", ".join(sorted(missing))
+                raise OutputError(f"{self.path}: holds the part of {part} only; this takes those of {others} as well")
         return arms
 
     @cached_property

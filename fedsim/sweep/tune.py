@@ -1,4 +1,4 @@
-"""Many runs at a time as trials of Ray Tune: the one module of a sweep that knows Ray. It listens on this machine only.
+"""Many runs at a time as trials of Ray Tune: the one module of a sweep that knows Ray.
 
 Tune places, starts and watches the runs; what they leave behind are ordinary run folders, and what Tune and Ray write for
 themselves goes into a temporary folder that is removed.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import shutil
 import tempfile
@@ -23,26 +22,22 @@ from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.runtime import ray
 from fedsim.sweep.runs import SweepRun, Tell
 
 if TYPE_CHECKING:
     from ray.tune import Callback
 
 ENVIRONMENT: Mapping[str, str] = {
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # everything binds 127.0.0.1
-    "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints even where nothing is asked for
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_DISABLE_SIGINT_HANDLER": "1",
     "TUNE_GLOBAL_CHECKPOINT_S": "1000000",  # the run folders are the state of a sweep
 }
-"""What Ray reads when it is imported or started."""
+"""What Tune reads."""
 QUIET: Mapping[str, str] = {"RAY_DEDUP_LOGS_SKIP_REGEX": "."}
 """The same where Ray may not print: it would tell of each process that died, beside our own line."""
-STORE = 100 << 20
-"""Bytes of Ray's object store: next to nothing passes through it."""
 APART = 0.5
 """Seconds between two signs of life of a run, at least."""
 
@@ -60,29 +55,10 @@ def need() -> None:
 
 
 @contextlib.contextmanager
-def session(cpus: int, verbose: bool = False) -> Iterator[None]:
+def session(cpus: int, verbose: bool = False, gpus: float = 0) -> Iterator[None]:
     """Ray on this machine, quiet and on loopback; one that runs already is used, and left running."""
-    with _environment({} if verbose else QUIET), _temporary() as folder:
-        import ray
-
-        if ray.is_initialized():
-            yield
-            return
-        level = logging.INFO if verbose else logging.CRITICAL
-        try:
-            ray.init(
-                num_cpus=cpus,
-                num_gpus=0,
-                include_dashboard=False,
-                object_store_memory=STORE,
-                logging_level=level,
-                log_to_driver=verbose,
-                _temp_dir=str(folder),
-            )
-            logging.getLogger("ray").setLevel(level)
-            yield
-        finally:
-            ray.shutdown()
+    with _environment({} if verbose else QUIET), ray.session(ray.Ray(verbose=verbose, gpus=gpus), cpus):
+        yield
 
 
 def play(runs: Sequence[SweepRun], out: Path, at_once: int, until: float, command: Sequence[str], tell: Tell) -> None:

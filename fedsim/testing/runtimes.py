@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedsim.config import Runtime, ScenarioFile
-from fedsim.outcome import SeatReport
+from fedsim.outcome import Finding, SeatReport
 from fedsim.runtime.local import Local
 from fedsim.state import digest
 from fedsim.testing.expect import check_metadata, expect, no_errors
@@ -31,6 +31,15 @@ def _check_equal(mine: SeatReport, theirs: SeatReport, where: str) -> None:
     expect(digest(mine.tensors) == digest(theirs.tensors), f"{where}: other weights than on one event loop")
     expect(mine.rows == theirs.rows, f"{where}: other metrics than on one event loop")
     expect(mine.traffic == theirs.traffic, f"{where}: other traffic than on one event loop")
-    scores = [dict(finding.verdict.scores) for finding in mine.findings]
-    expected = [dict(finding.verdict.scores) for finding in theirs.findings]
-    expect(scores == expected, f"{where}: other scores than on one event loop")
+    expect(mine.sidecar == theirs.sidecar, f"{where}: another sidecar than on one event loop")
+    expect(digest(mine.exhibits) == digest(theirs.exhibits), f"{where}: other exhibits than on one event loop")
+    expect(mine.stages == theirs.stages, f"{where}: other numbers of stages than on one event loop")
+    found, expected = list(map(_found, mine.findings)), list(map(_found, theirs.findings))
+    expect(found == expected, f"{where}: other findings than on one event loop")
+
+
+def _found(finding: Finding) -> tuple[object, ...]:
+    """All of a finding but the seconds it took."""
+    claim, verdict = finding.claim, finding.verdict
+    values = digest({"rows": claim.rows, "values": claim.values})
+    return finding.aim, values, dict(claim.notes), verdict.scores, verdict.chance, finding.saw, finding.used

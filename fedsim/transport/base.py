@@ -26,7 +26,7 @@ class Transport(Protocol):
 
         Raises:
             TransportClosed: this side was closed, before or meanwhile.
-            TransportBroken: no peer can ever send again.
+            TransportBroken: no peer can ever send again, or one was lost without having closed; names it.
             TransportBusy: another task is receiving already.
             StallError: the transport knows that every seat waits and nothing is on its way.
         """

@@ -1,7 +1,11 @@
-"""A module that runs reproducibly: whatever it draws (dropout) comes from a named node of the step."""
+"""A module that runs reproducibly: whatever it draws (dropout) comes from a named node of the step.
+
+It computes on the device of its process; what goes in and what comes out lies on the CPU, where messages are.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -9,6 +13,9 @@ from torch import Tensor, nn
 
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Turn
+
+DEVICE = "FEDSIM_DEVICE"
+"""The environment variable that names torch's device for the networks of this process; without it the CPU."""
 
 
 class Network:
@@ -20,7 +27,8 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, rng: Rng) -> None:
-        self.module = module
+        self._device = torch.device(os.environ.get(DEVICE, "cpu"))
+        self.module = module.to(self._device)
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.live: list[Tensor] = list(self.parameters.values())
         self._rng = rng
@@ -29,17 +37,22 @@ class Network:
     def train(self, inputs: Tensor, turn: Turn) -> Tensor:
         """A pass that keeps its graph; without dropout in a quiet turn."""
         if not self._draws:
-            return self.module(inputs)  # type: ignore[no-any-return]
+            return self._pass(inputs)
         self.module.train(not turn.quiet)
         with self._rng.child("forward", turn.step).as_global():
-            return self.module(inputs)  # type: ignore[no-any-return]
+            return self._pass(inputs)
 
     def infer(self, inputs: Tensor) -> Tensor:
         """A pass without graph and without dropout."""
         if self._draws:
             self.module.eval()
         with torch.no_grad():
+            return self._pass(inputs)
+
+    def _pass(self, inputs: Tensor) -> Tensor:
+        if self._device.type == "cpu":
             return self.module(inputs)  # type: ignore[no-any-return]
+        return self.module(inputs.to(self._device)).cpu()  # type: ignore[no-any-return]
 
     def load(self, parameters: Mapping[str, Tensor]) -> None:
         """Take over values by name.

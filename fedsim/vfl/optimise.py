@@ -38,7 +38,7 @@ class Optimiser:
         self._live = [p.detach() for p in self.parameters.values()]  # the same memory, outside of any graph
         self._first = [torch.zeros_like(p) for p in self._live]
         self._second = [torch.zeros_like(p) for p in self._live]
-        self._steps = torch.zeros(())
+        self._steps = torch.zeros((), device=self._live[0].device if self._live else None)
 
     def step(self, grads: Mapping[str, Tensor]) -> None:
         """One update; ``grads`` has a gradient for each name."""
@@ -82,5 +82,10 @@ class Optimiser:
 
 
 def snapshot(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A copy of named tensors, apart from any graph."""
-    return {name: tensor.detach().clone() for name, tensor in parameters.items()}
+    """A copy of named tensors, apart from any graph and on the CPU."""
+    return {name: tensor.detach().to("cpu", copy=True) for name, tensor in parameters.items()}
+
+
+def on_cpu(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Named tensors where messages carry them; what is there already is not copied."""
+    return {name: tensor.cpu() for name, tensor in tensors.items()}

@@ -14,7 +14,7 @@ from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
-from fedsim.vfl.optimise import Optimiser, OptimiserConfig, snapshot
+from fedsim.vfl.optimise import Optimiser, OptimiserConfig, on_cpu, snapshot
 from fedsim.vfl.schedule import Turn
 from fedsim.vfl.split import Own, Score, gather
 from fedsim.vfl.top import Top
@@ -57,7 +57,7 @@ async def follow(bottom: Bottom, turns: Iterable[Turn], net: Net) -> None:
         if turn.purpose != "train":
             continue
         g = (await net.recv(net.hub, Gradient, turn.step)).g
-        await net.send(net.hub, ParameterGradient(turn.step, bottom.pull_back(g)))
+        await net.send(net.hub, ParameterGradient(turn.step, on_cpu(bottom.pull_back(g))))
         bottom.network.load((await net.recv(net.hub, Model, turn.step)).parameters)
 
 

@@ -13,6 +13,7 @@ from fedsim.seeding import Rng
 from fedsim.testing import check_transport
 from fedsim.testing.transports import Make
 from fedsim.transport.base import Transport
+from fedsim.transport.grpc import PART, Hub, Pass, Spoke
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.wrappers import Delay, Drop, Record, Reorder, _Wrapped
 
@@ -41,6 +42,19 @@ GOOD: dict[str, tuple[Wrap, bool]] = {
 def test_keeps_the_contract(name: str) -> None:
     wrap, ordered = GOOD[name]
     asyncio.run(check_transport(over_memory(wrap), ordered=ordered))
+
+
+async def over_grpc(roster: Sequence[RoleId]) -> Mapping[RoleId, Transport]:
+    hub, *others = roster
+    listening = await Hub.listen(hub, roster, Pass("token", "digest"))
+    joining = [Spoke.connect(role, hub, listening.address, Pass("token", "digest"), 10) for role in others]
+    spokes = await asyncio.gather(*joining)
+    return {hub: listening, **dict(zip(others, spokes, strict=True))}
+
+
+@pytest.mark.parametrize("large", [PART, 2 * PART + 1])
+def test_the_network_keeps_the_contract_in_frames_of_one_part_and_of_several(large: int) -> None:
+    asyncio.run(check_transport(over_grpc, large=large))
 
 
 class Twice(_Wrapped):

@@ -1,0 +1,77 @@
+"""One seat in a process of its own: it joins the others over the network, plays, and stays as long as it is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from fedsim.config import ScenarioFile
+from fedsim.message import RoleId
+from fedsim.net import Watch
+from fedsim.outcome import SeatReport
+from fedsim.play import play
+from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
+
+PATIENCE = 60.0
+"""Seconds that seats wait for each other to connect."""
+
+
+async def play_hub(
+    file: ScenarioFile,
+    token: str,
+    address: str = LOOPBACK,
+    *,
+    watch: Watch = lambda role, row: None,
+    listening: Callable[[str], None] = lambda address: None,
+    patience: float = PATIENCE,
+) -> SeatReport:
+    """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
+
+    Args:
+        file: one arm of a scenario file.
+        token: what the others must show.
+        address: ``host:port`` to listen at.
+        watch: shown every row that the role logs.
+        listening: told the address with the port that was taken.
+        patience: seconds to wait for the others.
+
+    Raises:
+        TransportBroken: the address is taken, a seat did not come, or was lost.
+    """
+    plan = file.plan()
+    hub = await Hub.listen(plan.hub, plan.roster, Pass(token, file.digest()), address)
+    try:
+        listening(hub.address)
+        await hub.joined(patience)
+        report = await play(file, plan.hub, hub, watch=watch)
+        await hub.deserted()
+    except BaseException:
+        await hub.abort()
+        raise
+    await hub.aclose()
+    return report
+
+
+async def play_spoke(
+    file: ScenarioFile,
+    role: RoleId,
+    token: str,
+    address: str,
+    *,
+    watch: Watch = lambda role, row: None,
+    patience: float = PATIENCE,
+) -> SeatReport:
+    """Play another seat: join the hub that listens at ``address``, which may come later.
+
+    Raises:
+        ProtocolError: the hub refuses this seat; says why.
+        TransportBroken: the hub does not answer within ``patience`` seconds, or a seat was lost.
+    """
+    plan = file.plan()
+    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest()), patience)
+    try:
+        report = await play(file, role, spoke, watch=watch)
+    except BaseException:
+        await spoke.abort()
+        raise
+    await spoke.aclose()
+    return report

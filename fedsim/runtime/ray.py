@@ -1,0 +1,327 @@
+"""Every seat in a Ray actor: Ray places, starts, watches and frees them; frames travel on fedsim's own streams.
+
+Ray pickles what crosses it, so that is bytes and texts only; and it belongs to one operator's trust domain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any
+
+from pydantic import Field
+
+from fedsim.config import Runtime, ScenarioFile, validate
+from fedsim.errors import ConfigError, FedsimError, TransportBroken
+from fedsim.message import RoleId
+from fedsim.net import Watch
+from fedsim.outcome import SeatReport, from_bytes, to_bytes
+from fedsim.plan import Plan
+from fedsim.runtime._crew import GRACE, Crew, environment, raised
+from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.transport.grpc import LOOPBACK
+
+START = 120.0
+"""Seconds in which Ray must have started an actor for which there is room."""
+FREED = 10.0
+"""Seconds that Ray may take to free what killed actors had."""
+TICK = 0.2
+"""Seconds between two looks at what the seats log."""
+STORE = 100 << 20
+"""Bytes of the object store of a Ray started here: next to nothing lies in it."""
+CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""With 0, all processes of a Ray started here listen on loopback only. Ray reads it when it is imported."""
+NAMES = {"cpus": "CPU", "gpus": "GPU"}
+"""What placement calls by another name than Ray; anything else is a resource of the cluster by its own name."""
+REPORT, ERROR = b"O", b"E"
+
+
+class Ray(Runtime):
+    """All seats as Ray actors, on a Ray that is started here or on a cluster that is there."""
+
+    address: str = Field("", description="a Ray to join: auto, host:port or ray://host:port; default: start one here")
+    gpus: float | None = Field(None, ge=0, description="GPUs of a Ray started here; default: those that it finds")
+
+    def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
+        """See `Runtime.run`."""
+        with session(self, len(file.plan().seats)):
+            return _run(file, watch)
+
+
+@contextlib.contextmanager
+def session(config: Ray, seats: int) -> Iterator[None]:
+    """A Ray to work with, started or joined; one that this process is connected to already is used and left as it is.
+
+    A Ray started here listens on loopback only, and nothing of it is left in the end.
+
+    Args:
+        config: which Ray, and whether it may print.
+        seats: how many CPUs it must offer at least, if it is started here.
+
+    Raises:
+        ConfigError: Ray is not installed, or there is none at the address.
+    """
+    with contextlib.ExitStack() as stack:
+        if not config.verbose:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # where Ray prints what becomes of workers
+        ray = _imported(bool(config.address))
+        if not ray.is_initialized():
+            before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
+            settings: dict[str, Any] = {"log_to_driver": config.verbose}
+            if not config.verbose:
+                settings["logging_level"] = logging.CRITICAL
+            try:
+                _open(ray, config, seats, settings, stack)
+            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+                where = f"no Ray at '{config.address}'" if config.address else "Ray does not start"
+                reason = " ".join(str(error).split())[:200]
+                raise ConfigError(f"runtime.address: {where}: {reason}") from error
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTERM, before)
+        yield
+
+
+def _imported(joins: bool) -> Any:
+    """The module, told beforehand what it reads from the environment when it is imported."""
+    if not joins and sys.modules.get("ray") and os.environ.get(CLUSTER) != "0":
+        raise ConfigError(f"runtime 'ray': Ray was imported before, and would listen on every address; set {CLUSTER}=0")
+    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    if not joins:
+        os.environ[CLUSTER] = "0"
+    try:
+        import ray
+    except ImportError as error:
+        raise ConfigError("runtime 'ray': Ray is not installed; pip install 'fedsim[ray]'") from error
+    return ray
+
+
+def _open(ray: Any, config: Ray, seats: int, settings: dict[str, Any], stack: contextlib.ExitStack) -> None:
+    if config.address:
+        stack.callback(ray.shutdown)
+        ray.init(address=config.address, **settings)
+        return
+    folder = tempfile.mkdtemp(prefix="fedsim-ray-")
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    stack.callback(ray.shutdown)  # before its folder goes
+    ray.init(
+        num_cpus=max(seats, os.cpu_count() or 1),
+        num_gpus=config.gpus,
+        include_dashboard=False,
+        object_store_memory=STORE,
+        _temp_dir=folder,
+        **settings,
+    )
+
+
+class _Actor:
+    """One seat, in the process that Ray has started for it. No method is async: each has a thread of its own."""
+
+    def __init__(self, orders: str) -> None:
+        self._orders = json.loads(orders)
+        self._rows: deque[Mapping[str, Any]] = deque()
+        self._address = ""
+        self._listens = threading.Event()
+
+    def ready(self) -> str:
+        """Where this seat will compute: a device, and the address of the machine."""
+        import ray
+        import torch
+
+        device = "cuda" if self._orders["asked"].get("gpus") and torch.cuda.is_available() else "cpu"
+        return json.dumps([device, ray.util.get_node_ip_address()])  # type: ignore[no-untyped-call]
+
+    def listening(self, seconds: float) -> str:
+        """The hub's address, once there is one; empty if it did not come to that."""
+        self._listens.wait(seconds)
+        return self._address
+
+    def rows(self) -> str:
+        """What the role has logged since the last time."""
+        return json.dumps([self._rows.popleft() for _ in range(len(self._rows))])
+
+    def play(self, address: str) -> bytes:
+        """Play to the end: what was reported, or raised."""
+        try:
+            return REPORT + asyncio.run(_play(self._orders, address, self._watch, self._listen))
+        except Exception as error:
+            return ERROR + json.dumps([type(error).__name__, str(error)]).encode()
+        finally:
+            self._listens.set()
+
+    def _watch(self, role: RoleId, row: Mapping[str, Any]) -> None:
+        self._rows.append(row)
+
+    def _listen(self, address: str) -> None:
+        self._address = address
+        self._listens.set()
+
+
+async def _play(orders: Mapping[str, Any], address: str, watch: Watch, listening: Callable[[str], None]) -> bytes:
+    file, role, token = validate(orders["file"], orders["file"]["name"], {}), orders["role"], orders["token"]
+    os.environ.update(environment(orders["asked"]))
+    plan = file.plan()
+    if role == plan.hub:
+        report = await play_hub(file, token, address, watch=watch, listening=listening)
+    else:
+        report = await play_spoke(file, role, token, address, watch=watch)
+    return to_bytes(report, plan)
+
+
+def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
+    import ray
+
+    plan, crew = file.plan(), Crew(file, watch)
+    before: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
+    asked = _asked(file, plan, ray, crew)
+    token = os.urandom(32).hex()
+    actors: dict[RoleId, Any] = {}
+    try:
+        for role in plan.roster:
+            orders = {"file": file.resolved(), "role": role, "token": token, "asked": asked[role]}
+            options = _options(asked[role])
+            actors[role] = ray.remote(_Actor).options(**options, max_concurrency=3).remote(json.dumps(orders))
+        played = _started(actors, plan, asked, crew, ray)
+        return [played[role] for role in plan.roster]
+    finally:
+        for actor in actors.values():
+            ray.kill(actor)
+        _await_free(before, {_ray_name(name) for each in asked.values() for name in each}, ray)
+
+
+def _asked(file: ScenarioFile, plan: Plan, ray: Any, crew: Crew) -> dict[RoleId, dict[str, float]]:
+    """What each seat asks for: a CPU, unless its placement says otherwise.
+
+    Raises:
+        ConfigError: it is more than there is; with the sum.
+    """
+    asked = {role: {"cpus": 1.0, **file.placement.get(role, {})} for role in plan.roster}
+    if not ray.cluster_resources().get("GPU"):
+        wishing = [role for role, each in asked.items() if each.pop("gpus", 0)]
+        if wishing:
+            crew.notice(f"no GPU here: {', '.join(wishing)} will train on the CPU")
+    free, nodes = ray.available_resources(), [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    for name in dict.fromkeys(name for each in asked.values() for name in each):
+        parts = {role: each[name] for role, each in asked.items() if each.get(name)}
+        there, most = free.get(_ray_name(name), 0), max(node.get(_ray_name(name), 0) for node in nodes)
+        if sum(parts.values()) > there + 1e-9:
+            terms = " + ".join(f"{role} {amount:g}" for role, amount in parts.items())
+            found = f"{terms} = {sum(parts.values()):g} asked for, {there:g} free"
+            raise ConfigError(f"placement: too few {name} on this Ray: {found}")
+        for role, amount in parts.items():
+            if amount > most:
+                raise ConfigError(
+                    f"placement.{role}.{name}: {amount:g} asked for, no machine of this Ray has over {most:g}"
+                )
+    return asked
+
+
+def _await_free(before: Mapping[str, float], names: Collection[str], ray: Any) -> None:
+    """Wait until Ray has back what the seats had, or somebody else has taken it: the next arm is to find it free."""
+    deadline = time.monotonic() + FREED
+    while time.monotonic() < deadline:
+        now = ray.available_resources()
+        if all(now.get(name, 0) >= before.get(name, 0) for name in names):
+            return
+        time.sleep(TICK)
+
+
+def _ray_name(name: str) -> str:
+    return NAMES.get(name, name)
+
+
+def _options(asked: Mapping[str, float]) -> dict[str, Any]:
+    others = {name: amount for name, amount in asked.items() if name not in NAMES}
+    return {"num_cpus": asked["cpus"], "num_gpus": asked.get("gpus", 0), "resources": others or None}
+
+
+def _started(
+    actors: Mapping[RoleId, Any], plan: Plan, asked: Mapping[RoleId, Mapping[str, float]], crew: Crew, ray: Any
+) -> dict[RoleId, SeatReport]:
+    """Wait until all actors run, let the hub listen and the others join it; what they report."""
+    places = _wait_for(actors, crew, ray)
+    wishing = [role for role, (device, _) in places.items() if asked[role].get("gpus") and device == "cpu"]
+    if wishing:
+        crew.notice(f"torch finds no GPU: {', '.join(wishing)} will train on the CPU")
+    alone = len({host for _, host in places.values()}) == 1
+    listen = LOOPBACK if alone else f"{places[plan.hub][1]}:0"
+    playing = {actors[plan.hub].play.remote(listen): plan.hub}
+    try:
+        address = ray.get(actors[plan.hub].listening.remote(START), timeout=2 * START)
+    except ray.exceptions.RayError as error:
+        raise crew.died(plan.hub, f"does not listen: {_line(error)}") from error
+    if address:
+        playing |= {actor.play.remote(address): role for role, actor in actors.items() if role != plan.hub}
+    return _follow(actors, playing, plan, crew, ray)
+
+
+def _wait_for(actors: Mapping[RoleId, Any], crew: Crew, ray: Any) -> dict[RoleId, tuple[str, str]]:
+    refs = {actor.ready.remote(): role for role, actor in actors.items()}
+    _, late = ray.wait(list(refs), num_returns=len(refs), timeout=START)
+    if late:
+        names = ", ".join(refs[ref] for ref in late)
+        raise TransportBroken(f"Ray has started no actor for {names} within {START:g} s; are its resources taken?")
+    places = {}
+    for ref, role in refs.items():
+        try:
+            device, host = json.loads(ray.get(ref, timeout=START))
+        except ray.exceptions.RayError as error:
+            raise crew.died(role, f"does not start: {_line(error)}") from error
+        places[role] = (device, host)
+    return places
+
+
+def _follow(
+    actors: Mapping[RoleId, Any], playing: Mapping[Any, RoleId], plan: Plan, crew: Crew, ray: Any
+) -> dict[RoleId, SeatReport]:
+    """Show what the seats log until all have reported; if one fails, wait for what the others know of it."""
+    pending, reports, failures = dict(playing), dict[RoleId, SeatReport](), list[FedsimError]()
+    deadline = float("inf")
+    while pending and time.monotonic() < deadline:
+        done, _ = ray.wait(list(pending), num_returns=1, timeout=TICK)
+        _show(actors, crew, ray)
+        for ref in done:
+            role = pending.pop(ref)
+            try:
+                reports[role] = _report(role, ray.get(ref, timeout=START), plan)
+            except ray.exceptions.RayError:
+                failures.append(crew.died(role, "was killed or crashed"))
+            except FedsimError as error:
+                failures.append(error)
+        if failures:
+            deadline = min(deadline, time.monotonic() + GRACE)
+    if failures:
+        raise crew.cause(failures)
+    return reports
+
+
+def _show(actors: Mapping[RoleId, Any], crew: Crew, ray: Any) -> None:
+    refs = {actor.rows.remote(): role for role, actor in actors.items()}
+    there, _ = ray.wait(list(refs), num_returns=len(refs), timeout=TICK)
+    for ref, role in refs.items():
+        if ref in there:
+            with contextlib.suppress(ray.exceptions.RayError):  # what became of it is told by its play
+                for row in json.loads(ray.get(ref, timeout=START)):
+                    crew.watch(role, row)
+
+
+def _report(role: RoleId, block: bytes, plan: Plan) -> SeatReport:
+    kind, content = block[:1], block[1:]
+    if kind == ERROR:
+        raise raised(role, *json.loads(content))
+    return from_bytes(content, plan)
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

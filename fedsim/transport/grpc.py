@@ -1,0 +1,495 @@
+"""Frames between processes: one bidirectional gRPC stream from each seat to the hub, which relays between the others.
+
+Frames are opaque here and there is no generated code. gRPC's own threads move the bytes and answer the heartbeats, outside of
+Python's lock, so a seat that computes for minutes is alive and one that is frozen is noticed. Each message of a stream is a
+packet: a head, and a frame behind it unless that is large and follows in parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import struct
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from fedsim.errors import ProtocolError, TransportBroken, TransportBusy, TransportClosed
+from fedsim.message import RoleId
+
+LOOPBACK = "127.0.0.1:0"
+"""Where a hub listens unless another address is asked for: this machine only, any free port."""
+WHOLE = 1 << 18
+"""Bytes of the largest frame that travels in one piece with its head."""
+PART = 8 << 20
+"""Bytes of a part of a larger frame."""
+FRAME = 1 << 30
+"""Bytes of the largest frame that is put together."""
+AHEAD = 64 << 20
+"""Bytes that may wait in a queue, more than one frame: beyond this the sender waits."""
+LINGER = 60.0
+"""Seconds that `aclose` waits for a peer that is alive and takes nothing."""
+HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
+"""A silent peer is asked after a second and must answer within three."""
+
+_OPTIONS = [
+    *HEARTBEAT.items(),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+    ("grpc.max_send_message_length", PART + WHOLE),
+    ("grpc.max_receive_message_length", PART + WHOLE),
+    ("grpc.http2.max_frame_size", 4 << 20),
+    ("grpc.http2.lookahead_bytes", PART),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.so_reuseport", 0),
+    ("grpc.use_local_subchannel_pool", 1),
+]
+_SERVICE, _METHOD = "fedsim.Frames", "Join"
+_HEAD = struct.Struct("<BIH")  # what it is, number of parts that follow, bytes of the role's name
+_IS_FRAME, _HAS_LEFT, _IS_LOST = range(3)
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a seat shows the hub, and the hub compares: the run's token, and the digest of the experiment."""
+
+    token: str
+    digest: str
+
+
+class _Queue:
+    """Packets on their way to one peer."""
+
+    def __init__(self) -> None:
+        self._packets: deque[tuple[bytes, bytes]] = deque()
+        self._size = 0
+        self._filled, self._drained = asyncio.Event(), asyncio.Event()
+        self.over = False
+
+    async def put(self, head: bytes, frame: bytes = b"") -> bool:
+        """Queue a packet once there is room; False if the peer is gone."""
+        while self._size > AHEAD and not self.over:
+            self._drained.clear()
+            await self._drained.wait()
+        self.put_now(head, frame)
+        return not self.over
+
+    def put_now(self, head: bytes, frame: bytes = b"") -> None:
+        """Queue a packet whatever there is."""
+        self._packets.append((head, frame))
+        self._size += len(head) + len(frame)
+        self._filled.set()
+
+    async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
+        """Write what comes, for ever."""
+        while True:
+            while self._packets:
+                head, frame = self._packets[0]
+                if len(frame) <= WHOLE:
+                    await write(head + frame if frame else head)
+                else:
+                    await write(head)
+                    for start in range(0, len(frame), PART):
+                        await write(frame[start : start + PART])
+                self._packets.popleft()
+                self._size -= len(head) + len(frame)
+                self._drained.set()
+            self._filled.clear()
+            await self._filled.wait()
+
+    async def empty(self) -> None:
+        """Wait until all is written, or the peer is gone."""
+        while self._packets and not self.over:
+            self._drained.clear()
+            await self._drained.wait()
+
+    def end(self) -> None:
+        """The peer is gone: nobody waits for it any more."""
+        self.over = True
+        self._packets.clear()
+        self._size = 0
+        self._drained.set()
+
+
+class _Seat(ABC):
+    """What the hub's end and the other ends have in common: what has arrived, who is gone, and why."""
+
+    def __init__(self, role: RoleId) -> None:
+        self._role = role
+        self._inbox: deque[tuple[RoleId, bytes]] = deque()
+        self._size = 0
+        self._room = asyncio.Event()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        self._gone: dict[RoleId, str] = {}
+        self._lost: RoleId | None = None
+
+    @abstractmethod
+    def _way(self, dst: RoleId) -> _Queue: ...
+
+    @abstractmethod
+    def _deserted(self) -> bool: ...
+
+    async def send(self, dst: RoleId, frame: bytes) -> None:
+        """See `Transport.send`; waits while too much is on its way to ``dst``."""
+        if self._closed:
+            raise TransportClosed(f"{self._role} has closed its transport")
+        if dst not in self._gone and await self._way(dst).put(_head(_IS_FRAME, self._label(dst), frame), frame):
+            return
+        raise TransportBroken(f"{dst} {self._gone.get(dst, 'is gone')}")
+
+    @abstractmethod
+    def _label(self, dst: RoleId) -> RoleId: ...
+
+    async def recv(self) -> tuple[RoleId, bytes]:
+        """See `Transport.recv`; a peer that is lost without having closed ends the wait, too."""
+        if self._waiter is not None:
+            raise TransportBusy(f"{self._role} is receiving already")
+        while True:
+            if self._closed:
+                raise TransportClosed(f"{self._role} has closed its transport")
+            if self._inbox:
+                delivery = self._inbox.popleft()
+                self._size -= len(delivery[1])
+                self._room.set()
+                return delivery
+            if self._lost is not None:
+                raise TransportBroken(f"{self._lost} {self._gone[self._lost]}")
+            if self._deserted():
+                raise TransportBroken("; ".join(f"{role} {reason}" for role, reason in self._gone.items()))
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _deliver(self, src: RoleId, frame: bytes) -> None:
+        """Put a frame into the inbox once there is room; a closed seat throws it away."""
+        while self._size > AHEAD and not self._closed:
+            self._room.clear()
+            await self._room.wait()
+        if not self._closed:
+            self._inbox.append((src, frame))
+            self._size += len(frame)
+            self._wake()
+
+    def _close(self) -> bool:
+        """Mark this side as closed; False if it was."""
+        before, self._closed = self._closed, True
+        self._room.set()
+        self._wake()
+        return not before
+
+    def _miss(self, role: RoleId, lost: bool, reason: str) -> None:
+        """Note that a seat is gone."""
+        self._gone.setdefault(role, reason)
+        if lost and self._lost is None:
+            self._lost = role
+        self._wake()
+
+
+class Hub(_Seat):
+    """The hub's end of every stream. Who sent a frame is known by the stream on which it came.
+
+    Attributes:
+        address: where it listens, ``host:port``.
+    """
+
+    def __init__(self, role: RoleId, roster: Iterable[RoleId], admits: Pass, server: grpc.aio.Server) -> None:
+        super().__init__(role)
+        self.address = ""
+        self._admits, self._server = admits, server
+        self._queues = {peer: _Queue() for peer in roster if peer != role}
+        self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
+        self._left: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
+        self._ending = asyncio.Event()
+
+    @staticmethod
+    async def listen(
+        role: RoleId,
+        roster: Iterable[RoleId],
+        admits: Pass,
+        address: str = LOOPBACK,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> Hub:
+        """Listen for the other seats of a roster.
+
+        Args:
+            role: the hub's own name.
+            roster: every seat.
+            admits: what the others must show.
+            address: ``host:port``; port 0 takes a free one.
+            credentials: for TLS; None is for one machine, or a network that is trusted.
+
+        Raises:
+            TransportBroken: the address cannot be used.
+        """
+        server = grpc.aio.server(options=_OPTIONS)
+        hub = Hub(role, roster, admits, server)
+        method = grpc.stream_stream_rpc_method_handler(hub._join)
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method})])
+        try:
+            port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+        except RuntimeError as error:
+            raise TransportBroken(f"cannot listen at {address}: the port is taken, or not of this machine") from error
+        hub.address = f"{address.rpartition(':')[0]}:{port}"
+        await server.start()
+        return hub
+
+    async def joined(self, seconds: float) -> None:
+        """Wait until every seat is connected.
+
+        Raises:
+            TransportBroken: names those that were not in time.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                for event in self._here.values():
+                    await event.wait()
+        except TimeoutError:
+            missing = [peer for peer, event in self._here.items() if not event.is_set()]
+            raise TransportBroken(f"{', '.join(missing)} did not connect within {seconds:g} s") from None
+
+    async def deserted(self) -> None:
+        """Wait until every other seat is gone: until then the hub relays what they say to each other."""
+        for event in self._left.values():
+            await event.wait()
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        if not self._close():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                for peer, queue in self._queues.items():
+                    if self._here[peer].is_set():
+                        await queue.empty()
+        self._ending.set()
+        await self._server.stop(grace=LINGER)
+
+    async def abort(self) -> None:
+        """Close at once, as something that went wrong: peers take this seat for lost."""
+        self._close()
+        await self._server.stop(grace=None)
+
+    def _way(self, dst: RoleId) -> _Queue:
+        if dst not in self._queues:
+            raise TransportBroken(f"{dst} is none of the seats {', '.join(self._queues)}")
+        return self._queues[dst]
+
+    def _label(self, dst: RoleId) -> RoleId:
+        return self._role
+
+    def _deserted(self) -> bool:
+        return len(self._gone) == len(self._queues)
+
+    async def _join(self, requests: Any, context: Any) -> None:
+        """One stream, from hello to end."""
+        role = await self._admit(context)
+        queue = self._queues[role]
+        await context.write(b"")
+        writer = asyncio.create_task(queue.drain(context.write))
+        reader = asyncio.create_task(self._read(role, context.read))
+        ending = asyncio.create_task(self._ending.wait())
+        lost, reason = True, "is gone: its connection broke"
+        try:
+            await asyncio.wait((writer, reader, ending), return_when=asyncio.FIRST_COMPLETED)
+            if reader.done() and isinstance(error := reader.exception(), ProtocolError):
+                reason = f"broke the protocol: {error}"
+            elif ending.done() or (reader.done() and error is None):
+                lost, reason = False, "has closed its transport"
+        finally:
+            for task in (writer, reader, ending):
+                task.cancel()
+            await asyncio.gather(writer, reader, ending, return_exceptions=True)
+            self._part(role, lost and not self._closed, reason)
+
+    async def _admit(self, context: Any) -> RoleId:
+        """Who joins; ends the stream with a reason if it may not."""
+        shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
+        role, token, digest = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest"))
+        if not hmac.compare_digest(token.encode(), self._admits.token.encode()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token: not the one of this run")
+        if digest != self._admits.digest:
+            mine = self._admits.digest[:8]
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION, f"it plays scenario {digest[:8]}, not {mine}: not the same file"
+            )
+        if role not in self._queues:
+            names = ", ".join(self._queues)
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"no seat '{role}' to join; allowed: {names}")
+        if self._here[role].is_set():
+            await context.abort(
+                grpc.StatusCode.ALREADY_EXISTS, f"seat {role} is taken: another process has joined as it"
+            )
+        self._here[role].set()
+        return role
+
+    async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> None:
+        """Take what a seat sends until it has sent all: its frames for this seat, and those for others, in its name."""
+        while (packet := await read()) is not grpc.aio.EOF:
+            what, dst, frame = await _unpacked(packet, read)
+            if what != _IS_FRAME or (dst != self._role and dst not in self._queues) or dst == role:
+                raise ProtocolError(f"a packet of kind {what} for '{dst:.80}'")
+            if dst == self._role:
+                await self._deliver(role, frame)
+            else:
+                await self._queues[dst].put(_head(_IS_FRAME, role, frame), frame)
+
+    def _part(self, role: RoleId, lost: bool, reason: str) -> None:
+        """Note that a seat is gone, and tell the others."""
+        self._queues[role].end()
+        self._miss(role, lost, reason)
+        self._left[role].set()
+        for peer, queue in self._queues.items():
+            if peer not in self._gone:
+                queue.put_now(_head(_IS_LOST if lost else _HAS_LEFT, role, b"") + reason.encode())
+
+
+class Spoke(_Seat):
+    """The end of the stream at a seat other than the hub."""
+
+    def __init__(self, role: RoleId, hub: RoleId, channel: grpc.aio.Channel, call: Any) -> None:
+        super().__init__(role)
+        self._hub, self._channel, self._call = hub, channel, call
+        self._queue = _Queue()
+        self._writer = asyncio.create_task(self._queue.drain(call.write))
+        self._reader = asyncio.create_task(self._read())
+
+    @staticmethod
+    async def connect(
+        role: RoleId,
+        hub: RoleId,
+        address: str,
+        shows: Pass,
+        seconds: float,
+        credentials: grpc.ChannelCredentials | None = None,
+    ) -> Spoke:
+        """Join the seat ``hub`` that listens at ``address``; it may start later than this one.
+
+        Raises:
+            TransportBroken: nobody answers within ``seconds``.
+            ProtocolError: the hub refuses this seat; says why.
+        """
+        make = grpc.aio.secure_channel if credentials else grpc.aio.insecure_channel
+        channel = make(address, *([credentials] if credentials else []), options=_OPTIONS)
+        hello = {"role": role, "token": shows.token, "digest": shows.digest}
+        try:
+            async with asyncio.timeout(seconds):
+                await channel.channel_ready()
+                call = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")(
+                    metadata=tuple((f"fedsim-{key}-bin", value.encode()) for key, value in hello.items())
+                )
+                await call.read()
+        except TimeoutError:
+            await channel.close()
+            raise TransportBroken(f"{hub} does not answer at {address} within {seconds:g} s") from None
+        except grpc.aio.AioRpcError as error:
+            await channel.close()
+            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+                raise TransportBroken(f"{hub} at {address} is gone: {_told(error)}") from error
+            raise ProtocolError(f"{hub} at {address} refuses {role}: {_told(error)}") from error
+        return Spoke(role, hub, channel, call)
+
+    async def aclose(self) -> None:
+        """See `Transport.aclose`."""
+        if not self._close():
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LINGER):
+                await self._queue.empty()
+                self._writer.cancel()
+                if not self._call.done():
+                    await self._call.done_writing()
+                await self._reader  # the hub ends the stream when it has read all
+        await self._end()
+
+    async def abort(self) -> None:
+        """Close at once, as something that went wrong: the hub takes this seat for lost."""
+        self._close()
+        self._call.cancel()
+        await self._end()
+
+    async def _end(self) -> None:
+        self._writer.cancel()
+        self._reader.cancel()
+        await asyncio.gather(self._writer, self._reader, return_exceptions=True)
+        await self._channel.close()
+
+    def _way(self, dst: RoleId) -> _Queue:
+        return self._queue
+
+    def _label(self, dst: RoleId) -> RoleId:
+        return dst
+
+    def _deserted(self) -> bool:
+        return self._hub in self._gone
+
+    async def _read(self) -> None:
+        """Take what the hub sends, its own frames and those of others, until it ends the stream."""
+        lost, reason = False, "has closed its transport"
+        try:
+            while (packet := await self._call.read()) is not grpc.aio.EOF:
+                what, role, frame = await _unpacked(packet, self._call.read)
+                if what == _IS_FRAME:
+                    await self._deliver(role, frame)
+                else:
+                    self._miss(role, what == _IS_LOST, _text(frame))
+        except grpc.aio.AioRpcError as error:
+            lost, reason = True, f"is gone: {_told(error)}"
+        except ProtocolError as error:
+            lost, reason = True, f"broke the protocol: {error}"
+        self._queue.end()
+        self._miss(self._hub, lost, reason)
+
+
+def _head(what: int, role: RoleId, frame: bytes) -> bytes:
+    name = role.encode()
+    parts = -(-len(frame) // PART) if len(frame) > WHOLE else 0
+    return _HEAD.pack(what, parts, len(name)) + name
+
+
+async def _unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[int, RoleId, bytes]:
+    """What a packet is, the role it names, and its frame, for which the parts that follow are read.
+
+    Raises:
+        ProtocolError: it is not a packet, or its frame is too large.
+    """
+    if len(packet) < _HEAD.size:
+        raise ProtocolError(f"a packet of {len(packet)} bytes is shorter than its head")
+    what, count, length = _HEAD.unpack_from(packet)
+    end = _HEAD.size + length
+    role = _text(packet[_HEAD.size : end])
+    if not count:
+        return what, role, packet[end:]
+    if count * PART > FRAME + PART:
+        raise ProtocolError(f"a frame in {count} parts; at most {FRAME} bytes are allowed")
+    parts = [await read() for _ in range(count)]
+    if grpc.aio.EOF in parts:
+        raise ProtocolError("the stream ends within a frame")
+    return what, role, parts[0] if count == 1 else b"".join(parts)
+
+
+def _text(raw: Any) -> str:
+    """Bytes that ought to be text; anything else is none that we know."""
+    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
+
+
+def _told(error: grpc.aio.AioRpcError) -> str:
+    """What gRPC says of an end, in one line."""
+    return " ".join((error.details() or error.code().name).split())[:200]

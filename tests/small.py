@@ -1,0 +1,41 @@
+"""Small versions of the scenarios that ship, for tests that play them in several processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fedsim import config
+from fedsim.config import ScenarioFile
+
+DATA = {"kind": "synthetic", "count": 120, "features": 8, "informative": 6, "test": 40}
+PARTIES = {"north": {"columns": "0:4"}, "east": {"columns": "4:8"}}
+SHORT = {"data": DATA, "parties": PARTIES, "embedding": 4, "batch": 10, "steps": 12, "evaluate": 6}
+
+SMALL: dict[str, dict[str, Any]] = {
+    "baseline": {
+        "scenario": {"kind": "baseline", "labels": "east", **SHORT, "bottom": {"kind": "mlp", "dropout": 0.2}}
+    },
+    "leakage": {
+        "scenario": {
+            "kind": "leakage",
+            "exchange": "shared",
+            **SHORT,
+            "bottom": {"kind": "linear"},
+            "window": {"from": 0, "rounds": 12},
+        },
+        "trials": [{"attack": {"kind": "cafe"}, "seat": "server", "victim": "*", "knows": ["rows", "bottom"]}],
+        "links": [
+            {"to": "server", "message": "ParameterGradient", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}
+        ],
+    },
+    "labels": {
+        "scenario": {"kind": "leakage", **SHORT},
+        "trials": [{"attack": {"kind": "norm_scoring"}, "seat": "north", "victim": "server", "knows": ["rows"]}],
+        "links": [{"from": "server", "message": "Gradient", "sender": [{"kind": "clip", "norm": 0.01}]}],
+    },
+}
+
+
+def small(name: str, **more: Any) -> ScenarioFile:
+    """One of them."""
+    return config.validate({"name": name, **SMALL[name], **more}, name, {})
