@@ -43,6 +43,12 @@ STORE = 100 << 20
 """Bytes of the object store of a Ray started here: next to nothing lies in it."""
 CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, all processes of a Ray started here listen on loopback only. Ray reads it when it is imported."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_worker_niceness": "0",  # seats are the work; Ray would let everything else on the machine go first
+}
+"""What Ray reads from the environment when it is imported or started."""
 NAMES = {"cpus": "CPU", "gpus": "GPU"}
 """What placement calls by another name than Ray; anything else is a resource of the cluster by its own name."""
 REPORT, ERROR = b"O", b"E"
@@ -97,7 +103,7 @@ def _imported(joins: bool) -> Any:
     """The module, told beforehand what it reads from the environment when it is imported."""
     if not joins and sys.modules.get("ray") and os.environ.get(CLUSTER) != "0":
         raise ConfigError(f"runtime 'ray': Ray was imported before, and would listen on every address; set {CLUSTER}=0")
-    os.environ.update({"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
+    os.environ.update(SETTINGS)
     if not joins:
         os.environ[CLUSTER] = "0"
     try:
