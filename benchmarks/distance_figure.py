@@ -25,7 +25,7 @@ def distances(run: Path, arm: str) -> list[float]:
     found = []
     for folder in sorted(run.glob("seed-*")):
         stages = json.loads((folder / "seats.json").read_text("utf-8"))["arms"][arm]["stages"]
-        far = [stage["distance"] for stages_of in stages.values() for stage in stages_of if "distance" in stage]
+        far = [stage["distance"] for stage in stages if "distance" in stage]
         found.append(sum(far) / len(far) if far else 0.0)
     return found
 
