@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +41,10 @@ class Runtime(Plugin, ABC):
 
         ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
+
+    def open_for(self, file: ScenarioFile) -> AbstractContextManager[None]:
+        """What all arms and seeds of a file share, such as an engine that takes seconds to start; around every `run`."""
+        return nullcontext()
 
 
 def _local() -> Runtime:

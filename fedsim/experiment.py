@@ -44,7 +44,7 @@ def run(
         FedsimError: whatever ended the run; the folder says so too.
     """
     rehearse(file)
-    with RunFolder.open_for(out or default_path(file), file, command) as folder:
+    with RunFolder.open_for(out or default_path(file), file, command) as folder, file.runtime.open_for(file):
         _play(file, folder, "", started)
     page.write([folder.path])
     return folder.path
@@ -61,7 +61,8 @@ def run_seeds(
     """The same for ``count`` seeds from the file's own upward: a folder a seed, and a summary over them."""
     rehearse(file)
     seeds = [file.seed + i for i in range(count)]
-    with RunFolder.open_for(out or default_path(file, seeds), file, command, seeds) as folder:
+    out = out or default_path(file, seeds)
+    with RunFolder.open_for(out, file, command, seeds) as folder, file.runtime.open_for(file):
         runs = []
         for seed in seeds:
             one = validate({**file.resolved(), "seed": seed}, file.name, {})

@@ -62,8 +62,12 @@ class Ray(Runtime):
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
-        with session(self, len(file.plan().seats)):
+        with self.open_for(file):
             return _run(file, watch)
+
+    def open_for(self, file: ScenarioFile) -> contextlib.AbstractContextManager[None]:
+        """One Ray for all arms and seeds: see `session`."""
+        return session(self, max(len(arm.plan().seats) for arm in file.arms().values()))
 
 
 @contextlib.contextmanager
