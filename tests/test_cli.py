@@ -217,16 +217,23 @@ def test_help_comes_at_once_and_without_torch() -> None:
     assert fedsim().code == 0
 
 
-def interrupt(here: Path, words: list[str], log: str, signal_: signal.Signals = signal.SIGINT) -> None:
+def interrupt(
+    here: Path, words: list[str], log: str, signal_: signal.Signals = signal.SIGINT, deaf: bool = False
+) -> None:
     """Send a signal once ``log`` stands in the log of the run; hold what is left against the promise."""
     command = [PROGRAM, "run", *words, "--out", "one"]
+    if deaf:  # as in the background of a script
+        command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         deadline = time.monotonic() + 60
         path = here / "one/metrics.jsonl"
         while not (path.exists() and log in path.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal_)
-        out, err = process.communicate(timeout=30)
+        try:
+            out, err = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "fedsim: interrupted")
     assert "Traceback" not in err
     there = json.loads((here / "one/manifest.json").read_text())
@@ -243,6 +250,10 @@ def test_an_interrupt_while_training(here: Path) -> None:
 
 def test_a_polite_end_from_outside_is_an_interrupt_too(here: Path) -> None:
     interrupt(here, ["s.yaml", "--set", "scenario.steps=1000000"], '"step": 500,', signal.SIGTERM)
+
+
+def test_a_polite_end_is_heard_where_ctrl_c_is_ignored(here: Path) -> None:
+    interrupt(here, ["s.yaml", "--set", "scenario.steps=1000000"], '"step": 500,', signal.SIGTERM, deaf=True)
 
 
 def test_an_interrupt_while_attacks_are_at_work(here: Path) -> None:
