@@ -34,7 +34,7 @@ from fedsim.runtime.local import Local
 from fedsim.runtime.processes import Processes
 from fedsim.runtime.ray import Ray, session
 from fedsim.seeding import determine
-from fedsim.transport.grpc import Hub, Pass, Spoke
+from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 from fedsim.vfl.messages import Embedding
 from fedsim.wire import Envelope, encode
 
@@ -112,7 +112,7 @@ def large_frame() -> bytes:
 
 
 async def echo(role: str, address: str) -> None:
-    spoke = await Spoke.connect(role, "server", address, PASS, 60)
+    spoke = await Spoke.connect(role, "server", address, Pass(token_of(PASS.token, role), PASS.digest), 60)
     for _ in range(ECHOES):
         await spoke.send("server", (await spoke.recv())[1])
     await spoke.aclose()

@@ -18,6 +18,7 @@ from fedsim.report.summary import Arm
 from fedsim.role import Role
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.transport.tls import Identity
 
 Started = Callable[[str, ScenarioFile], Watch]
 """Called before each arm with a title and its file; returns who watches it."""
@@ -81,6 +82,7 @@ def run_seat(
     *,
     connect: str = "",
     listen: str = "",
+    identity: Identity | None = None,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -92,9 +94,10 @@ def run_seat(
     Args:
         file: one arm of a scenario file; every seat must have the same.
         role: the seat.
-        token: the run's token, the same at every seat.
+        token: the run's token at the hub's seat, the seat's own at every other.
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
+        identity: for a stream that is encrypted.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``.
         command, started: as for `run`.
 
@@ -113,9 +116,9 @@ def run_seat(
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         if role == plan.hub:
-            playing = play_hub(file, token, listen, watch=watch)
+            playing = play_hub(file, token, listen, identity=identity, watch=watch)
         else:
-            playing = play_spoke(file, role, token, connect, watch=watch)
+            playing = play_spoke(file, role, token, connect, identity=identity, watch=watch)
         folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 
