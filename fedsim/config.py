@@ -6,6 +6,7 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -40,6 +41,10 @@ class Runtime(Plugin, ABC):
 
         ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
+
+    def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
+        """What arms like ``file`` share, if it is worth keeping between them; inside it `run` finds it there."""
+        return nullcontext()
 
 
 def _local() -> Runtime:

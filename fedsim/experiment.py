@@ -29,7 +29,12 @@ def _unwatched(title: str, file: ScenarioFile) -> Watch:
 
 
 def run(
-    file: ScenarioFile, out: Path | None = None, *, command: Sequence[str] = (), started: Started = _unwatched
+    file: ScenarioFile,
+    out: Path | None = None,
+    *,
+    command: Sequence[str] = (),
+    started: Started = _unwatched,
+    pages: bool = True,
 ) -> Path:
     """Play every arm and write the run folder; returns where it lies.
 
@@ -38,6 +43,7 @@ def run(
         out: the run folder; default ``runs/<name>-<digest8>``. The same experiment is written over, another refused.
         command: the command line, for the manifest.
         started: told of each arm.
+        pages: also make the page that `fedsim report` makes.
 
     Raises:
         InputError: what `rehearse` found; no folder was made.
@@ -47,7 +53,8 @@ def run(
     rehearse(file)
     with RunFolder.open_for(out or default_path(file), file, command) as folder:
         _play(file, folder, "", started)
-    page.write([folder.path])
+    if pages:
+        page.write([folder.path])
     return folder.path
 
 
@@ -153,10 +160,12 @@ def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role
 
 
 def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:
-    arms = []
-    for name, arm in file.arms().items():
-        watch = folder.watch(name, started(f"{prefix}{name}", arm))
-        start = time.perf_counter()
-        reports = arm.runtime.run(arm, watch)
-        arms.append(Arm(name, arm, reports, time.perf_counter() - start))
+    arms, files = [], file.arms()
+    first = next(iter(files.values()))
+    with first.runtime.held(first):
+        for name, arm in files.items():
+            watch = folder.watch(name, started(f"{prefix}{name}", arm))
+            start = time.perf_counter()
+            reports = arm.runtime.run(arm, watch)
+            arms.append(Arm(name, arm, reports, time.perf_counter() - start))
     folder.write(arms)

@@ -16,7 +16,7 @@ from fedsim.transport.tls import Identity
 
 pytest.importorskip("cryptography", reason="needs fedsim[flower]")
 
-from fedsim.transport.certificates import certify
+from fedsim.transport.certificates import Authority, certify
 
 TOKEN, DIGEST = "the token of the run", "d" * 64
 ROSTER = ("server", "north", "east")
@@ -80,6 +80,26 @@ def test_with_the_runs_certificates_frames_arrive(ours: Identities) -> None:
 def test_the_token_of_another_seat_is_refused(ours: Identities) -> None:
     why = "server at .* refuses north: wrong token: not the one of this seat in this run"
     refused(ours["server"], ours["north"], why, ours["east"], token_for="east")
+
+
+def test_a_token_in_no_seats_name_lets_one_seat_join_and_no_second() -> None:
+    authority = Authority(days=1)
+    node = authority.identity("node 7")
+    shows = Pass(token_of(TOKEN, "node 7"), DIGEST, holder="node 7")
+
+    async def test() -> None:
+        server = authority.identity("server", LOOPBACK)
+        hub = await Hub.listen("server", ROSTER, Pass(TOKEN, DIGEST), identity=server)
+        north = await Spoke.connect("north", "server", hub.address, shows, PATIENCE, node)
+        with pytest.raises(ProtocolError, match="refuses east: wrong token"):
+            await Spoke.connect("east", "server", hub.address, shows, PATIENCE, node)
+        lent = Pass(token_of(TOKEN, "north"), DIGEST, holder="north")
+        with pytest.raises(ProtocolError, match="refuses east: wrong token"):
+            await Spoke.connect("east", "server", hub.address, lent, PATIENCE, authority.identity("north"))
+        await north.aclose()
+        await hub.aclose()
+
+    run(test())
 
 
 def test_the_certificate_of_another_seat_is_refused(ours: Identities) -> None:

@@ -25,6 +25,7 @@ async def play_hub(
     identity: Identity | None = None,
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
+    ready: Callable[[], None] = lambda: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
@@ -36,6 +37,7 @@ async def play_hub(
         identity: for a stream that is encrypted.
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
+        ready: called when every seat is connected.
         patience: seconds to wait for the others.
 
     Raises:
@@ -46,6 +48,7 @@ async def play_hub(
     try:
         listening(hub.address)
         await hub.joined(patience)
+        ready()
         report = await play(file, plan.hub, hub, watch=watch)
         await hub.deserted()
     except (ProtocolError, TransportError) as error:
@@ -65,19 +68,32 @@ async def play_spoke(
     address: str,
     *,
     identity: Identity | None = None,
+    holder: str = "",
+    secret: bytes | None = None,
     watch: Watch = lambda role, row: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
-    """Play another seat: join the hub that listens at ``address``, which may come later; ``token`` is that of the role.
+    """Play another seat: join the hub that listens at ``address``, which may come later.
+
+    Args:
+        file: one arm of a scenario file.
+        role: the seat.
+        token: the one of the role.
+        address: ``host:port`` of the hub.
+        identity: for a stream that is encrypted.
+        holder: in whose name token and certificate are, if not the role's.
+        secret: the seat's own; None in simulations.
+        watch: shown every row that the role logs.
+        patience: seconds to wait for the hub.
 
     Raises:
         ProtocolError: the hub refuses this seat; says why.
         TransportBroken: the hub does not answer within ``patience`` seconds, or a seat was lost.
     """
     plan = file.plan()
-    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest()), patience, identity)
+    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
     try:
-        report = await play(file, role, spoke, watch=watch)
+        report = await play(file, role, spoke, secret=secret, watch=watch)
     except BaseException:
         await spoke.abort()
         raise

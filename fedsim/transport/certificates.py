@@ -21,6 +21,30 @@ LONGEST = 64
 """Characters of a common name."""
 
 
+class Authority:
+    """Signs certificates for as long as it is held in memory; its key is nowhere else."""
+
+    def __init__(self, days: float) -> None:
+        self._key, start = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
+        self._held = (start - BEFORE, start + timedelta(days=days))
+        self._own = _name("fedsim run")
+        root = _signed(self._own, self._own, self._key, self._key, self._held, _authority(), serves=None)
+        self._ca = root.public_bytes(serialization.Encoding.PEM)
+
+    def identity(self, name: str, hosts: Iterable[str] = ()) -> Identity:
+        """A certificate in ``name`` with its key: for one who listens at ``hosts``, or for one who connects.
+
+        Raises:
+            ConfigError: the name is too long for a certificate, or a host is none.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
+        if places := [_host(host) for host in hosts]:
+            extensions.append(x509.SubjectAlternativeName(places))
+        leaf = _signed(_name(name), self._own, key, self._key, self._held, extensions, serves=bool(places))
+        return Identity(self._ca, leaf.public_bytes(serialization.Encoding.PEM), _pem(key))
+
+
 def certify(hub: RoleId, others: Iterable[RoleId], hosts: Iterable[str], days: float) -> dict[RoleId, Identity]:
     """Make an authority and what it signs, by role.
 
@@ -33,20 +57,8 @@ def certify(hub: RoleId, others: Iterable[RoleId], hosts: Iterable[str], days: f
     Raises:
         ConfigError: a role's name is too long for a certificate, or a host is none.
     """
-    authority_key, start = ec.generate_private_key(ec.SECP256R1()), datetime.now(UTC)
-    held = (start - BEFORE, start + timedelta(days=days))
-    name = _name("fedsim run")
-    root = _signed(name, name, authority_key, authority_key, held, _authority(), serves=None)
-    ca = root.public_bytes(serialization.Encoding.PEM)
-    identities = {}
-    for role in (hub, *others):
-        key = ec.generate_private_key(ec.SECP256R1())
-        extensions: list[x509.ExtensionType] = [x509.BasicConstraints(ca=False, path_length=None)]
-        if role == hub:
-            extensions.append(x509.SubjectAlternativeName([_host(host) for host in hosts]))
-        leaf = _signed(_name(role), name, key, authority_key, held, extensions, serves=role == hub)
-        identities[role] = Identity(ca, leaf.public_bytes(serialization.Encoding.PEM), _pem(key))
-    return identities
+    authority = Authority(days)
+    return {hub: authority.identity(hub, hosts), **{role: authority.identity(role) for role in others}}
 
 
 def _signed(

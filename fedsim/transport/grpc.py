@@ -68,10 +68,14 @@ class Pass:
     """What a seat shows the hub, and the hub compares: a token, and the digest of the experiment.
 
     The hub has the token of the run, each other seat its own, `token_of` its role.
+
+    Attributes:
+        holder: in whose name token and certificate are, if not the role's: they then let one seat join, whichever is free.
     """
 
     token: str = field(repr=False)
     digest: str
+    holder: str = ""
 
 
 def token_of(token: str, role: RoleId) -> str:
@@ -228,6 +232,7 @@ class Hub(_Seat):
         self.address = ""
         self._admits, self._server, self._certified = admits, server, certified
         self._refused: deque[str] = deque(maxlen=4)
+        self._came: set[str] = set()
         self._queues = {peer: _Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._left: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
@@ -347,21 +352,25 @@ class Hub(_Seat):
     async def _admit(self, context: Any) -> RoleId:
         """Who joins; ends the stream with a reason if it may not."""
         shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
-        role, token, digest = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest"))
-        if refusal := self._refusal(role, token, digest, context):
+        said = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder"))
+        role, token, digest, holder = said
+        if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
             self._refused.append(f"{context.peer()} as '{role:.80}': {refusal[1]}")
             await context.abort(*refusal)
         self._here[role].set()
+        self._came.add(holder)
         return role
 
-    def _refusal(self, role: RoleId, token: str, digest: str, context: Any) -> tuple[grpc.StatusCode, str] | None:
+    def _refusal(self, role: RoleId, shown: Pass, context: Any) -> tuple[grpc.StatusCode, str] | None:
         """Why this role may not join, or None."""
-        mine = self._admits.digest[:8]
-        if not hmac.compare_digest(token.encode(), token_of(self._admits.token, role).encode()):
+        mine, digest = self._admits.digest[:8], shown.digest
+        lent = shown.holder != role and (shown.holder in self._queues or shown.holder in self._came)
+        expected = token_of(self._admits.token, shown.holder)
+        if lent or not hmac.compare_digest(shown.token.encode(), expected.encode()):
             return grpc.StatusCode.UNAUTHENTICATED, "wrong token: not the one of this seat in this run"
-        if self._certified and role not in (names := _names(context)):
+        if self._certified and shown.holder not in (names := _names(context)):
             found = ", ".join(names) or "nobody"
-            return grpc.StatusCode.UNAUTHENTICATED, f"wrong certificate: it names {found:.80}, not {role:.80}"
+            return grpc.StatusCode.UNAUTHENTICATED, f"wrong certificate: it names {found:.80}, not {shown.holder:.80}"
         if digest != self._admits.digest:
             return grpc.StatusCode.FAILED_PRECONDITION, f"it plays scenario {digest[:8]}, not {mine}: not the same file"
         if role not in self._queues:
@@ -420,7 +429,7 @@ class Spoke(_Seat):
             ProtocolError: the hub refuses this seat, or is not the one that this seat trusts; says why.
         """
         channel = _channel(address, identity)
-        hello = {"role": role, "token": shows.token, "digest": shows.digest}
+        hello = {"role": role, "token": shows.token, "digest": shows.digest, "holder": shows.holder}
         try:
             async with asyncio.timeout(seconds):
                 if why := await knock(address, identity):
