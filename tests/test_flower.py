@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -15,14 +16,16 @@ from pathlib import Path
 import pytest
 from listening import addresses, children, words
 from small import small
-from terminal import TABLE, write_table
+from terminal import TABLE, fedsim, fine, write_table
 
 from fedsim.errors import ConfigError
+from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
 
 pytest.importorskip("flwr", reason="needs fedsim[flower]")
 
+ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0
 PARTIES: Mapping[str, Mapping[str, str]] = {"north": {}, "east": {}}
 
@@ -49,6 +52,38 @@ def test_the_hub_may_be_a_party() -> None:
     check_runtime(Flower(), small("baseline"))
 
 
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE)
+    return tmp_path
+
+
+def test_the_project_is_an_app_for_a_superlink_that_is_there(here: Path) -> None:
+    """Nodes that name their party, and an app that is handed in with Flower's own command."""
+    alone = {VOICE: ""}  # as for a node that somebody else has started
+    deployed = Deployment({"a": alone, "b": alone}, verbose=False)
+    try:
+        config = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led'"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", config, "--stream"]
+        env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
+        said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
+    finally:
+        deployed.end()
+    fine("run", "s.yaml", "--out", "alone", "--set", "scenario.steps=7", "--set", "scenario.batch=5")
+    led, alone_ = (json.loads((here / name / "summary.json").read_text()) for name in ("led", "alone"))
+    assert (led["weights_sha256"], led["task"]) == (alone_["weights_sha256"], alone_["task"])
+
+
+def test_what_is_wrong_at_a_seat_is_said_as_on_one_event_loop(here: Path) -> None:
+    (here / "table.csv").write_text("u,v\n1,2\n")
+    alone, apart = fedsim("run", "s.yaml"), fedsim("run", "s.yaml", "--runtime", "flower", "--out", "apart")
+    assert (apart.code, apart.err.splitlines()[-1]) == (alone.code, alone.err.splitlines()[-1])
+
+
 def until(happens: Callable[[], object], what: str) -> None:
     deadline = time.monotonic() + PATIENCE
     while not happens():
@@ -57,12 +92,8 @@ def until(happens: Callable[[], object], what: str) -> None:
 
 
 @contextmanager
-def training(here: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def training(here: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """An endless run that is at work, and its temporary folder; at the end nothing may be left of it."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent.parent))
-    monkeypatch.chdir(here)
-    write_table(here / "table.csv")
-    (here / "s.yaml").write_text(TABLE.replace("path: table.csv", f"path: {here / 'table.csv'}"))
     (temporary := here / "t").mkdir()
     command = [sys.executable, "-m", "fedsim", "run", "s.yaml", "--runtime", "flower", "--out", "one"]
     command += ["--set", "scenario.steps=1000000"]
@@ -85,10 +116,8 @@ def client(process: subprocess.Popen[str]) -> int:
     return next(pid for pid in children(process.pid) if "flwr-clientapp" in words(pid))
 
 
-def test_a_party_that_is_killed_is_named_and_nothing_secret_is_left(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with training(tmp_path, monkeypatch) as (process, temporary):
+def test_a_party_that_is_killed_is_named_and_nothing_secret_is_left(here: Path) -> None:
+    with training(here) as (process, temporary):
         seen = [words(pid).encode() for pid in children(process.pid)]
         seen += [path.read_bytes() for path in temporary.rglob("*.log")]
         os.kill(client(process), signal.SIGKILL)
@@ -97,17 +126,15 @@ def test_a_party_that_is_killed_is_named_and_nothing_secret_is_left(
         why = r"fedsim: the process of (a|b) was killed or crashed after training step \d+\n"
         assert re.search(why, err), err
         assert "Traceback" not in err
-    seen += [path.read_bytes() for path in (tmp_path / "one").rglob("*") if path.is_file()]
+    seen += [path.read_bytes() for path in (here / "one").rglob("*") if path.is_file()]
     assert len(seen) > 10
     assert [each for each in seen if b"PRIVATE KEY" in each] == []
-    assert "was killed or crashed" in (tmp_path / "one" / "manifest.json").read_text()
+    assert "was killed or crashed" in (here / "one" / "manifest.json").read_text()
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_nothing_is_left_after_an_interrupt_or_when_the_starter_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
-) -> None:
-    with training(tmp_path, monkeypatch) as (process, _):
+def test_nothing_is_left_after_an_interrupt_or_when_the_starter_is_killed(here: Path, how: signal.Signals) -> None:
+    with training(here) as (process, _):
         process.send_signal(how)
         process.communicate(timeout=PATIENCE)
         assert process.returncode == (130 if how == signal.SIGINT else -how)

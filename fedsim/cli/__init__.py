@@ -141,6 +141,20 @@ def keys(
     typer.echo(f"keys: {write_keys(source, overrides or [], host or ['localhost', '127.0.0.1'], days, out)}")
 
 
+@app.command()
+def doctor(
+    cert: Annotated[
+        Optional[list[Path]],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="a certificate to look at as well; repeatable"),
+    ] = None,
+) -> None:
+    """Look at what runs need of this machine: versions, ports, clock, disk, GPU, Docker, certificates; say what to do."""
+    from fedsim.cli.examining import diagnose
+
+    if not diagnose(cert or []):
+        raise typer.Exit(1)
+
+
 def _chosen(runtime: str) -> list[str]:
     """``--runtime`` as an override; ConfigError if there is no such kind."""
     from fedsim.config import Runtime

@@ -40,7 +40,7 @@ def main() -> None:
 def _start(order: Mapping[str, Any], folder: Path) -> None:
     log = None if order["verbose"] else (folder / f"{order['name']}.log").open("wb")
     process = subprocess.Popen(
-        order["command"], env=order["environment"], cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        order["command"], env=order["environment"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
 
     def tell() -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
-from fedsim.errors import ConfigError, FedsimError, ProtocolError, TransportBroken, suggest
+from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
@@ -40,6 +40,8 @@ DAYS = 30.0
 """How long certificates and messages of a run hold."""
 LATE = 60.0
 """Seconds that Flower may take to bring the reports when the hub has ended."""
+REASONS = 5.0
+"""Seconds that Flower may take to bring what the others know of a failure."""
 SESSION = "query.session"
 """The type of the message that starts a party's session."""
 
@@ -105,7 +107,7 @@ class _Followed:
         self._reports: list[SeatReport] = []
         self._failures: list[BaseException] = []
         self._over, self._failed, self._begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._connections: set[asyncio.Task[None]] = set()
+        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def play(self) -> list[SeatReport]:
         """Submit the arm and pass on what its seats say until the hub has handed over every report.
@@ -132,8 +134,8 @@ class _Followed:
         finally:
             late.cancel()
             server.close()
-            for connection in self._connections:
-                connection.cancel()
+            for writer in self._connections.values():
+                writer.close()  # which ends who reads: a task that is cancelled makes asyncio complain
             await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _fail(self, error: BaseException) -> None:
@@ -160,7 +162,7 @@ class _Followed:
         """What one seat says, from its name to its end."""
         task = asyncio.current_task()
         assert task is not None
-        self._connections.add(task)
+        self._connections[task] = writer
         try:
             await self._hear_out(reader)
         finally:
@@ -205,6 +207,13 @@ def _voice(role: RoleId) -> Iterator[Voice | None]:
             voice.say(END, b"")
 
 
+def _confess(voice: Voice | None, error: Exception) -> None:
+    if voice:
+        voice.flush()
+        voice.say(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
+        voice.say(END, b"")
+
+
 def lead(grid: Any, arm: str) -> None:
     """Play one arm as the ServerApp of a Flower that `Flower` has started; reports and errors go to where that listens.
 
@@ -220,9 +229,7 @@ def lead(grid: Any, arm: str) -> None:
             for report in asyncio.run(_conduct(grid, file, voice.watch, LOOPBACK, "")):
                 voice.say(REPORT, to_bytes(report, plan))
         except Exception as error:
-            voice.flush()
-            voice.say(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
-            voice.say(END, b"")
+            _confess(voice, error)
             raise
 
 
@@ -258,12 +265,13 @@ async def _conduct(grid: Any, file: ScenarioFile, watch: Watch, listen: str, adv
         await asyncio.wait((hub, address), return_when=asyncio.FIRST_COMPLETED)
         if not hub.done():
             await nodes.call(address.result().rpartition(":")[2], hub)
-        mine = await hub
-        nodes.reports[plan.hub] = mine
+        nodes.reports[plan.hub] = await hub
         await nodes.collect(LATE)
     except FedsimError as error:
-        with contextlib.suppress(FedsimError):
-            await nodes.collect(GRACE)
+        hub.cancel()
+        await nodes.reasons(REASONS)
+        if not nodes.ready.is_set() and nodes.idle and not nodes.failures:
+            raise TransportBroken("; ".join([str(error), *nodes.idle])) from error
         raise nodes.crew.cause([*nodes.failures, error]) from error
     finally:
         hub.cancel()
@@ -285,6 +293,7 @@ class _Nodes:
     ready: asyncio.Event = field(default_factory=asyncio.Event)
     reports: dict[RoleId, SeatReport] = field(default_factory=dict)
     failures: list[FedsimError] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
     _called: set[int] = field(default_factory=set)
     _waiting: set[str] = field(default_factory=set)
 
@@ -299,6 +308,8 @@ class _Nodes:
                 self._called.add(node)
                 self._waiting |= set(await asyncio.to_thread(self.grid.push_messages, [self._message(node, port)]))
             await self._pull()
+            if self.failures:
+                raise self.failures[0]
             await asyncio.sleep(TICK)
 
     async def collect(self, seconds: float) -> None:
@@ -310,24 +321,36 @@ class _Nodes:
         deadline = asyncio.get_running_loop().time() + seconds
         while missing := [role for role in self.plan.roster if role not in self.reports]:
             await self._pull()
+            if self.failures:
+                raise self.failures[0]
             if asyncio.get_running_loop().time() > deadline:
                 raise TransportBroken(f"Flower has brought no report of {', '.join(missing)} within {seconds:g} s")
             await asyncio.sleep(TICK)
 
+    async def reasons(self, seconds: float) -> None:
+        """Wait for what the nodes know of a failure, until one knows more than that it has lost a peer."""
+        deadline = asyncio.get_running_loop().time() + seconds
+        while self._waiting and asyncio.get_running_loop().time() < deadline:
+            await self._pull()
+            if any(not isinstance(error, TransportError) for error in self.failures):
+                return
+            await asyncio.sleep(TICK)
+
     async def _pull(self) -> None:
+        """Take the replies that are there."""
         for reply in await asyncio.to_thread(self.grid.pull_messages, list(self._waiting)) if self._waiting else ():
             self._waiting.discard(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                self.failures.append(FedsimError(f"a node of Flower failed: {reply.error.reason}"))
-                raise self.failures[-1]
+                self.failures.append(TransportBroken(f"a node of Flower failed: {reply.error.reason}"))
+                continue
             said = reply.content["seat"]
             if "report" in said:
                 self.reports[said["role"]] = from_bytes(said["report"], self.plan)
             elif "idle" in said:
+                self.idle.append(said["idle"])
                 self.crew.notice(said["idle"])
             else:
                 self.failures.append(raised(said["role"], *said["error"]))
-                raise self.failures[-1]
 
     def _message(self, node: int, port: str) -> Any:
         from flwr.app import ConfigRecord, Message, RecordDict
@@ -362,25 +385,26 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
     file = validate(plain, plain["name"], {})
     plan = file.plan()
     content: dict[str, Any] = {}
-    try:
-        role = _whose(plan, node)
-        if not role:
-            content["idle"] = "a node of the simulation has no seat to play"
-        else:
-            content["role"] = role
+    role, why = _whose(plan, node)
+    if why:
+        content["idle"] = why
+    else:
+        content["role"] = role
+        try:
             content["report"] = to_bytes(_play(file, role, session, node), plan)
-    except Exception as error:
-        content |= {"role": content.get("role", str(node.get("party"))), "error": [type(error).__name__, str(error)]}
+        except Exception as error:
+            content["error"] = [type(error).__name__, str(error)]
     return Message(RecordDict({"seat": ConfigRecord(content)}), reply_to=message)
 
 
-def _whose(plan: Plan, node: Mapping[str, Any]) -> RoleId:
+def _whose(plan: Plan, node: Mapping[str, Any]) -> tuple[RoleId, str]:
+    """Whose seat a node has, or why none: a SuperLink may have nodes of parties that this scenario does without."""
     parties = [role for role in plan.roster if role != plan.hub]
     if "party" not in node and "partition-id" in node:
-        return dict(enumerate(parties)).get(int(node["partition-id"]), "")
-    if (party := str(node.get("party", ""))) not in parties:
-        raise ProtocolError(f"node config: party '{party}' has no seat in this scenario{suggest(party, parties)}")
-    return party
+        number = int(node["partition-id"])
+        return (parties[number], "") if number < len(parties) else ("", f"node {number} of the simulation has no seat")
+    party = str(node.get("party", ""))
+    return (party, "") if party in parties else ("", f"a node says party='{party:.80}'{suggest(party, parties)}")
 
 
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
@@ -403,8 +427,6 @@ def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Ma
         )
         try:
             return asyncio.run(playing)
-        except Exception:
-            if voice:  # what it is goes back to the hub; this end only must not look like a death
-                voice.flush()
-                voice.say(END, b"")
+        except Exception as error:
+            _confess(voice, error)
             raise
