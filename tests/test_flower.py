@@ -18,6 +18,7 @@ from listening import addresses, children, words
 from small import small
 from terminal import TABLE, fedsim, fine, write_table
 
+from fedsim import config
 from fedsim.errors import ConfigError
 from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
 from fedsim.runtime.flower import Flower, deployment
@@ -27,6 +28,9 @@ pytest.importorskip("flwr", reason="needs fedsim[flower]")
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0
+HEX = re.compile(rb"\b[0-9a-f]{64}\b")
+OURS = re.compile(rb"(?<!ID: )(?<!fab_hash=)(?<!--token )\b[0-9a-f]{64}\b")
+"""What a token of ours looks like; Flower's ids, hashes and tokens do as well, but it says what they are."""
 PARTIES: Mapping[str, Mapping[str, str]] = {"north": {}, "east": {}}
 
 
@@ -66,8 +70,8 @@ def test_the_project_is_an_app_for_a_superlink_that_is_there(here: Path) -> None
     alone = {VOICE: ""}  # as for a node that somebody else has started
     deployed = Deployment({"a": alone, "b": alone}, verbose=False)
     try:
-        config = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led'"
-        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", config, "--stream"]
+        settings = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led'"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
         env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
         said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
@@ -126,9 +130,13 @@ def test_a_party_that_is_killed_is_named_and_nothing_secret_is_left(here: Path) 
         why = r"fedsim: the process of (a|b) was killed or crashed after training step \d+\n"
         assert re.search(why, err), err
         assert "Traceback" not in err
-    seen += [path.read_bytes() for path in (here / "one").rglob("*") if path.is_file()]
+    left = [path.read_bytes() for path in (here / "one").rglob("*") if path.is_file()]
     assert len(seen) > 10
-    assert [each for each in seen if b"PRIVATE KEY" in each] == []
+    assert [each for each in seen + left if b"PRIVATE KEY" in each] == []
+    assert [each for each in seen if OURS.search(each)] == []
+    digest = config.read("s.yaml", ["scenario.steps=1000000"]).digest().encode()
+    data = json.loads((here / "one" / "manifest.json").read_text())["data_sha256"].encode()
+    assert {each for block in left for each in HEX.findall(block)} == {digest, data}
     assert "was killed or crashed" in (here / "one" / "manifest.json").read_text()
 
 
