@@ -1,15 +1,17 @@
 """How fast is a training step when every seat has its own process? ``python benchmarks/transports.py``
 
-The network of ``benchmarks/step.py`` (four parties of 196 features, batch 128) with a server, in five ways, interleaved so
+The network of ``benchmarks/step.py`` (four parties of 196 features, batch 128) with a server, in six ways, interleaved so
 that a noisy machine hits all of them alike:
 
     monolithic   one torch module, one graph, one fused Adam
     local        fedsim's local runtime: one process
     processes    one process a seat, frames over gRPC on loopback
     ray          one Ray actor a seat, frames over the same gRPC streams
+    flower       one Flower process a seat, frames over the same streams with mutual TLS
     ray calls    one Ray actor a party and plain actor calls, one a party and step: what Ray alone would do
 
-Then frames with embeddings of 4 MiB, echoed by four processes: MB/s, both directions added. It needs ``fedsim[ray]``.
+Then frames with embeddings of 4 MiB, echoed by four processes: MB/s, both directions added, in plain text and with mutual
+TLS. It needs ``fedsim[ray,flower]``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ import json
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,11 +34,14 @@ from torch.nn import functional
 
 from fedsim import config
 from fedsim.config import Runtime
+from fedsim.runtime.flower import Flower
 from fedsim.runtime.local import Local
 from fedsim.runtime.processes import Processes
 from fedsim.runtime.ray import Ray, session
 from fedsim.seeding import determine
-from fedsim.transport.grpc import Hub, Pass, Spoke
+from fedsim.transport.certificates import certify
+from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
+from fedsim.transport.tls import Identity
 from fedsim.vfl.messages import Embedding
 from fedsim.wire import Envelope, encode
 
@@ -111,16 +118,23 @@ def large_frame() -> bytes:
     return encode(Envelope("party0", "server", 0, Embedding(0, torch.randn(LARGE // 4 // UNITS, UNITS))))
 
 
-async def echo(role: str, address: str) -> None:
-    spoke = await Spoke.connect(role, "server", address, PASS, 60)
+async def echo(role: str, address: str, keys: str = "") -> None:
+    shows = Pass(token_of(PASS.token, role), PASS.digest)
+    identity = Identity.read(*(Path(keys) / name for name in (f"{role}.ca", role, f"{role}.key"))) if keys else None
+    spoke = await Spoke.connect(role, "server", address, shows, 60, identity)
     for _ in range(ECHOES):
         await spoke.send("server", (await spoke.recv())[1])
     await spoke.aclose()
 
 
-async def megabytes() -> float:
-    hub, frame = await Hub.listen("server", ROSTER, PASS), large_frame()
-    others = [subprocess.Popen([sys.executable, __file__, role, hub.address]) for role in ROSTER[1:]]
+async def megabytes(keys: str = "") -> float:
+    """Plain, or encrypted with certificates that are made in a folder."""
+    identities = certify("server", ROSTER[1:], ["127.0.0.1"], days=1) if keys else {}
+    for role, identity in identities.items():
+        for name, content in ((f"{role}.ca", identity.ca), (role, identity.certificate), (f"{role}.key", identity.key)):
+            (Path(keys) / name).write_bytes(content)
+    hub, frame = await Hub.listen("server", ROSTER, PASS, identity=identities.get("server")), large_frame()
+    others = [subprocess.Popen([sys.executable, __file__, role, hub.address, keys]) for role in ROSTER[1:]]
     await hub.joined(60)
     start = 0.0
     for i in range(ECHOES):
@@ -142,23 +156,30 @@ def main() -> None:
     torch.manual_seed(0)
     slices = [torch.randn(ROWS, FEATURES) for _ in range(PARTIES)]
     labels = torch.randint(CLASSES, (ROWS,))
-    found: dict[str, list[float]] = {n: [] for n in ("monolithic", "local", "processes", "ray", "ray calls", "MB/s")}
+    found: dict[str, list[float]] = {
+        n: [] for n in ("monolithic", "local", "processes", "flower", "ray", "ray calls", "MB/s", "MB/s TLS")
+    }
     for _ in range(ROUNDS):
         found["monolithic"].append(monolithic(slices, labels, batches()))
         found["local"].append(speed(Local()))
         found["processes"].append(speed(Processes()))
+        found["flower"].append(speed(Flower()))
         with session(Ray(), len(ROSTER)):  # closed meanwhile: its processes take time from the others
             found["ray"].append(speed(Ray()))
             found["ray calls"].append(ray_calls())
         found["MB/s"].append(asyncio.run(megabytes()))
+        with tempfile.TemporaryDirectory() as keys:
+            found["MB/s TLS"].append(asyncio.run(megabytes(keys)))
         print(json.dumps({name: round(values[-1]) for name, values in found.items()}), flush=True)
     best = {name: statistics.median(values) for name, values in found.items()}
     for name, value in best.items():
-        if name != "MB/s":
+        if not name.startswith("MB/s"):
             ratio = value / best["monolithic"]
             print(f"{name:11} {value:6.0f} steps/s  {1e3 / value:6.2f} ms a step  {ratio:.2f} x monolithic")
-    print(f"ray is {best['ray'] / best['processes']:.2f} x processes")
-    print(f"embeddings of 4 MiB: {best['MB/s']:.0f} MB/s, both directions added")
+    print(
+        f"ray is {best['ray'] / best['processes']:.2f} x processes, flower {best['flower'] / best['processes']:.2f} x"
+    )
+    print(f"embeddings of 4 MiB: {best['MB/s']:.0f} MB/s, with TLS {best['MB/s TLS']:.0f}; both directions added")
     print(json.dumps({name: round(value, 1) for name, value in best.items()}))
 
 

@@ -42,8 +42,8 @@ class Runtime(Plugin, ABC):
         ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
 
-    def open_for(self, file: ScenarioFile) -> AbstractContextManager[None]:
-        """What all arms and seeds of a file share, such as an engine that takes seconds to start; around every `run`."""
+    def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
+        """What the arms and seeds of a file share, if it is worth keeping between them; inside it `run` finds it there."""
         return nullcontext()
 
 

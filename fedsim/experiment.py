@@ -18,6 +18,7 @@ from fedsim.report.summary import Arm
 from fedsim.role import Role
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.transport.tls import Identity
 
 Started = Callable[[str, ScenarioFile], Watch]
 """Called before each arm with a title and its file; returns who watches it."""
@@ -28,7 +29,12 @@ def _unwatched(title: str, file: ScenarioFile) -> Watch:
 
 
 def run(
-    file: ScenarioFile, out: Path | None = None, *, command: Sequence[str] = (), started: Started = _unwatched
+    file: ScenarioFile,
+    out: Path | None = None,
+    *,
+    command: Sequence[str] = (),
+    started: Started = _unwatched,
+    pages: bool = True,
 ) -> Path:
     """Play every arm and write the run folder; returns where it lies.
 
@@ -37,6 +43,7 @@ def run(
         out: the run folder; default ``runs/<name>-<digest8>``. The same experiment is written over, another refused.
         command: the command line, for the manifest.
         started: told of each arm.
+        pages: also make the page that `fedsim report` makes.
 
     Raises:
         InputError: what `rehearse` found; no folder was made.
@@ -44,9 +51,10 @@ def run(
         FedsimError: whatever ended the run; the folder says so too.
     """
     rehearse(file)
-    with RunFolder.open_for(out or default_path(file), file, command) as folder, file.runtime.open_for(file):
+    with RunFolder.open_for(out or default_path(file), file, command) as folder, file.runtime.held(file):
         _play(file, folder, "", started)
-    page.write([folder.path])
+    if pages:
+        page.write([folder.path])
     return folder.path
 
 
@@ -62,7 +70,7 @@ def run_seeds(
     rehearse(file)
     seeds = [file.seed + i for i in range(count)]
     out = out or default_path(file, seeds)
-    with RunFolder.open_for(out, file, command, seeds) as folder, file.runtime.open_for(file):
+    with RunFolder.open_for(out, file, command, seeds) as folder, file.runtime.held(file):
         runs = []
         for seed in seeds:
             one = validate({**file.resolved(), "seed": seed}, file.name, {})
@@ -82,6 +90,7 @@ def run_seat(
     *,
     connect: str = "",
     listen: str = "",
+    identity: Identity | None = None,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -93,9 +102,10 @@ def run_seat(
     Args:
         file: one arm of a scenario file; every seat must have the same.
         role: the seat.
-        token: the run's token, the same at every seat.
+        token: the run's token at the hub's seat, the seat's own at every other.
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
+        identity: for a stream that is encrypted.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``.
         command, started: as for `run`.
 
@@ -114,9 +124,9 @@ def run_seat(
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         if role == plan.hub:
-            playing = play_hub(file, token, listen, watch=watch)
+            playing = play_hub(file, token, listen, identity=identity, watch=watch)
         else:
-            playing = play_spoke(file, role, token, connect, watch=watch)
+            playing = play_spoke(file, role, token, connect, identity=identity, watch=watch)
         folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 

@@ -112,7 +112,7 @@ def test_network_engines_have_one_home_each() -> None:
     assert homes == {
         "grpc": {"fedsim/transport/grpc.py"},
         "ray": {"fedsim/runtime/ray.py", "fedsim/sweep/tune.py"},
-        "flwr": set(),
+        "flwr": {"fedsim/runtime/flower.py", "fedsim/flower_app.py"},
     }
 
 

@@ -16,7 +16,7 @@ from listening import addresses
 
 from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.transport import grpc
-from fedsim.transport.grpc import Hub, Pass, Spoke
+from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 
 PASS = Pass("the token", "d" * 64)
 ROSTER = ("server", "north", "east")
@@ -27,15 +27,19 @@ import asyncio, sys
 from fedsim.transport.grpc import Pass, Spoke
 
 async def main(role, address):
-    spoke = await Spoke.connect(role, "server", address, Pass("the token", "d" * 64), 30)
+    spoke = await Spoke.connect(role, "server", address, Pass(sys.argv[3], "d" * 64), 30)
     while True:
         _, frame = await spoke.recv()
         if frame == b"compute":
             sum(range(3 * 10**8))  # one call, some seconds, which never lets go of Python's lock
         await spoke.send("server", frame)
 
-asyncio.run(main(*sys.argv[1:]))
+asyncio.run(main(*sys.argv[1:3]))
 """
+
+
+def of(role: str) -> Pass:
+    return Pass(token_of(PASS.token, role), PASS.digest)
 
 
 def run(test: Coroutine[Any, Any, None]) -> None:
@@ -44,7 +48,7 @@ def run(test: Coroutine[Any, Any, None]) -> None:
 
 async def connected() -> tuple[Hub, Spoke, Spoke]:
     hub = await Hub.listen("server", ROSTER, PASS)
-    north, east = [await Spoke.connect(role, "server", hub.address, PASS, PATIENCE) for role in ROSTER[1:]]
+    north, east = [await Spoke.connect(role, "server", hub.address, of(role), PATIENCE) for role in ROSTER[1:]]
     await hub.joined(PATIENCE)
     return hub, north, east
 
@@ -59,17 +63,19 @@ async def close(*seats: Hub | Spoke) -> None:
     [
         ("north", Pass("another", PASS.digest), "refuses north: wrong token"),
         ("north", Pass("", PASS.digest), "refuses north: wrong token"),
-        ("north", Pass(PASS.token, "e" * 64), "it plays scenario eeeeeeee, not dddddddd: not the same file"),
-        ("west", PASS, "no seat 'west' to join; allowed: north, east"),
-        ("server", PASS, "no seat 'server' to join"),
-        ("nörth", PASS, "no seat 'nörth' to join"),
-        ("east", PASS, "seat east is taken: another process has joined as it"),
+        ("north", PASS, "refuses north: wrong token"),
+        ("north", of("east"), "refuses north: wrong token: not the one of this seat in this run"),
+        ("north", Pass(of("north").token, "e" * 64), "it plays scenario eeeeeeee, not dddddddd: not the same file"),
+        ("west", of("west"), "no seat 'west' to join; allowed: north, east"),
+        ("server", of("server"), "no seat 'server' to join"),
+        ("nörth", of("nörth"), "no seat 'nörth' to join"),
+        ("east", of("east"), "seat east is taken: another process has joined as it"),
     ],
 )
 def test_who_is_refused_is_told_why_and_harms_nobody(role: str, shows: Pass, why: str) -> None:
     async def test() -> None:
         hub = await Hub.listen("server", ROSTER, PASS)
-        east = await Spoke.connect("east", "server", hub.address, PASS, PATIENCE)
+        east = await Spoke.connect("east", "server", hub.address, of("east"), PATIENCE)
         with pytest.raises(ProtocolError, match=why):
             await Spoke.connect(role, "server", hub.address, shows, PATIENCE)
         await east.send("server", b"still here")
@@ -84,7 +90,7 @@ def test_a_seat_that_has_left_cannot_be_taken_by_another_process() -> None:
         hub, north, east = await connected()
         await north.aclose()
         with pytest.raises(ProtocolError, match="seat north is taken"):
-            await Spoke.connect("north", "server", hub.address, PASS, PATIENCE)
+            await Spoke.connect("north", "server", hub.address, of("north"), PATIENCE)
         await close(east, hub)
 
     run(test())
@@ -93,14 +99,14 @@ def test_a_seat_that_has_left_cannot_be_taken_by_another_process() -> None:
 def test_nobody_waits_for_ever_for_a_connection() -> None:
     async def test() -> None:
         hub = await Hub.listen("server", ROSTER, PASS)
-        north = await Spoke.connect("north", "server", hub.address, PASS, PATIENCE)
+        north = await Spoke.connect("north", "server", hub.address, of("north"), PATIENCE)
         with pytest.raises(TransportBroken, match=r"east did not connect within 0\.1 s"):
             await hub.joined(0.1)
         with pytest.raises(TransportBroken, match="cannot listen at"):
             await Hub.listen("server", ROSTER, PASS, hub.address)
         await close(north, hub)
         with pytest.raises(TransportBroken, match=r"server does not answer at .* within 0\.2 s"):
-            await Spoke.connect("east", "server", hub.address, PASS, 0.2)
+            await Spoke.connect("east", "server", hub.address, of("east"), 0.2)
 
     run(test())
 
@@ -109,7 +115,7 @@ def test_a_seat_may_start_before_the_hub_listens() -> None:
     async def test() -> None:
         first = await Hub.listen("server", ROSTER, PASS)
         await first.aclose()
-        joining = asyncio.create_task(Spoke.connect("north", "server", first.address, PASS, PATIENCE))
+        joining = asyncio.create_task(Spoke.connect("north", "server", first.address, of("north"), PATIENCE))
         await asyncio.sleep(0)
         hub = await Hub.listen("server", ROSTER, PASS, first.address)
         north = await joining
@@ -225,7 +231,7 @@ def test_the_hub_stays_until_it_is_deserted() -> None:
 
 @contextmanager
 def peer(role: str, hub: Hub) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen([sys.executable, "-c", PEER, role, hub.address])
+    process = subprocess.Popen([sys.executable, "-c", PEER, role, hub.address, of(role).token])
     try:
         yield process
     finally:

@@ -135,21 +135,29 @@ def test_seats_do_not_outlive_who_started_them(here: Path) -> None:
         process.kill()
 
 
-def by_hand(role: str, where: str, out: str = "", **environment: str) -> subprocess.Popen[str]:
+def by_hand(role: str, where: str, out: str = "", token: str = "", **environment: str) -> subprocess.Popen[str]:
     command = [*COMMAND, "seat", "s.yaml", "--role", role, *where.split(), "--out", out or role]
-    env = {**os.environ, "FEDSIM_TOKEN": "sesame", **environment}
+    env = {**os.environ, "FEDSIM_TOKEN": token or Path(f"keys/{role}/token").read_text().strip(), **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
 
 def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) -> None:
+    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
     port = free_port()
-    (here / "token").write_text("sesame\n")
-    hub = by_hand("server", f"--listen 127.0.0.1:{port}")
-    a = by_hand("a", f"--connect 127.0.0.1:{port} --token-file token", FEDSIM_TOKEN="another")
-    b = by_hand("b", f"--connect 127.0.0.1:{port}")
-    stranger = by_hand("b", f"--connect 127.0.0.1:{port}", "elsewhere", FEDSIM_TOKEN="another")
+    assert fedsim("keys", "s.yaml", "--out", "keys").out == "keys: keys\n"
+    assert {path.stat().st_mode & 0o777 for path in here.glob("keys/*/*")} == {0o600}
+    files = {
+        role: f"--ca keys/{role}/ca.pem --cert keys/{role}/cert.pem --key keys/{role}/key.pem" for role in ("a", "b")
+    }
+    files["server"] = files["a"].replace("/a/", "/server/")
+    hub = by_hand("server", f"--listen 127.0.0.1:{port} {files['server']}")
+    a = by_hand("a", f"--connect 127.0.0.1:{port} --token-file keys/a/token {files['a']}", FEDSIM_TOKEN="another")
+    b = by_hand("b", f"--connect 127.0.0.1:{port} {files['b']}")
+    stranger = by_hand(
+        "b", f"--connect 127.0.0.1:{port} {files['a']}", "elsewhere", (here / "keys/a/token").read_text().strip()
+    )
     said = stranger.communicate(timeout=PATIENCE)[1].splitlines()[-1]
-    why = f"fedsim: server at 127.0.0.1:{port} refuses b: wrong token: not the one of this run"
+    why = f"fedsim: server at 127.0.0.1:{port} refuses b: wrong token: not the one of this seat in this run"
     assert (stranger.returncode, said) == (1, why)
     for role, process in (("server", hub), ("a", a), ("b", b)):
         out, err = process.communicate(timeout=PATIENCE)
@@ -164,6 +172,8 @@ def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) 
         2,
         "fedsim: a: holds the part of a only; this takes those of b, server as well\n",
     )
+    again = fedsim("keys", "s.yaml", "--out", "keys")
+    assert (again.code, again.err) == (2, "fedsim: keys: cannot be written: File exists\n")
 
 
 @pytest.mark.parametrize(
@@ -175,6 +185,8 @@ def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) 
         ("--role a --connect nowhere", "--connect: expected HOST:PORT, such as 127.0.0.1:7000; found 'nowhere'"),
         ("--role a --connect h:1 --arm x", "--arm: no arm 'x'; allowed: s"),
         ("--role a --connect h:1 --token-file none", "--token-file none: cannot be read"),
+        ("--role a --connect h:1 --ca s.yaml", "--ca, --cert, --key: expected all three, or none"),
+        ("--role a --connect h:1 --ca s.yaml --cert s.yaml --key s.yaml", "no certificates with their key"),
         ("--role a --connect h:1 --set compare.x={} --set compare.y={}", "--arm: a seat plays one arm"),
     ],
 )

@@ -97,7 +97,19 @@ def seat(
     arm: Annotated[str, typer.Option(metavar="NAME", help="which arm, if the file has several")] = "",
     token_file: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
-        typer.Option(metavar="FILE", help="holds the run's token; default: the environment variable FEDSIM_TOKEN"),
+        typer.Option(metavar="FILE", help="holds this seat's token; default: the environment variable FEDSIM_TOKEN"),
+    ] = None,
+    ca: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="encrypt: the certificate of the authority that every seat trusts"),
+    ] = None,
+    cert: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="this seat's certificate, in its name"),
+    ] = None,
+    key: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
     overrides: Overrides = None,
     out: Annotated[
@@ -105,11 +117,42 @@ def seat(
         typer.Option(metavar="DIR", help="this seat's run folder; default runs/<name>-<digest8>-<role>"),
     ] = None,
 ) -> None:
-    """Play one seat by hand; the others are played elsewhere, with the same file and the same token."""
+    """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim.cli.seating import play
 
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, out)
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, (ca, cert, key), out)
     typer.echo(f"run folder: {path}")
+
+
+@app.command()
+def keys(
+    source: Source,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where to write; a folder a seat, for nobody else to see")],
+    host: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(metavar="NAME", help="a name or address under which seats reach the hub; repeatable"),
+    ] = None,
+    days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the certificates hold")] = 7,
+    overrides: Overrides = None,
+) -> None:
+    """Make what the seats of a run need to know each other: for each a certificate, its key and a token."""
+    from fedsim.cli.seating import write_keys
+
+    typer.echo(f"keys: {write_keys(source, overrides or [], host or ['localhost', '127.0.0.1'], days, out)}")
+
+
+@app.command()
+def doctor(
+    cert: Annotated[
+        Optional[list[Path]],  # noqa: UP045 (typer)
+        typer.Option(metavar="FILE", help="a certificate to look at as well; repeatable"),
+    ] = None,
+) -> None:
+    """Look at what runs need of this machine: versions, ports, clock, disk, GPU, Docker, certificates; say what to do."""
+    from fedsim.cli.examining import diagnose
+
+    if not diagnose(cert or []):
+        raise typer.Exit(1)
 
 
 def _chosen(runtime: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""``fedsim seat``: one seat by hand."""
+"""``fedsim seat``: one seat by hand; ``fedsim keys``: what the seats of a run need to know each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ from pathlib import Path
 from fedsim import config, experiment
 from fedsim.cli.progress import Progress
 from fedsim.config import ScenarioFile
-from fedsim.errors import ConfigError, suggest
+from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.runtime._crew import environment
+from fedsim.transport.grpc import token_of
+from fedsim.transport.tls import Identity
 
 TOKEN = "FEDSIM_TOKEN"
 """The environment variable that holds the token, so that it is on no command line."""
@@ -27,23 +29,64 @@ def play(
     connect: str,
     listen: str,
     token_file: Path | None,
+    identity_files: tuple[Path | None, Path | None, Path | None],
     out: Path | None,
 ) -> Path:
     """Play one seat; returns its run folder.
 
+    Args:
+        identity_files: the authority's certificate, the seat's own and its key; all of them or none.
+
     Raises:
-        ConfigError: there is no token, no such arm or seat, or an address is none.
+        ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
     """
     file = _one_arm(config.read(source, overrides), arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
         if address and not re.fullmatch(r"\S+:\d{1,5}", address):
             raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
-    token = _token(token_file)
+    token, identity = _token(token_file), _identity(*identity_files)
     os.environ.update(environment(file.placement.get(role, {})))
     with Progress() as progress:
         return experiment.run_seat(
-            file, role, token, connect=connect, listen=listen, out=out, command=sys.argv, started=progress.arm
+            file,
+            role,
+            token,
+            connect=connect,
+            listen=listen,
+            identity=identity,
+            out=out,
+            command=sys.argv,
+            started=progress.arm,
         )
+
+
+def write_keys(source: str, overrides: Sequence[str], hosts: Sequence[str], days: float, out: Path) -> Path:
+    """Write a folder for each seat of a scenario, with its certificate, its key and its token; returns where they lie.
+
+    Raises:
+        ConfigError: a host is none, or `cryptography` is not installed.
+        OutputError: there is something at ``out`` already.
+    """
+    try:
+        from fedsim.transport.certificates import certify
+    except ImportError as error:
+        raise ConfigError("fedsim keys: cryptography is not installed; pip install 'fedsim[flower]'") from error
+    plans = [arm.plan() for arm in config.read(source, overrides).arms().values()]
+    hub, roles = plans[0].hub, dict.fromkeys(role for plan in plans for role in plan.roster)
+    token = os.urandom(32).hex()
+    identities = certify(hub, [role for role in roles if role != hub], hosts, days)
+    try:
+        out.mkdir(mode=0o700, parents=True)
+        for role, identity in identities.items():
+            (folder := out / role).mkdir(mode=0o700)
+            shown = token if role == hub else token_of(token, role)
+            contents = (identity.ca, identity.certificate, identity.key, f"{shown}\n".encode())
+            for name, content in zip(("ca.pem", "cert.pem", "key.pem", "token"), contents, strict=True):
+                (folder / name).touch(mode=0o600)
+                (folder / name).write_bytes(content)
+    except OSError as error:
+        raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from error
+    return out
 
 
 def _one_arm(file: ScenarioFile, name: str) -> ScenarioFile:
@@ -54,6 +97,14 @@ def _one_arm(file: ScenarioFile, name: str) -> ScenarioFile:
         found = f"no arm '{name}'" if name else "a seat plays one arm, and the file has several"
         raise ConfigError(f"--arm: {found}{suggest(name, arms)}")
     return arms[name]
+
+
+def _identity(ca: Path | None, certificate: Path | None, key: Path | None) -> Identity | None:
+    if ca and certificate and key:
+        return Identity.read(ca, certificate, key)
+    if ca or certificate or key:
+        raise ConfigError("--ca, --cert, --key: expected all three, or none for a stream in plain text")
+    return None
 
 
 def _token(path: Path | None) -> str:
@@ -67,6 +118,6 @@ def _token(path: Path | None) -> str:
             raise ConfigError(f"{where}: cannot be read: {error}") from error
     if not token:
         raise ConfigError(
-            f"{where}: no token; every seat of a run needs the same, such as 'openssl rand -hex 32' makes"
+            f"{where}: no token; the hub's seat needs the run's, every other one its own: fedsim keys makes them"
         )
     return token

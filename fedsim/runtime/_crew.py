@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,8 @@ from fedsim.config import ScenarioFile
 from fedsim.errors import FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.plan import Plan
+from fedsim.transport.grpc import token_of
 from fedsim.vfl.network import DEVICE
 
 GRACE = 2.0
@@ -45,6 +48,12 @@ class Crew:
     def cause(self, failures: Sequence[BaseException]) -> BaseException:
         """Of what the seats say, the one that explains the others: most only lost a peer."""
         return min(failures, key=lambda error: isinstance(error, TransportError) and error not in self._deaths)
+
+
+def tokens(plan: Plan) -> dict[RoleId, str]:
+    """Tokens for one run, by seat: the hub's, from which it knows those of the others."""
+    token = os.urandom(32).hex()
+    return {role: token if role == plan.hub else token_of(token, role) for role in plan.roster}
 
 
 def environment(asked: Mapping[str, float]) -> dict[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from fedsim.config import ScenarioFile
+from fedsim.errors import ProtocolError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.play import play
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
+from fedsim.transport.tls import Identity
 
 PATIENCE = 60.0
 """Seconds that seats wait for each other to connect."""
@@ -20,30 +22,38 @@ async def play_hub(
     token: str,
     address: str = LOOPBACK,
     *,
+    identity: Identity | None = None,
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
+    ready: Callable[[], None] = lambda: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
 
     Args:
         file: one arm of a scenario file.
-        token: what the others must show.
+        token: the run's; each other seat must show that of its role.
         address: ``host:port`` to listen at.
+        identity: for a stream that is encrypted.
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
+        ready: called when every seat is connected.
         patience: seconds to wait for the others.
 
     Raises:
         TransportBroken: the address is taken, a seat did not come, or was lost.
     """
     plan = file.plan()
-    hub = await Hub.listen(plan.hub, plan.roster, Pass(token, file.digest()), address)
+    hub = await Hub.listen(plan.hub, plan.roster, Pass(token, file.digest()), address, identity)
     try:
         listening(hub.address)
         await hub.joined(patience)
+        ready()
         report = await play(file, plan.hub, hub, watch=watch)
         await hub.deserted()
+    except (ProtocolError, TransportError) as error:
+        await hub.abort(str(error))
+        raise
     except BaseException:
         await hub.abort()
         raise
@@ -57,19 +67,33 @@ async def play_spoke(
     token: str,
     address: str,
     *,
+    identity: Identity | None = None,
+    holder: str = "",
+    secret: bytes | None = None,
     watch: Watch = lambda role, row: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play another seat: join the hub that listens at ``address``, which may come later.
+
+    Args:
+        file: one arm of a scenario file.
+        role: the seat.
+        token: the one of the role.
+        address: ``host:port`` of the hub.
+        identity: for a stream that is encrypted.
+        holder: in whose name token and certificate are, if not the role's.
+        secret: the seat's own; None in simulations.
+        watch: shown every row that the role logs.
+        patience: seconds to wait for the hub.
 
     Raises:
         ProtocolError: the hub refuses this seat; says why.
         TransportBroken: the hub does not answer within ``patience`` seconds, or a seat was lost.
     """
     plan = file.plan()
-    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest()), patience)
+    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
     try:
-        report = await play(file, role, spoke, watch=watch)
+        report = await play(file, role, spoke, secret=secret, watch=watch)
     except BaseException:
         await spoke.abort()
         raise

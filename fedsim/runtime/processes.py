@@ -17,7 +17,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
 from fedsim.runtime._child import ADDRESS, ERROR, PARCEL, REPORT, ROWS
-from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised
+from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised, tokens
 
 PROGRAM = "from fedsim.runtime import _child; _child.main()"
 
@@ -34,11 +34,11 @@ async def _run(file: ScenarioFile, watch: Watch, verbose: bool) -> list[SeatRepo
     plan, crew = file.plan(), Crew(file, watch)
     crew.notice(no_gpu([role for role, asked in file.placement.items() if asked.get("gpus")]))
     members = {role: _Member(role, plan, crew) for role in plan.roster}
-    token = os.urandom(32).hex()
+    shown = tokens(plan)
     tasks: list[asyncio.Task[SeatReport]] = []
     try:
-        for member in members.values():
-            await member.start(file, token, verbose)
+        for role, member in members.items():
+            await member.start(file, shown[role], verbose)
         tasks = [asyncio.create_task(member.follow(members)) for member in members.values()]
         done, rest = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
         if rest:  # one has failed: the others are about to say why

@@ -29,7 +29,7 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan
-from fedsim.runtime._crew import GRACE, Crew, environment, raised
+from fedsim.runtime._crew import GRACE, Crew, environment, raised, tokens
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.transport.grpc import LOOPBACK
 
@@ -62,11 +62,11 @@ class Ray(Runtime):
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
-        with self.open_for(file):
+        with self.held(file):
             return _run(file, watch)
 
-    def open_for(self, file: ScenarioFile) -> contextlib.AbstractContextManager[None]:
-        """One Ray for all arms and seeds: see `session`."""
+    def held(self, file: ScenarioFile) -> contextlib.AbstractContextManager[object]:
+        """See `Runtime.held`: one Ray for all arms and seeds."""
         return session(self, max(len(arm.plan().seats) for arm in file.arms().values()))
 
 
@@ -195,11 +195,11 @@ def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
     plan, crew = file.plan(), Crew(file, watch)
     before: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     asked = _asked(file, plan, ray, crew)
-    token = os.urandom(32).hex()
+    shown = tokens(plan)
     actors: dict[RoleId, Any] = {}
     try:
         for role in plan.roster:
-            orders = {"file": file.resolved(), "role": role, "token": token, "asked": asked[role]}
+            orders = {"file": file.resolved(), "role": role, "token": shown[role], "asked": asked[role]}
             options = _options(asked[role])
             actors[role] = ray.remote(_Actor).options(**options, max_concurrency=3).remote(json.dumps(orders))
         played = _started(actors, plan, asked, crew, ray)

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
@@ -22,6 +22,7 @@ import grpc.aio
 
 from fedsim.errors import ProtocolError, TransportBroken, TransportBusy, TransportClosed
 from fedsim.message import RoleId
+from fedsim.transport.tls import Identity, knock
 
 LOOPBACK = "127.0.0.1:0"
 """Where a hub listens unless another address is asked for: this machine only, any free port."""
@@ -35,6 +36,8 @@ AHEAD = 64 << 20
 """Bytes that may wait in a queue, more than one frame: beyond this the sender waits."""
 LINGER = 60.0
 """Seconds that `aclose` waits for a peer that is alive and takes nothing."""
+GOODBYE = 1.0
+"""Seconds in which peers must have heard why this side gives up."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
 
@@ -62,10 +65,22 @@ _IS_FRAME, _HAS_LEFT, _IS_LOST = range(3)
 
 @dataclass(frozen=True)
 class Pass:
-    """What a seat shows the hub, and the hub compares: the run's token, and the digest of the experiment."""
+    """What a seat shows the hub, and the hub compares: a token, and the digest of the experiment.
 
-    token: str
+    The hub has the token of the run, each other seat its own, `token_of` its role.
+
+    Attributes:
+        holder: in whose name token and certificate are, if not the role's: they then let one seat join, whichever is free.
+    """
+
+    token: str = field(repr=False)
     digest: str
+    holder: str = ""
+
+
+def token_of(token: str, role: RoleId) -> str:
+    """The token of one seat in the run with this token: no other seat can be joined as with it."""
+    return hmac.digest(token.encode(), role.encode(), "sha256").hex()
 
 
 class _Queue:
@@ -210,14 +225,19 @@ class Hub(_Seat):
         address: where it listens, ``host:port``.
     """
 
-    def __init__(self, role: RoleId, roster: Iterable[RoleId], admits: Pass, server: grpc.aio.Server) -> None:
+    def __init__(
+        self, role: RoleId, roster: Iterable[RoleId], admits: Pass, server: grpc.aio.Server, certified: bool
+    ) -> None:
         super().__init__(role)
         self.address = ""
-        self._admits, self._server = admits, server
+        self._admits, self._server, self._certified = admits, server, certified
+        self._refused: deque[str] = deque(maxlen=4)
+        self._came: set[str] = set()
         self._queues = {peer: _Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._left: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._ending = asyncio.Event()
+        self._why = ""
 
     @staticmethod
     async def listen(
@@ -225,26 +245,30 @@ class Hub(_Seat):
         roster: Iterable[RoleId],
         admits: Pass,
         address: str = LOOPBACK,
-        credentials: grpc.ServerCredentials | None = None,
+        identity: Identity | None = None,
     ) -> Hub:
         """Listen for the other seats of a roster.
 
         Args:
             role: the hub's own name.
             roster: every seat.
-            admits: what the others must show.
+            admits: the token of the run, and the digest that the others must show.
             address: ``host:port``; port 0 takes a free one.
-            credentials: for TLS; None is for one machine, or a network that is trusted.
+            identity: for TLS on both sides; None is for one machine, or a network that is trusted.
 
         Raises:
             TransportBroken: the address cannot be used.
         """
         server = grpc.aio.server(options=_OPTIONS)
-        hub = Hub(role, roster, admits, server)
+        hub = Hub(role, roster, admits, server, certified=identity is not None)
         method = grpc.stream_stream_rpc_method_handler(hub._join)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method})])
         try:
-            port = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
+            if identity is None:
+                port = server.add_insecure_port(address)
+            else:
+                pairs = [(identity.key, identity.certificate)]
+                port = server.add_secure_port(address, grpc.ssl_server_credentials(pairs, identity.ca, True))
         except RuntimeError as error:
             raise TransportBroken(f"cannot listen at {address}: the port is taken, or not of this machine") from error
         hub.address = f"{address.rpartition(':')[0]}:{port}"
@@ -263,7 +287,8 @@ class Hub(_Seat):
                     await event.wait()
         except TimeoutError:
             missing = [peer for peer, event in self._here.items() if not event.is_set()]
-            raise TransportBroken(f"{', '.join(missing)} did not connect within {seconds:g} s") from None
+            told = "".join(f"; refused: {each}" for each in self._refused)
+            raise TransportBroken(f"{', '.join(missing)} did not connect within {seconds:g} s{told}") from None
 
     async def deserted(self) -> None:
         """Wait until every other seat is gone: until then the hub relays what they say to each other."""
@@ -282,10 +307,13 @@ class Hub(_Seat):
         self._ending.set()
         await self._server.stop(grace=LINGER)
 
-    async def abort(self) -> None:
-        """Close at once, as something that went wrong: peers take this seat for lost."""
+    async def abort(self, why: str = "") -> None:
+        """Close at once, as something that went wrong: peers take this seat for lost, and are told why if there is a word."""
         self._close()
-        await self._server.stop(grace=None)
+        self._why = why
+        if why:
+            self._ending.set()
+        await self._server.stop(grace=GOODBYE if why else None)
 
     def _way(self, dst: RoleId) -> _Queue:
         if dst not in self._queues:
@@ -311,45 +339,59 @@ class Hub(_Seat):
             await asyncio.wait((writer, reader, ending), return_when=asyncio.FIRST_COMPLETED)
             if reader.done() and isinstance(error := reader.exception(), ProtocolError):
                 reason = f"broke the protocol: {error}"
-            elif ending.done() or (reader.done() and error is None):
+            elif ending.done() or (reader.done() and error is None and reader.result()):
                 lost, reason = False, "has closed its transport"
         finally:
             for task in (writer, reader, ending):
                 task.cancel()
             await asyncio.gather(writer, reader, ending, return_exceptions=True)
             self._part(role, lost and not self._closed, reason)
+        if self._why:
+            await context.abort(grpc.StatusCode.ABORTED, self._why)
 
     async def _admit(self, context: Any) -> RoleId:
         """Who joins; ends the stream with a reason if it may not."""
         shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
-        role, token, digest = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest"))
-        if not hmac.compare_digest(token.encode(), self._admits.token.encode()):
-            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "wrong token: not the one of this run")
-        if digest != self._admits.digest:
-            mine = self._admits.digest[:8]
-            await context.abort(
-                grpc.StatusCode.FAILED_PRECONDITION, f"it plays scenario {digest[:8]}, not {mine}: not the same file"
-            )
-        if role not in self._queues:
-            names = ", ".join(self._queues)
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"no seat '{role}' to join; allowed: {names}")
-        if self._here[role].is_set():
-            await context.abort(
-                grpc.StatusCode.ALREADY_EXISTS, f"seat {role} is taken: another process has joined as it"
-            )
+        said = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder"))
+        role, token, digest, holder = said
+        if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
+            self._refused.append(f"{context.peer()} as '{role:.80}': {refusal[1]}")
+            await context.abort(*refusal)
         self._here[role].set()
+        self._came.add(holder)
         return role
 
-    async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> None:
-        """Take what a seat sends until it has sent all: its frames for this seat, and those for others, in its name."""
+    def _refusal(self, role: RoleId, shown: Pass, context: Any) -> tuple[grpc.StatusCode, str] | None:
+        """Why this role may not join, or None."""
+        mine, digest = self._admits.digest[:8], shown.digest
+        lent = shown.holder != role and (shown.holder in self._queues or shown.holder in self._came)
+        expected = token_of(self._admits.token, shown.holder)
+        if lent or not hmac.compare_digest(shown.token.encode(), expected.encode()):
+            return grpc.StatusCode.UNAUTHENTICATED, "wrong token: not the one of this seat in this run"
+        if self._certified and shown.holder not in (names := _names(context)):
+            found = ", ".join(names) or "nobody"
+            return grpc.StatusCode.UNAUTHENTICATED, f"wrong certificate: it names {found:.80}, not {shown.holder:.80}"
+        if digest != self._admits.digest:
+            return grpc.StatusCode.FAILED_PRECONDITION, f"it plays scenario {digest[:8]}, not {mine}: not the same file"
+        if role not in self._queues:
+            return grpc.StatusCode.NOT_FOUND, f"no seat '{role}' to join; allowed: {', '.join(self._queues)}"
+        if self._here[role].is_set():
+            return grpc.StatusCode.ALREADY_EXISTS, f"seat {role} is taken: another process has joined as it"
+        return None
+
+    async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> bool:
+        """Take what a seat sends: its frames for this seat, and those for others, in its name; whether it ends with a word."""
         while (packet := await read()) is not grpc.aio.EOF:
             what, dst, frame = await _unpacked(packet, read)
+            if what == _HAS_LEFT and dst == role:
+                return True
             if what != _IS_FRAME or (dst != self._role and dst not in self._queues) or dst == role:
                 raise ProtocolError(f"a packet of kind {what} for '{dst:.80}'")
             if dst == self._role:
                 await self._deliver(role, frame)
             else:
                 await self._queues[dst].put(_head(_IS_FRAME, role, frame), frame)
+        return False
 
     def _part(self, role: RoleId, lost: bool, reason: str) -> None:
         """Note that a seat is gone, and tell the others."""
@@ -378,19 +420,21 @@ class Spoke(_Seat):
         address: str,
         shows: Pass,
         seconds: float,
-        credentials: grpc.ChannelCredentials | None = None,
+        identity: Identity | None = None,
     ) -> Spoke:
         """Join the seat ``hub`` that listens at ``address``; it may start later than this one.
 
         Raises:
             TransportBroken: nobody answers within ``seconds``.
-            ProtocolError: the hub refuses this seat; says why.
+            ProtocolError: the hub refuses this seat, or is not the one that this seat trusts; says why.
         """
-        make = grpc.aio.secure_channel if credentials else grpc.aio.insecure_channel
-        channel = make(address, *([credentials] if credentials else []), options=_OPTIONS)
-        hello = {"role": role, "token": shows.token, "digest": shows.digest}
+        channel = _channel(address, identity)
+        hello = {"role": role, "token": shows.token, "digest": shows.digest, "holder": shows.holder}
         try:
             async with asyncio.timeout(seconds):
+                if why := await knock(address, identity):
+                    await channel.close()
+                    raise ProtocolError(f"{role} cannot join {hub} at {address}: {why}")
                 await channel.channel_ready()
                 call = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")(
                     metadata=tuple((f"fedsim-{key}-bin", value.encode()) for key, value in hello.items())
@@ -412,6 +456,7 @@ class Spoke(_Seat):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
+                await self._queue.put(_head(_HAS_LEFT, self._role, b""))  # a stream that just ends is one that broke
                 await self._queue.empty()
                 self._writer.cancel()
                 if not self._call.done():
@@ -483,6 +528,18 @@ async def _unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[
     if grpc.aio.EOF in parts:
         raise ProtocolError("the stream ends within a frame")
     return what, role, parts[0] if count == 1 else b"".join(parts)
+
+
+def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:
+    if identity is None:
+        return grpc.aio.insecure_channel(address, options=_OPTIONS)
+    credentials = grpc.ssl_channel_credentials(identity.ca, identity.key, identity.certificate)
+    return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def _names(context: Any) -> list[str]:
+    """Whom the certificate that a peer has shown is for."""
+    return [_text(name) for name in context.auth_context().get("x509_common_name", ())]
 
 
 def _text(raw: Any) -> str:

@@ -11,10 +11,11 @@ from fedsim.errors import ConformanceError, TransportClosed
 from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.testing import check_transport
-from fedsim.testing.transports import Make
+from fedsim.testing.transports import ROSTER, Make
 from fedsim.transport.base import Transport
-from fedsim.transport.grpc import PART, Hub, Pass, Spoke
+from fedsim.transport.grpc import PART, Hub, Pass, Spoke, token_of
 from fedsim.transport.memory import MemoryNetwork
+from fedsim.transport.tls import Identity
 from fedsim.transport.wrappers import Delay, Drop, Record, Reorder, _Wrapped
 
 Wrap = Callable[[Transport], Transport]
@@ -44,17 +45,33 @@ def test_keeps_the_contract(name: str) -> None:
     asyncio.run(check_transport(over_memory(wrap), ordered=ordered))
 
 
-async def over_grpc(roster: Sequence[RoleId]) -> Mapping[RoleId, Transport]:
-    hub, *others = roster
-    listening = await Hub.listen(hub, roster, Pass("token", "digest"))
-    joining = [Spoke.connect(role, hub, listening.address, Pass("token", "digest"), 10) for role in others]
-    spokes = await asyncio.gather(*joining)
-    return {hub: listening, **dict(zip(others, spokes, strict=True))}
+def over_grpc(identities: Mapping[RoleId, Identity]) -> Make:
+    async def make(roster: Sequence[RoleId]) -> Mapping[RoleId, Transport]:
+        hub, *others = roster
+        listening = await Hub.listen(hub, roster, Pass("token", "digest"), identity=identities.get(hub))
+        joining = [
+            Spoke.connect(
+                role, hub, listening.address, Pass(token_of("token", role), "digest"), 10, identities.get(role)
+            )
+            for role in others
+        ]
+        spokes = await asyncio.gather(*joining)
+        return {hub: listening, **dict(zip(others, spokes, strict=True))}
+
+    return make
 
 
 @pytest.mark.parametrize("large", [PART, 2 * PART + 1])
 def test_the_network_keeps_the_contract_in_frames_of_one_part_and_of_several(large: int) -> None:
-    asyncio.run(check_transport(over_grpc, large=large))
+    asyncio.run(check_transport(over_grpc({}), large=large))
+
+
+def test_the_network_keeps_the_contract_when_it_is_encrypted() -> None:
+    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    from fedsim.transport.certificates import certify
+
+    hub, *others = ROSTER
+    asyncio.run(check_transport(over_grpc(certify(hub, others, ["127.0.0.1"], days=1)), large=2 * PART + 1))
 
 
 class Twice(_Wrapped):

@@ -1,0 +1,51 @@
+"""fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
+
+Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
+folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from fedsim import config, experiment
+from fedsim.runtime import flower
+
+server = ServerApp()
+client = ClientApp()
+
+
+@server.main()
+def lead(grid: Grid, context: Context) -> None:
+    """Play the hub of every arm; the parties are played by the grid's nodes."""
+    settings = context.run_config
+    if "arm" in settings:
+        flower.lead(grid, str(settings["arm"]))
+        return
+    with flower.conducting(grid):
+        print(f"run folder: {experiment.run(_file(settings), _out(settings), pages=False)}")
+
+
+@client.query("session")
+def follow(message: Message, context: Context) -> Message:
+    """Play a party from the first frame to the last."""
+    reply: Message = flower.follow(message, context.node_config)
+    return reply
+
+
+def _file(settings: Any) -> config.ScenarioFile:
+    source = str(settings["scenario"])
+    own = Path(__file__).parents[1] / source  # as the app carries it; a ServerApp works in another folder
+    runtime = {"kind": "flower", "listen": settings["listen"], "advertise": settings["advertise"]}
+    overrides = [each.strip() for each in str(settings["set"]).split(";") if each.strip()]
+    file = config.read(str(own) if own.is_file() else source, overrides, str(settings["profile"]))
+    return config.validate({**file.resolved(), "runtime": runtime}, source, {})
+
+
+def _out(settings: Any) -> Path | None:
+    return Path(str(settings["out"])) if settings["out"] else None

@@ -1,0 +1,155 @@
+"""Seats placed by Flower: the same numbers, plain words when one dies, nothing left and nothing secret to be seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from listening import addresses, children, words
+from small import small
+from terminal import TABLE, fedsim, fine, write_table
+
+from fedsim import config
+from fedsim.errors import ConfigError
+from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
+from fedsim.runtime.flower import Flower, deployment
+from fedsim.testing import check_runtime
+
+pytest.importorskip("flwr", reason="needs fedsim[flower]")
+
+ROOT = Path(__file__).parent.parent
+PATIENCE = 120.0
+HEX = re.compile(rb"\b[0-9a-f]{64}\b")
+OURS = re.compile(rb"(?<!ID: )(?<!fab_hash=)(?<!--token )\b[0-9a-f]{64}\b")
+"""What a token of ours looks like; Flower's ids, hashes and tokens do as well, but it says what they are."""
+PARTIES: Mapping[str, Mapping[str, str]] = {"north": {}, "east": {}}
+
+
+@pytest.fixture(scope="module")
+def _deployed() -> Iterator[None]:
+    """One SuperLink and its SuperNodes for all tests here that end well."""
+    with deployment(PARTIES):
+        pids = children(os.getpid())
+        yield
+    assert [pid for pid in pids if "flower" in words(pid)] == []
+
+
+@pytest.mark.usefixtures("_deployed")
+@pytest.mark.parametrize("name", ["leakage", "labels"])
+def test_the_same_numbers_as_on_one_event_loop(name: str) -> None:
+    check_runtime(Flower(), small(name))
+    flowers = {pid for pid in children(os.getpid()) if "/flower-" in words(pid)}
+    assert len(flowers) == 6  # a SuperLink, two SuperNodes, and what starts their apps
+    assert addresses(flowers) == {"127.0.0.1"}
+
+
+def test_the_hub_may_be_a_party() -> None:
+    check_runtime(Flower(), small("baseline"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE)
+    return tmp_path
+
+
+def test_the_project_is_an_app_for_a_superlink_that_is_there(here: Path) -> None:
+    """Nodes that name their party, and an app that is handed in with Flower's own command."""
+    alone = {VOICE: ""}  # as for a node that somebody else has started
+    deployed = Deployment({"a": alone, "b": alone}, verbose=False)
+    try:
+        settings = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led'"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
+        env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
+        said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
+    finally:
+        deployed.end()
+    fine("run", "s.yaml", "--out", "alone", "--set", "scenario.steps=7", "--set", "scenario.batch=5")
+    led, alone_ = (json.loads((here / name / "summary.json").read_text()) for name in ("led", "alone"))
+    assert (led["weights_sha256"], led["task"]) == (alone_["weights_sha256"], alone_["task"])
+
+
+def test_what_is_wrong_at_a_seat_is_said_as_on_one_event_loop(here: Path) -> None:
+    (here / "table.csv").write_text("u,v\n1,2\n")
+    alone, apart = fedsim("run", "s.yaml"), fedsim("run", "s.yaml", "--runtime", "flower", "--out", "apart")
+    assert (apart.code, apart.err.splitlines()[-1]) == (alone.code, alone.err.splitlines()[-1])
+
+
+def until(happens: Callable[[], object], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not happens():
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE} s"
+        time.sleep(0.05)
+
+
+@contextmanager
+def training(here: Path) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+    """An endless run that is at work, and its temporary folder; at the end nothing may be left of it."""
+    (temporary := here / "t").mkdir()
+    command = [sys.executable, "-m", "fedsim", "run", "s.yaml", "--runtime", "flower", "--out", "one"]
+    command += ["--set", "scenario.steps=1000000"]
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
+        try:
+            log = here / "one" / "metrics.jsonl"
+            trains = lambda: log.exists() and '"step": 100,' in log.read_text()  # noqa: E731
+            until(lambda: trains() or process.poll() is not None, "training")
+            started = children(process.pid)
+            assert any("flwr-clientapp" in words(pid) for pid in started), process.communicate()
+            yield process, temporary
+        finally:
+            process.kill()
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in started), "the end of Flower")
+    until(lambda: not list(temporary.glob("fedsim-*")), "the end of its folder")
+
+
+def client(process: subprocess.Popen[str]) -> int:
+    return next(pid for pid in children(process.pid) if "flwr-clientapp" in words(pid))
+
+
+def test_a_party_that_is_killed_is_named_and_nothing_secret_is_left(here: Path) -> None:
+    with training(here) as (process, temporary):
+        seen = [words(pid).encode() for pid in children(process.pid)]
+        seen += [path.read_bytes() for path in temporary.rglob("*.log")]
+        os.kill(client(process), signal.SIGKILL)
+        err = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == 1
+        why = r"fedsim: the process of (a|b) was killed or crashed after training step \d+\n"
+        assert re.search(why, err), err
+        assert "Traceback" not in err
+    left = [path.read_bytes() for path in (here / "one").rglob("*") if path.is_file()]
+    assert len(seen) > 10
+    assert [each for each in seen + left if b"PRIVATE KEY" in each] == []
+    assert [each for each in seen if OURS.search(each)] == []
+    digest = config.read("s.yaml", ["scenario.steps=1000000"]).digest().encode()
+    data = json.loads((here / "one" / "manifest.json").read_text())["data_sha256"].encode()
+    assert {each for block in left for each in HEX.findall(block)} == {digest, data}
+    assert "was killed or crashed" in (here / "one" / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_nothing_is_left_after_an_interrupt_or_when_the_starter_is_killed(here: Path, how: signal.Signals) -> None:
+    with training(here) as (process, _):
+        process.send_signal(how)
+        process.communicate(timeout=PATIENCE)
+        assert process.returncode == (130 if how == signal.SIGINT else -how)
+
+
+def test_without_flower_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "flwr", None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim[flower]'")):
+        Flower().run(small("baseline"), lambda role, row: None)
