@@ -53,12 +53,16 @@ ROSTER = ("server", *(f"party{i}" for i in range(PARTIES)))
 def speed(runtime: Runtime) -> float:
     """Steps a second, from when rows of the log arrive; they come some at a time, so the ends are left out."""
     marks: list[tuple[float, int]] = []
+    began = 0.0  # when the present burst of rows did
 
     def watch(role: str, row: Any) -> None:
+        nonlocal began
         if "loss" in row:
             now = time.perf_counter()
-            if marks and now - marks[-1][0] < 0.01:
+            if marks and now - began < 0.01:
                 marks.pop()
+            else:
+                began = now
             marks.append((now, row["step"]))
 
     file = config.validate(SCENARIO, "step", {})
