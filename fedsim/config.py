@@ -189,10 +189,11 @@ class ScenarioFile(Settings):
         return _validate(merge(base, self.compare[name]), places)
 
 
-def read(source: str, overrides: Sequence[str] = (), profile: str = "") -> ScenarioFile:
+def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime: str = "") -> ScenarioFile:
     """Load a scenario file by path, or one that ships with fedsim by name, with ``path=value`` overrides.
 
-    ``profile`` is one of the file's own, by default its first; overrides go over it.
+    ``profile`` is one of the file's own, by default its first; ``runtime``, a kind, replaces one of another kind. Overrides go
+    over both.
 
     Raises:
         ConfigError: with the file, the line and the path of what is wrong.
@@ -203,6 +204,9 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "") -> Scena
     data.setdefault("name", path.stem)
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
+    given = data.get("runtime")
+    if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
+        data["runtime"] = {"kind": runtime}
     for override in overrides:
         apply_override(data, override)
     places = Places(str(path), lines, overrides)

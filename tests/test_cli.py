@@ -259,3 +259,10 @@ def test_a_polite_end_is_heard_where_ctrl_c_is_ignored(here: Path) -> None:
 def test_an_interrupt_while_attacks_are_at_work(here: Path) -> None:
     words = ["leakage", "--set", "scenario.steps=20", "--set", "scenario.window.rounds=20", "--set", "compare={}"]
     interrupt(here, [*words, "--set", "trials.0.attack.iterations=1000000"], '"step": 20, "test"')
+
+
+def test_a_ray_that_is_not_there_is_told_at_once(here: Path) -> None:
+    command = [PROGRAM, "run", "s.yaml", "--runtime", "ray", "--set", "runtime.address=127.0.0.1:9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    said = "fedsim: runtime.address: no Ray at '127.0.0.1:9': nobody listens there: Connection refused\n"
+    assert (done.returncode, done.stderr) == (2, said)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 from pathlib import Path
@@ -53,7 +52,7 @@ def run(
     from fedsim.cli.progress import Progress
     from fedsim.cli.tables import print_results
 
-    file = config.read(source, [*(overrides or []), *_chosen(runtime)], profile)
+    file = config.read(source, overrides or [], profile, _known(runtime))
     if verbose:
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
     with Progress() as progress:
@@ -155,19 +154,16 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _chosen(runtime: str) -> list[str]:
-    """``--runtime`` as an override; ConfigError if there is no such kind."""
+def _known(runtime: str) -> str:
+    """What ``--runtime`` says; ConfigError if there is no such kind."""
     from fedsim.config import Runtime
     from fedsim.errors import ConfigError
     from fedsim.plugins import find
 
-    if not runtime:
-        return []
     try:
-        find("runtimes", runtime, Runtime)
+        return find("runtimes", runtime, Runtime).kind() if runtime else ""
     except ConfigError as error:
         raise ConfigError(f"--runtime: {error}") from error
-    return [f"runtime={{kind: {json.dumps(runtime)}}}"]
 
 
 @app.command(name="list")

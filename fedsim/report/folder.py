@@ -100,7 +100,7 @@ class RunFolder:
         if error is None:
             if self.status == "running":
                 self.end("complete")
-        elif isinstance(error, KeyboardInterrupt | asyncio.CancelledError):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
             self.end("interrupted", "stopped from outside")
         else:
             self.end("failed", f"{type(error).__name__}: {error}")

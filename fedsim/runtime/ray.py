@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -37,6 +38,8 @@ START = 120.0
 """Seconds in which Ray must have started an actor for which there is room."""
 FREED = 10.0
 """Seconds that Ray may take to free what killed actors had."""
+KNOCK = 5.0
+"""Seconds in which a Ray that is to be joined must answer."""
 TICK = 0.2
 """Seconds between two looks at what the seats log."""
 STORE = 100 << 20
@@ -119,6 +122,7 @@ def _imported(joins: bool) -> Any:
 
 def _open(ray: Any, config: Ray, seats: int, settings: dict[str, Any], stack: contextlib.ExitStack) -> None:
     if config.address:
+        _knock(config.address)
         stack.callback(ray.shutdown)
         ray.init(address=config.address, **settings)
         return
@@ -133,6 +137,16 @@ def _open(ray: Any, config: Ray, seats: int, settings: dict[str, Any], stack: co
         _temp_dir=folder,
         **settings,
     )
+
+
+def _knock(address: str) -> None:
+    """Raise ConnectionError at once if nobody listens at ``host:port`` or ``ray://host:port``: Ray would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        try:
+            socket.create_connection((host, int(port)), KNOCK).close()
+        except OSError as error:
+            raise ConnectionError(f"nobody listens there: {error.strerror or error}") from error
 
 
 class _Actor:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import os
 import struct
 from abc import ABC, abstractmethod
 from collections import deque
@@ -16,6 +17,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
+
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is told once, by us
 
 import grpc
 import grpc.aio
