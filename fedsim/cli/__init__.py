@@ -110,6 +110,13 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
+    secret: Annotated[
+        str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
+    ] = "",
+    ids_key: Annotated[
+        str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
+    ] = "",
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
@@ -118,8 +125,10 @@ def seat(
 ) -> None:
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim.cli.seating import play
+    from fedsim.runtime._seat import Belongings
 
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, (ca, cert, key), out)
+    own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, identity, own, out)
     typer.echo(f"run folder: {path}")
 
 
