@@ -16,7 +16,7 @@ from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
 from fedsim.role import Role
-from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.transport.tls import Identity
 
@@ -91,6 +91,7 @@ def run_seat(
     connect: str = "",
     listen: str = "",
     identity: Identity | None = None,
+    wait: float = PATIENCE,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -106,6 +107,7 @@ def run_seat(
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
+        wait: seconds for the others to come.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``.
         command, started: as for `run`.
 
@@ -124,9 +126,9 @@ def run_seat(
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         if role == plan.hub:
-            playing = play_hub(file, token, listen, identity=identity, watch=watch)
+            playing = play_hub(file, token, listen, identity=identity, watch=watch, patience=wait)
         else:
-            playing = play_spoke(file, role, token, connect, identity=identity, watch=watch)
+            playing = play_spoke(file, role, token, connect, identity=identity, watch=watch, patience=wait)
         folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 

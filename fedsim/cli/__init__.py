@@ -110,6 +110,7 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
@@ -119,7 +120,7 @@ def seat(
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim.cli.seating import play
 
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, (ca, cert, key), out)
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, (ca, cert, key), wait, out)
     typer.echo(f"run folder: {path}")
 
 

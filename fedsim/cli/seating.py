@@ -30,12 +30,14 @@ def play(
     listen: str,
     token_file: Path | None,
     identity_files: tuple[Path | None, Path | None, Path | None],
+    wait: float,
     out: Path | None,
 ) -> Path:
     """Play one seat; returns its run folder.
 
     Args:
         identity_files: the authority's certificate, the seat's own and its key; all of them or none.
+        wait: seconds for the others to come.
 
     Raises:
         ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
@@ -54,6 +56,7 @@ def play(
             connect=connect,
             listen=listen,
             identity=identity,
+            wait=wait,
             out=out,
             command=sys.argv,
             started=progress.arm,
