@@ -12,11 +12,13 @@ from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError, InputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.plan import Secrets
 from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
 from fedsim.role import Role
 from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
+from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.transport.tls import Identity
 
@@ -92,6 +94,7 @@ def run_seat(
     listen: str = "",
     identity: Identity | None = None,
     wait: float = PATIENCE,
+    secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -108,6 +111,7 @@ def run_seat(
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
         wait: seconds for the others to come.
+        secrets: the seat's own; without, as in a simulation.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``.
         command, started: as for `run`.
 
@@ -126,9 +130,11 @@ def run_seat(
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         if role == plan.hub:
-            playing = play_hub(file, token, listen, identity=identity, watch=watch, patience=wait)
+            playing = play_hub(file, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
         else:
-            playing = play_spoke(file, role, token, connect, identity=identity, watch=watch, patience=wait)
+            playing = play_spoke(
+                file, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
+            )
         folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 
@@ -157,7 +163,8 @@ def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role
     public, plan = Rng.root(arm.seed), arm.plan()
     secrets = {role: Rng.secret(simulated_secret(arm.seed, role)) for role in plan.seats}
     try:
-        return {role: seat.build(public, secrets[role]) for role, seat in plan.seats.items()}
+        seats = asyncio.run(meet_all(arm, plan))
+        return {role: seat.build(public, secrets[role]) for role, seat in seats.items()}
     except InputError as error:
         raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
 

@@ -1,7 +1,8 @@
 """fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
 
 Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
-folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it).
+folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it); and the
+hub's own ``data`` (its table, or the folder of its data sets), ``secret`` and ``ids_key`` (files).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedsim import config, experiment
 from fedsim.runtime import flower
+from fedsim.runtime._seat import Belongings
 
 server = ServerApp()
 client = ClientApp()
@@ -27,8 +29,11 @@ def lead(grid: Grid, context: Context) -> None:
     if "arm" in settings:
         flower.lead(grid, str(settings["arm"]))
         return
-    with flower.conducting(grid):
-        print(f"run folder: {experiment.run(_file(settings), _out(settings), pages=False)}")
+    file = _file(settings)
+    hub = next(iter(file.arms().values())).plan().hub
+    file, secrets = Belongings.named(settings).at(file, hub)
+    with flower.conducting(grid, secrets):
+        print(f"run folder: {experiment.run(file, _out(settings), pages=False)}")
 
 
 @client.query("session")

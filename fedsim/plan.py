@@ -6,7 +6,7 @@ Making a plan loads no data set; a seat is built, from its own slice only, in th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 from fedsim.channel import Stage, only
 from fedsim.errors import ConfigError, ThreatModelError, suggest
 from fedsim.message import Message, RoleId
+from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.role import Role
 from fedsim.seeding import Rng
@@ -26,20 +27,36 @@ Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
+class Secrets:
+    """What a seat brings itself, and no file of the experiment says.
+
+    Attributes:
+        own: from which its noise and its initial weights follow; None in simulations, where it follows from the seed.
+        ids: the key that ids are hashed with, the same at every seat; None in simulations, as above.
+    """
+
+    own: bytes | None = field(default=None, repr=False)
+    ids: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
 class Seat:
     """A place for one role.
 
     Attributes:
-        build: makes the role, from the scenario's public node and the seat's secret one; the only thing that loads data.
+        build: makes the role, from the scenario's public node and the seat's secret one; it loads this seat's data.
         truths: what an attack can be aimed at here: ``features``, ``labels``.
         knows: facts an attacker at this seat has without being told.
         discloses: facts that can be asked of this seat as a victim.
+        meet: settles with the other seats what has to be known before any is built, and returns the seat to build; None if
+            there is nothing to settle. Its second argument is the key that ids are hashed with.
     """
 
     build: Callable[[Rng, Rng], Role]
     truths: frozenset[str] = frozenset()
     knows: frozenset[str] = frozenset()
     discloses: frozenset[str] = frozenset()
+    meet: Callable[[Net, bytes], Awaitable[Seat]] | None = None
 
 
 @dataclass(frozen=True)
@@ -129,6 +146,21 @@ class Scenario(Plugin, ABC):
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
+
+    def at(self, role: RoleId, path: str) -> Scenario:
+        """The same experiment, in which one seat has its data in another file.
+
+        Raises:
+            InputError: this kind of scenario, or its kind of data, reads no file.
+        """
+        raise ConfigError(f"a scenario of kind '{self.kind()}' reads no data that could lie at '{path}'")
+
+    def away(self) -> Mapping[RoleId, str]:
+        """By seat, the table of its own that this machine does not have; in a deployment each seat has only its own."""
+        return {}
+
+    def look(self) -> None:
+        """Look by itself at each table that this machine has, while others are `away`; DataError if one cannot be used."""
 
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """The plan in which the trained federation predicts the rows of another file.

@@ -1,4 +1,4 @@
-"""The one place where a role meets a network: greeting, building, disclosing, playing, claiming, judging."""
+"""The one place where a role meets a network: greeting, meeting, building, disclosing, playing, claiming, judging."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from torch import Tensor
 
 from fedsim.channel import Placed, tap
 from fedsim.config import ScenarioFile
-from fedsim.errors import ProtocolError, ThreatModelError
+from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import Net, Watch
 from fedsim.outcome import Finding, SeatReport
-from fedsim.plan import Aim, Plan
+from fedsim.plan import Aim, Plan, Secrets
 from fedsim.role import Role
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
@@ -53,7 +53,7 @@ async def play(
     transport: Transport,
     *,
     plan: Plan | None = None,
-    secret: bytes | None = None,
+    secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     watch: Watch = lambda role, row: None,
 ) -> SeatReport:
     """Play one seat of a scenario from greeting to verdicts.
@@ -63,15 +63,18 @@ async def play(
         role: which seat this process owns.
         transport: the way to the other seats; left open.
         plan: what to play instead of the file's own plan (a prediction).
-        secret: this seat's own secret; None in simulations, where it follows from the seed.
+        secrets: this seat's own; in simulations they follow from the seed.
         watch: shown every row that the role logs.
     """
     determine(file.threads)
     plan, public = plan or file.plan(), Rng.root(file.seed)
-    private = Rng.secret(simulated_secret(file.seed, role) if secret is None else secret)
+    private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     await _greet(file, net)
-    me: Role = plan.seats[role].build(public, private)
+    seat = plan.seats[role]
+    if seat.meet is not None:
+        seat = await seat.meet(net, ids_key(secrets, public))
+    me: Role = seat.build(public, private)
     for i, wrapper in enumerate(plan.wrappers.get(role, ())):
         me = wrapper.wrap(me, public.child("wrapper", role, i))
     defences = _place_stages(plan, net, private)
@@ -81,6 +84,17 @@ async def play(
     return SeatReport(
         role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences()
     )
+
+
+def ids_key(secrets: Secrets, public: Rng) -> bytes:
+    """What ids are hashed with.
+
+    Raises:
+        ConfigError: this seat has a secret of its own and yet would hash ids with a key that anybody can work out.
+    """
+    if secrets.ids is None and secrets.own is not None:
+        raise ConfigError("this seat has a secret of its own, but no key to hash ids with; expected both or neither")
+    return public.child("ids").key if secrets.ids is None else secrets.ids
 
 
 async def _greet(file: ScenarioFile, net: Net) -> None:

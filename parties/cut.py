@@ -108,6 +108,18 @@ def cut(schema: Schema, columns: Mapping[str, str | list[str]], drop: Sequence[s
     return dict(zip(columns, parts.values(), strict=True))
 
 
+def pick(schema: TableSchema, owner: str, columns: str | list[str]) -> list[str]:
+    """Columns of a table that belongs to one seat alone: those that it does not name stay unused.
+
+    Raises:
+        DataError: a malformed specification; a column given twice, or not there.
+    """
+    found = _columns(schema, owner, columns)
+    if twice := [name for i, name in enumerate(found) if name in found[:i]]:
+        raise DataError(f"{owner}: column '{twice[0]}' is given twice")
+    return found
+
+
 def absent(wanted: Iterable[str], there: Iterable[str], where: str = "the table") -> None:
     """Raise DataError if a wanted column is not there."""
     known = set(there)

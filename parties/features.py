@@ -31,6 +31,7 @@ class FeatureParty:
         schedule: the turns of the run.
         encoder: the preprocessing, fitted on the training rows.
         architecture: the bottom's configuration, as it may be disclosed.
+        left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class FeatureParty:
         schedule: Schedule,
         encoder: Encoder,
         architecture: Mapping[str, Any],
+        left_out: int | None = None,
     ) -> None:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
-        self.encoder, self.architecture = encoder, architecture
+        self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
 
     async def run(self, net: Net) -> None:
         """Say how many rows there are, then follow the hub."""
@@ -66,7 +68,7 @@ class FeatureParty:
         return batches(self.schedule) if name == "rows" else None
 
     def describe(self) -> Mapping[str, Any]:
-        """Rows, inputs, embedding width, parameters."""
+        """Rows, inputs, embedding width, parameters; of a table of its own, how many rows were left out."""
         train = self.bottom.features["train"]
         return {
             "columns": list(self.encoder.names),
@@ -76,6 +78,7 @@ class FeatureParty:
             "model": self.architecture["model"],
             "parameters": sum(p.numel() for p in self.bottom.network.parameters.values()),
             "bytes": self._frames(),
+            **({} if self.left_out is None else {"left_out": self.left_out}),
         }
 
     def _frames(self) -> dict[str, int]:

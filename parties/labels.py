@@ -36,6 +36,7 @@ class LabelHolder:
         classes: the label encoder.
         bottoms: with what to update everyone's bottom (exchange shared), or None (exchange split).
         own: the feature party at this very seat, if the labels lie at a party.
+        left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
     """
 
     def __init__(
@@ -47,9 +48,11 @@ class LabelHolder:
         classes: LabelEncoder,
         bottoms: OptimiserConfig | None,
         own: tuple[FeatureParty, Own] | None = None,
+        left_out: int | None = None,
     ) -> None:
         self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
         self.classes, self.bottoms, self.own = classes, bottoms, own
+        self.left_out = left_out
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, then serve."""
@@ -95,6 +98,7 @@ class LabelHolder:
             "rows": {"train": self.schedule.train, "test": self.schedule.test},
             "parameters": sum(p.numel() for p in self.top.network.parameters.values()),
             "own": self.own[0].describe() if self.own else None,
+            **({} if self.left_out is None else {"left_out": self.left_out}),
         }
 
     def disclose(self, name: str) -> Fact:

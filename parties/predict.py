@@ -114,7 +114,7 @@ def _part(scenario: Vertical, data: Data, role: RoleId, encoder: Encoder) -> Par
     """What this party reads of the new file; the one it was trained on need not be there any more."""
     if encoder.image is None:
         return TablePart(tuple(column.name for column in encoder.columns))
-    return scenario.model_copy(update={"data": data}).parts()[role]
+    return scenario.model_copy(update={"data": data}).part(role)
 
 
 def _hub(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng, private: Rng) -> QueryingHub:

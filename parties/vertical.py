@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from fedsim.errors import ConfigError, DataError, suggest
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
+from fedsim.net import Net
 from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.seeding import Rng
@@ -23,8 +24,8 @@ from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
 from fedsim.vfl.top import Top
 from parties.augment import Augment
-from parties.cut import Part, cut
-from parties.data import Array, Data, Rows
+from parties.cut import Part
+from parties.data import Array, Columns, Data, Held, Rows
 from parties.encode import Encoder, LabelEncoder
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
@@ -86,25 +87,28 @@ class Vertical(Scenario, ABC):
             raise ConfigError(
                 f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}"
             )
-        hub_seat = Seat(partial(build_hub, self), frozenset({"labels"}), frozenset({"rows", "labels"}))
-        seats = {SERVER: hub_seat} if self.labels == SERVER else {}
-        for name in self.parties:
-            seats[name] = (
-                hub_seat
-                if name == self.labels
-                else Seat(
-                    partial(build_party, self, name),
-                    frozenset({"features"}),
-                    frozenset({"rows"}),
-                    frozenset({"bottom"}),
-                )
-            )
         others = [name for name in self.parties if name != self.labels]
+        seats = {name: self._seat(name) for name in self._roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
 
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""
-        return self.data.digest()
+        return self.data.digest(self._roster())
+
+    def at(self, role: RoleId, path: str) -> Vertical:
+        """See `Scenario.at`."""
+        return self.model_copy(update={"data": self.data.at(role, path)})
+
+    def away(self) -> Mapping[RoleId, str]:
+        """See `Scenario.away`."""
+        return self.data.away(self._roster())
+
+    def look(self) -> None:
+        """See `Scenario.look`."""
+        away = self.away()
+        for name in self._roster():
+            if name not in away:
+                self.data.look(self._held(name))
 
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
@@ -120,11 +124,10 @@ class Vertical(Scenario, ABC):
         window = self.window_of_stillness()
         return Schedule(rng.child("schedule"), train, test, self.batch, self.steps, every, self.sampling, window)
 
-    def parts(self) -> dict[RoleId, Part]:
-        """What each party holds; every seat checks the whole cut."""
-        columns = {n: p.columns if isinstance(p.columns, str) else list(p.columns) for n, p in self.parties.items()}
+    def part(self, name: RoleId) -> Part:
+        """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
         try:
-            return cut(self.data.schema(), columns, self.data.drop)
+            return self.data.part(name, {party: self._columns(party) for party in self.parties})
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
 
@@ -137,6 +140,29 @@ class Vertical(Scenario, ABC):
             "shape": list(shape),
             "embedding": party.embedding or self.embedding,
         }
+
+    def _roster(self) -> list[RoleId]:
+        return [*([SERVER] if self.labels == SERVER else []), *self.parties]
+
+    def _seat(self, name: RoleId) -> Seat:
+        meet = partial(self._meet, name) if self.data.apart else None
+        if name == self.labels:
+            known = frozenset({"rows", "labels"})
+            return Seat(partial(build_hub, self), frozenset({"labels"}), known, meet=meet)
+        facts = frozenset({"features"}), frozenset({"rows"}), frozenset({"bottom"})
+        return Seat(partial(build_party, self, name), *facts, meet)
+
+    async def _meet(self, name: RoleId, net: Net, key: bytes) -> Seat:
+        """The seat, once it is known which of its rows all seats have."""
+        data = await self.data.meet(self._held(name), net, key)
+        return self.model_copy(update={"data": data})._seat(name)
+
+    def _held(self, name: RoleId) -> Held:
+        return Held(name, self._columns(name) if name in self.parties else [], name == self.labels)
+
+    def _columns(self, party: RoleId) -> Columns:
+        columns = self.parties[party].columns
+        return columns if isinstance(columns, str) else list(columns)
 
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
@@ -153,7 +179,7 @@ def build_bottom(architecture: dict[str, Any], rng: Rng) -> Network:
 def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
     """Read this party's slice, fit its preprocessing on its training rows, build its bottom."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
-    raw = scenario.data.read(scenario.parts()[name])
+    raw = scenario.data.read(scenario.part(name))
     seen = _pick(raw, train_rows)
     encoder = Encoder.fit(seen, scenario.data.missing)
     train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
@@ -165,7 +191,7 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment)
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture)
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out())
 
 
 def _pick(raw: pd.DataFrame | Array, rows: Rows) -> pd.DataFrame | Array:
@@ -186,7 +212,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     top = Top(network, labels, scenario.optimiser, scenario.label_smoothing)
-    return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own)
+    return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own, scenario.data.left_out())
 
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:

@@ -66,10 +66,10 @@ def archive(tmp_path: Path, **arrays: Any) -> str:
 
 
 def test_the_kinds() -> None:
-    assert names("data") == ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic"]
+    assert names("data") == ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"]
 
 
-@pytest.mark.parametrize("kind", ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic"])
+@pytest.mark.parametrize("kind", ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"])
 def test_every_kind_and_field_is_described(kind: str) -> None:
     found = find("data", kind, Data)
     assert found.__doc__

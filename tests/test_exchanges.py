@@ -19,6 +19,7 @@ import scenarios.defences
 from fedsim.config import ScenarioFile, validate
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport
+from fedsim.plan import Secrets
 from fedsim.play import play
 from fedsim.runtime.local import memory, play_all
 from fedsim.seeding import Rng, determine, simulated_secret
@@ -71,7 +72,9 @@ def run_with_secrets(file: ScenarioFile, secrets: Mapping[RoleId, bytes]) -> dic
     transports = memory(file.plan())
 
     async def everyone() -> list[SeatReport]:
-        return await asyncio.gather(*(play(file, role, t, secret=secrets[role]) for role, t in transports.items()))
+        return await asyncio.gather(
+            *(play(file, role, t, secrets=Secrets(secrets[role])) for role, t in transports.items())
+        )
 
     return {report.role: report for report in asyncio.run(everyone())}
 

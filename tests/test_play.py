@@ -22,6 +22,7 @@ from fedsim.config import ScenarioFile, validate
 from fedsim.errors import DataError, ProtocolError, StallError, ThreatModelError
 from fedsim.message import Message, RoleId
 from fedsim.outcome import SeatReport
+from fedsim.plan import Secrets
 from fedsim.play import play
 from fedsim.runtime.local import memory, play_all
 from fedsim.seeding import Rng, simulated_secret
@@ -142,7 +143,7 @@ async def each_with_its_own(
     files: Mapping[RoleId, ScenarioFile], transports: Mapping[RoleId, Transport], secrets: Mapping[RoleId, bytes]
 ) -> dict[RoleId, SeatReport]:
     """Play every seat with the file and the secret that it has by itself; the first failure ends all."""
-    tasks = [asyncio.create_task(play(f, r, transports[r], secret=secrets.get(r))) for r, f in files.items()]
+    tasks = [asyncio.create_task(play(f, r, transports[r], secrets=Secrets(secrets.get(r)))) for r, f in files.items()]
     try:
         return {report.role: report for report in await asyncio.gather(*tasks)}
     finally:

@@ -111,6 +111,13 @@ def seat(
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
+    data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
+    secret: Annotated[
+        str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
+    ] = "",
+    ids_key: Annotated[
+        str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
+    ] = "",
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
@@ -119,8 +126,10 @@ def seat(
 ) -> None:
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim.cli.seating import play
+    from fedsim.runtime._seat import Belongings
 
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, (ca, cert, key), wait, out)
+    own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, identity, wait, own, out)
     typer.echo(f"run folder: {path}")
 
 

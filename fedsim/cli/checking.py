@@ -36,9 +36,11 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
     console = Console()
     before: list[Section] = []
     for name, arm in file.arms().items():
-        plan = arm.plan()
-        roles = build(file, name, arm)
-        sections = [_seats(arm, plan, roles), _links(plan, roles), _trials(plan)]
+        plan, away = arm.plan(), arm.scenario.away()
+        roles = {} if away else build(file, name, arm)
+        if away:
+            arm.scenario.look()
+        sections = [_seats(arm, plan, roles) or _unseen(arm, plan), _links(plan, roles), _trials(plan)]
         console.print(f"[bold]{escape(name)}[/bold]: {arm.scenario.kind()}, digest {arm.digest()[:8]}", highlight=False)
         for i, (table, rows) in enumerate(zip(_tables(), sections, strict=True)):
             if not rows:
@@ -52,6 +54,9 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
             console.print(table)
         before = sections
         console.print()
+        if away:
+            tables = ", ".join(f"{path} of {role}" for role, path in away.items())
+            console.print(f"not here, so that rows were not matched: {tables}", highlight=False, markup=False)
     if file.sweep is not None:
         _print_cells(console, file, file.sweep)
     console.print("ok: nothing was trained", style="bold")
@@ -91,7 +96,24 @@ def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Sect
         for each in (about, *([own] if (own := about.get("own")) else [])):
             seat = f"{name} (hub)" if name == plan.hub else name
             rows = ", ".join(f"{count:,}" for count in each.get("rows", {}).values())
+            if left_out := each.get("left_out"):
+                rows += f" ({left_out:,} left out)"
             found.append((seat, _holds(file, name, each), _model(each), f"{each.get('parameters', 0):,}", rows))
+    return found
+
+
+def _unseen(file: ScenarioFile, plan: Plan) -> Section:
+    """The same by the file alone, where each seat has a table of its own and they are not all here."""
+    scenario = file.resolved()["scenario"]
+    found: Section = []
+    for name in plan.seats:
+        seat = f"{name} (hub)" if name == plan.hub else name
+        if name == plan.hub:
+            found.append((seat, "labels", "top", "?", "?"))
+        if party := scenario["parties"].get(name):
+            columns = party["columns"] if isinstance(party["columns"], str) else ", ".join(party["columns"])
+            kind, width = (party[key] or scenario[key] for key in ("bottom", "embedding"))
+            found.append((seat, f"columns {columns}", f"{kind['kind']} -> {width}", "?", "?"))
     return found
 
 
@@ -128,17 +150,18 @@ def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
     for flow in plan.flows:
         up = flow.to == plan.hub
         party = flow.frm if up else flow.to
-        size = 0 if up and flow.kind == "Model" else roles[party].describe().get("bytes", {}).get(flow.kind, 0)
+        once = up and flow.kind == "Model"
+        size = 0 if once or not roles else roles[party].describe().get("bytes", {}).get(flow.kind, 0)
         total += size
         same.setdefault((up, flow.kind, _stages(plan, flow), size), []).append(party)
-    everyone = len(roles) - 1
+    everyone = len(plan.seats) - 1
     rows: Section = []
     for (up, kind, stages, size), parties in same.items():
         who = f"each of {everyone}" if len(parties) == everyone > 2 else ", ".join(parties)
         each = " each" if len(parties) > 1 else ""
         ends = (who, plan.hub) if up else (plan.hub, who)
-        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "once"))
-    return [*rows, ("", "", "all", "", f"{total:,}")]
+        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "once" if roles else "?"))
+    return [*rows, ("", "", "all", "", f"{total:,}")] if roles else rows
 
 
 def _stages(plan: Plan, flow: Flow) -> str:

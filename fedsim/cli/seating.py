@@ -14,6 +14,7 @@ from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.runtime._crew import environment
+from fedsim.runtime._seat import Belongings
 from fedsim.transport.grpc import token_of
 from fedsim.transport.tls import Identity
 
@@ -31,6 +32,7 @@ def play(
     token_file: Path | None,
     identity_files: tuple[Path | None, Path | None, Path | None],
     wait: float,
+    own: Belongings,
     out: Path | None,
 ) -> Path:
     """Play one seat; returns its run folder.
@@ -38,6 +40,7 @@ def play(
     Args:
         identity_files: the authority's certificate, the seat's own and its key; all of them or none.
         wait: seconds for the others to come.
+        own: where the seat's data and secrets lie.
 
     Raises:
         ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
@@ -47,6 +50,7 @@ def play(
         if address and not re.fullmatch(r"\S+:\d{1,5}", address):
             raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
     token, identity = _token(token_file), _identity(*identity_files)
+    file, secrets = own.at(file, role)
     os.environ.update(environment(file.placement.get(role, {})))
     with Progress() as progress:
         return experiment.run_seat(
@@ -57,6 +61,7 @@ def play(
             listen=listen,
             identity=identity,
             wait=wait,
+            secrets=secrets,
             out=out,
             command=sys.argv,
             started=progress.arm,
@@ -76,15 +81,17 @@ def write_keys(source: str, overrides: Sequence[str], hosts: Sequence[str], days
         raise ConfigError("fedsim keys: cryptography is not installed; pip install 'fedsim[flower]'") from error
     plans = [arm.plan() for arm in config.read(source, overrides).arms().values()]
     hub, roles = plans[0].hub, dict.fromkeys(role for plan in plans for role in plan.roster)
-    token = os.urandom(32).hex()
+    token, ids_key = os.urandom(32).hex(), os.urandom(32).hex()
+    tables = any(seat.meet for plan in plans for seat in plan.seats.values())
     identities = certify(hub, [role for role in roles if role != hub], hosts, days)
     try:
         out.mkdir(mode=0o700, parents=True)
         for role, identity in identities.items():
             (folder := out / role).mkdir(mode=0o700)
             shown = token if role == hub else token_of(token, role)
-            contents = (identity.ca, identity.certificate, identity.key, f"{shown}\n".encode())
-            for name, content in zip(("ca.pem", "cert.pem", "key.pem", "token"), contents, strict=True):
+            contents = {"ca.pem": identity.ca, "cert.pem": identity.certificate, "key.pem": identity.key}
+            contents |= {"token": f"{shown}\n".encode()} | ({"ids": f"{ids_key}\n".encode()} if tables else {})
+            for name, content in contents.items():
                 (folder / name).touch(mode=0o600)
                 (folder / name).write_bytes(content)
     except OSError as error:

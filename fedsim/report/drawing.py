@@ -116,6 +116,8 @@ def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
         lines = [f"{key}: {value}" for key, value in described.items() if isinstance(value, str | int | float)]
     if rows := described.get("rows"):
         lines.append(", ".join(f"{number(count)} {name} rows" for name, count in rows.items()))
+    if "left_out" in described:
+        lines.append(f"{number(described['left_out'])} rows left out: not at every seat")
     lines += [f"wrapped in {settings(wrapper)}" for wrapper in seat["wrappers"]]
     return [line if len(line) <= 42 else line[:41] + "…" for line in lines]
 

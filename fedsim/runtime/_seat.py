@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import ProtocolError, TransportError, WireError
+from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
+from fedsim.plan import Secrets
 from fedsim.play import play
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
@@ -17,12 +22,45 @@ PATIENCE = 60.0
 """Seconds that seats wait for each other to connect."""
 
 
+@dataclass(frozen=True)
+class Belongings:
+    """Where a seat's own things lie; each may be empty.
+
+    Attributes:
+        data: its data file, or a folder in which to look for those that the scenario names (``FEDSIM_DATA``).
+        secret: the file from whose bytes its noise and its initial weights follow.
+        ids_key: the file with the key that ids are hashed with; the same at every seat.
+    """
+
+    data: str = ""
+    secret: str = ""
+    ids_key: str = ""
+
+    @staticmethod
+    def named(settings: Mapping[str, Any]) -> Belongings:
+        """Those among other settings."""
+        return Belongings(*(str(settings.get(each.name, "")) for each in fields(Belongings)))
+
+    def at(self, file: ScenarioFile, role: RoleId) -> tuple[ScenarioFile, Secrets]:
+        """The file as this seat plays it, the same experiment, and its secrets.
+
+        Raises:
+            InputError: a file cannot be read or is empty, or the scenario reads no data that could lie there.
+        """
+        if self.data and Path(self.data).is_dir():
+            os.environ["FEDSIM_DATA"] = self.data
+        elif self.data:
+            file = file.model_copy(update={"scenario": file.scenario.at(role, self.data)})
+        return file, Secrets(_content(self.secret, "secret"), _content(self.ids_key, "key of ids"))
+
+
 async def play_hub(
     file: ScenarioFile,
     token: str,
     address: str = LOOPBACK,
     *,
     identity: Identity | None = None,
+    secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
     ready: Callable[[], None] = lambda: None,
@@ -35,6 +73,7 @@ async def play_hub(
         token: the run's; each other seat must show that of its role.
         address: ``host:port`` to listen at.
         identity: for a stream that is encrypted.
+        secrets: the hub's own; none in simulations.
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
         ready: called when every seat is connected.
@@ -49,7 +88,7 @@ async def play_hub(
         listening(hub.address)
         await hub.joined(patience)
         ready()
-        report = await play(file, plan.hub, hub, watch=watch)
+        report = await play(file, plan.hub, hub, secrets=secrets, watch=watch)
         await hub.deserted()
     except BaseException as error:
         await hub.abort(_told(error))
@@ -66,7 +105,7 @@ async def play_spoke(
     *,
     identity: Identity | None = None,
     holder: str = "",
-    secret: bytes | None = None,
+    secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     watch: Watch = lambda role, row: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
@@ -79,7 +118,7 @@ async def play_spoke(
         address: ``host:port`` of the hub.
         identity: for a stream that is encrypted.
         holder: in whose name token and certificate are, if not the role's.
-        secret: the seat's own; None in simulations.
+        secrets: the seat's own; none in simulations.
         watch: shown every row that the role logs.
         patience: seconds to wait for the hub.
 
@@ -90,7 +129,7 @@ async def play_spoke(
     plan = file.plan()
     spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
     try:
-        report = await play(file, role, spoke, secret=secret, watch=watch)
+        report = await play(file, role, spoke, secrets=secrets, watch=watch)
     except BaseException as error:
         await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
         raise
@@ -103,3 +142,15 @@ def _told(error: BaseException) -> str:
     if isinstance(error, (ProtocolError, TransportError, WireError)):
         return str(error)
     return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
+
+
+def _content(path: str, what: str) -> bytes | None:
+    if not path:
+        return None
+    try:
+        content = Path(path).read_bytes().strip()
+    except OSError as error:
+        raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}") from error
+    if not content:
+        raise ConfigError(f"{what}: {path} is empty")
+    return content

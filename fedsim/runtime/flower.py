@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -26,11 +25,11 @@ from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportEr
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
-from fedsim.plan import Plan
+from fedsim.plan import Plan, Secrets
 from fedsim.runtime._child import ERROR, REPORT, ROWS, Voice
 from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised
 from fedsim.runtime._deployment import START, TICK, Deployment, tell
-from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
 from fedsim.runtime.processes import _parcel
 from fedsim.transport.grpc import LOOPBACK, token_of
 
@@ -55,7 +54,7 @@ class Flower(Runtime):
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
         if (grid := _GRID.get()) is not None:
-            return asyncio.run(_conduct(grid, file, watch, self.listen, self.advertise))
+            return asyncio.run(_conduct(*grid, file, watch, self.listen, self.advertise))
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
@@ -74,7 +73,7 @@ def _parties(file: ScenarioFile) -> dict[RoleId, dict[str, str]]:
     return {role: environment(file.placement.get(role, {})) for role in plan.roster if role != plan.hub}
 
 
-_GRID: ContextVar[Any] = ContextVar("grid", default=None)
+_GRID: ContextVar[tuple[Any, Secrets] | None] = ContextVar("grid", default=None)
 _OPEN: list[Deployment] = []
 
 
@@ -227,7 +226,7 @@ def lead(grid: Any, arm: str) -> None:
     with _voice(plan.hub) as voice:
         assert voice is not None, "nobody listens: this app belongs to fedsim run --runtime flower"
         try:
-            for report in asyncio.run(_conduct(grid, file, voice.watch, LOOPBACK, "")):
+            for report in asyncio.run(_conduct(grid, Secrets(), file, voice.watch, LOOPBACK, "")):
                 voice.say(REPORT, to_bytes(report, plan))
         except Exception as error:
             _confess(voice, error)
@@ -235,16 +234,18 @@ def lead(grid: Any, arm: str) -> None:
 
 
 @contextlib.contextmanager
-def conducting(grid: Any) -> Iterator[None]:
-    """Inside of it `Flower` plays with the nodes of this grid."""
-    before = _GRID.set(grid)
+def conducting(grid: Any, secrets: Secrets) -> Iterator[None]:
+    """Inside of it `Flower` plays with the nodes of this grid, and the hub with these secrets."""
+    before = _GRID.set((grid, secrets))
     try:
         yield
     finally:
         _GRID.reset(before)
 
 
-async def _conduct(grid: Any, file: ScenarioFile, watch: Watch, listen: str, advertise: str) -> list[SeatReport]:
+async def _conduct(
+    grid: Any, secrets: Secrets, file: ScenarioFile, watch: Watch, listen: str, advertise: str
+) -> list[SeatReport]:
     """Play the hub, and have the nodes of the grid play the others."""
     from fedsim.transport.certificates import Authority
 
@@ -257,6 +258,7 @@ async def _conduct(grid: Any, file: ScenarioFile, watch: Watch, listen: str, adv
             nodes.token,
             listen,
             identity=nodes.authority.identity(plan.hub, [advertise or host]),
+            secrets=secrets,
             watch=watch,
             listening=address.set_result,
             ready=nodes.ready.set,
@@ -376,8 +378,8 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 
     Args:
         message: as `_Nodes` sends it.
-        node: the node's own settings: ``party``, and where its ``data`` and its ``secret`` lie. In Flower's simulation,
-            which has none, the node's number says which party it is.
+        node: the node's own settings: ``party``, and where its ``data``, ``secret`` and ``ids_key`` lie. In Flower's
+            simulation, which has none, the node's number says which party it is.
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -411,9 +413,7 @@ def _whose(plan: Plan, node: Mapping[str, Any]) -> tuple[RoleId, str]:
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
     from fedsim.transport.tls import Identity
 
-    if "data" in node:
-        os.environ["FEDSIM_DATA"] = str(node["data"])
-    secret = Path(str(node["secret"])).read_bytes() if "secret" in node else None
+    file, secrets = Belongings.named(node).at(file, role)
     with _voice(role) as voice:
         playing = play_spoke(
             file,
@@ -422,7 +422,7 @@ def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Ma
             session["address"],
             identity=Identity(session["ca"], session["certificate"], session["key"]),
             holder=session["holder"],
-            secret=secret,
+            secrets=secrets,
             watch=voice.watch if voice else lambda role, row: None,
             patience=PATIENCE,
         )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from fedsim.config import Runtime, ScenarioFile
 from fedsim.errors import StallError
 from fedsim.message import RoleId
-from fedsim.net import Watch
+from fedsim.net import Net, Watch
 from fedsim.outcome import SeatReport
-from fedsim.plan import Plan
-from fedsim.play import play
+from fedsim.plan import Plan, Seat, Secrets
+from fedsim.play import ids_key, play
+from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
 from fedsim.transport.memory import MemoryNetwork
+
+T = TypeVar("T")
 
 
 class Local(Runtime):
@@ -44,10 +47,31 @@ async def play_all(
     Raises:
         StallError: names who waits for what.
     """
+    return await _all(transports, lambda role, transport: play(file, role, transport, plan=plan, watch=watch))
 
-    async def one(role: RoleId) -> SeatReport:
+
+async def meet_all(file: ScenarioFile, plan: Plan) -> dict[RoleId, Seat]:
+    """Every seat of a plan, ready to be built: those that have something to settle first have met in this process.
+
+    Raises:
+        InputError: what a seat brings cannot be used.
+    """
+
+    async def one(role: RoleId, transport: Transport) -> Seat:
+        seat, net = plan.seats[role], Net(role, plan.hub, plan.roster, transport)
+        return seat if seat.meet is None else await seat.meet(net, ids_key(Secrets(), Rng.root(file.seed)))
+
+    return dict(zip(plan.roster, await _all(memory(plan), one), strict=True))
+
+
+async def _all(
+    transports: Mapping[RoleId, Transport], do: Callable[[RoleId, Transport], Coroutine[Any, Any, T]]
+) -> list[T]:
+    """What every seat does, at the same time, until all have done or one has failed."""
+
+    async def one(role: RoleId) -> T:
         try:
-            return await play(file, role, transports[role], plan=plan, watch=watch)
+            return await do(role, transports[role])
         finally:
             await transports[role].aclose()
 

@@ -1,15 +1,16 @@
 """Where the rows come from: one module a kind of data set, found by its name.
 
 Every party reads only the columns that the vertical cut gives it, the label holder only the label, and all of them
-derive the same split into training and held-out rows from the public seed.
+derive the same split into training and held-out rows from the public seed. Of most kinds all seats have the same rows; of one
+that comes `Data.apart` each seat has its own table, and they agree on the rows before anything is built.
 """
 
 from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,25 +18,40 @@ from pydantic import ConfigDict, Field, field_validator
 
 from fedsim.errors import DataError
 from fedsim.plugins import Plugin, find, names
-from parties.cut import ImageSchema, Part, Schema, TableSchema
+from parties.cut import ImageSchema, Part, Schema, TableSchema, cut
 from parties.data._cells import Missing
 from parties.data._files import find_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fedsim.message import RoleId
+    from fedsim.net import Net
     from fedsim.seeding import Rng
 
-__all__ = ["Data", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "find_file"]
+__all__ = ["Data", "Held", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "file_digest", "find_file"]
 
 Array = npt.NDArray[Any]
 Rows = npt.NDArray[np.int64]
+Columns = str | list[str]
+"""A party's specification of its columns."""
+
+
+class Held(NamedTuple):
+    """What a seat is to hold of its own table: columns, perhaps none, and perhaps the labels."""
+
+    seat: RoleId
+    columns: Columns
+    labels: bool
 
 
 class Data(Plugin, ABC):
     """A data set: its features, its labels, and which rows are held out."""
 
     model_config = ConfigDict(serialize_by_alias=True)
+
+    apart: ClassVar[bool] = False
+    """Whether each seat has a table of its own, so that the seats have to `meet` first."""
 
     rows: int | None = Field(None, ge=1, description="training rows, drawn with the seed; none: all but the held-out")
     test: float | int = Field(
@@ -90,9 +106,47 @@ class Data(Plugin, ABC):
         order = rng.numpy().permutation(total).astype(np.int64)
         return order[held:][: self.rows], order[:held]
 
-    def digest(self) -> str:
+    def part(self, name: RoleId, columns: Mapping[RoleId, Columns]) -> Part:
+        """What one party holds, given the specifications of all; DataError if they do not cut the features in parts."""
+        return cut(self.schema(), columns, self.drop)[name]
+
+    async def meet(self, held: Held, net: Net, key: bytes) -> Data:
+        """What this seat has of the rows that all seats have, of a kind whose tables are `apart`.
+
+        Args:
+            held: what this seat reads, and it reads nothing else.
+            net: the way to the other seats, all of which meet.
+            key: what ids are hashed with, the same at every seat.
+
+        Raises:
+            DataError: this seat's table cannot be used, or no row is at every seat.
+        """
+        return self
+
+    def left_out(self) -> int | None:
+        """How many rows of this seat's own table are not at every seat; None where all seats have the same rows."""
+        return None
+
+    def away(self, seats: Collection[RoleId]) -> dict[RoleId, str]:
+        """By seat, the table of its own that this machine does not have, as in a deployment; of a kind that is `apart`."""
+        return {}
+
+    def look(self, held: Held) -> None:
+        """Read one seat's own table and keep nothing; DataError if it cannot be used."""
+
+    def at(self, seat: RoleId, path: str) -> Data:
+        """The same data, of which one seat has its file elsewhere.
+
+        Raises:
+            DataError: this kind reads no files.
+        """
+        if self.location != {"path"}:
+            raise DataError(f"data of kind '{self.kind()}' has no file that could lie at '{path}'")
+        return self.model_copy(update={"path": path})
+
+    def digest(self, seats: Collection[RoleId] = ()) -> str:
         """SHA-256 of the files' content, hexadecimal; empty for a kind that reads none. DataError if one is missing."""
-        return "".join(_sha256(find_file(getattr(self, name))) for name in sorted(self.location))
+        return "".join(file_digest(getattr(self, name)) for name in sorted(self.location))
 
     def elsewhere(self, path: str) -> Data:
         """The same description with new rows from another file, which may lack labels and unused columns.
@@ -119,6 +173,7 @@ class Data(Plugin, ABC):
         return train[: self.rows], test[:most]
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
+def file_digest(path: str) -> str:
+    """SHA-256 of a data file's content, hexadecimal; DataError if it is missing."""
+    with find_file(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

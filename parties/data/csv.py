@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from parties.data._formats import csv_cells, csv_header
 from parties.data._table import TableFile
 
 if TYPE_CHECKING:
@@ -22,24 +23,9 @@ class Csv(TableFile):
     form: ClassVar[str] = "csv"
 
     def header(self, file: Path) -> list[str]:
-        """The first line; a column without a name is called as pandas calls it, ``Unnamed: 0``."""
-        import pandas as pd
-
-        # Read as a row of cells first: as a header, pandas would rename the second of two equal names.
-        line = pd.read_csv(file, sep=self.separator, header=None, nrows=1, dtype=str, keep_default_na=False)
-        return [name or f"Unnamed: {k}" for k, name in enumerate(line.iloc[0])]
+        """The first line."""
+        return csv_header(file, self.separator)
 
     def load(self, file: Path, columns: Sequence[str]) -> pd.DataFrame:
         """These columns, their types found over all rows at once."""
-        import pandas as pd
-
-        # index_col=False: else, if lines end in a comma, pandas takes the first column for an index and shifts names.
-        return pd.read_csv(
-            file,
-            sep=self.separator,
-            usecols=list(columns),
-            index_col=False,
-            keep_default_na=False,
-            na_values=[""],
-            low_memory=False,
-        )
+        return csv_cells(file, columns, self.separator)

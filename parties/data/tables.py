@@ -1,0 +1,120 @@
+"""A table a seat: nobody reads another's file, and rows are matched by id when the seats meet."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, ClassVar, Self
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from fedsim.errors import DataError
+from fedsim.message import RoleId
+from fedsim.net import Net
+from parties.align import align
+from parties.cut import Part, TablePart, TableSchema
+from parties.data import Array, Columns, Data, Held, file_digest, find_file
+from parties.data._own import OwnTable
+from parties.data.csv import Csv
+from parties.data.parquet import Parquet
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Tables(Data):
+    """Each seat has its own csv, parquet or npz file with an id column; rows that not all seats have are left out."""
+
+    id: str = Field(description="the column that names the rows, in every table")
+    label: str = Field(description="the column to predict, in the table of the seat that holds the labels")
+    files: dict[RoleId, str] = Field(
+        {}, description="by seat, its file: .parquet, .npz (an array a column) or csv; default: <seat>.csv"
+    )
+
+    location: ClassVar[frozenset[str]] = frozenset({"files"})
+    apart: ClassVar[bool] = True
+
+    _table: pd.DataFrame | None = PrivateAttr(default=None)  # of one seat, once the seats have met
+    _labels: Array | None = PrivateAttr(default=None)
+    _left_out: int = PrivateAttr(default=0)
+
+    @model_validator(mode="after")
+    def _nothing_to_drop(self) -> Self:
+        if self.drop:
+            raise ValueError("drop: expected nothing; columns that a party does not name are not read")
+        if self.id == self.label:
+            raise ValueError(f"id and label: expected two columns, found '{self.id}' for both")
+        return self
+
+    async def meet(self, held: Held, net: Net, key: bytes) -> Tables:
+        """See `Data.meet`."""
+        own = self._own(held).read(held.columns)
+        rows = await align(own.ids, net, key)
+        met = self.model_copy()
+        met._table, met._left_out = own.table.iloc[rows].reset_index(drop=True), len(own.ids) - len(rows)
+        met._labels = None if own.labels is None else own.labels[rows]
+        return met
+
+    def schema(self) -> TableSchema:  # type: ignore[override]
+        """The columns that this seat has read."""
+        return TableSchema(tuple(self._met().columns))
+
+    def part(self, name: RoleId, columns: Mapping[RoleId, Columns]) -> Part:
+        """All columns that this seat has read."""
+        return TablePart(self.schema().columns)
+
+    def read(self, part: Part) -> pd.DataFrame | Array:
+        """The part's columns of the rows that all seats have, in the common order."""
+        return part.take(self._met())
+
+    def labels(self) -> Array:
+        """The labels of the rows that all seats have, in the common order, (n,)."""
+        assert self._labels is not None, "the seat that holds the labels asks"
+        return self._labels
+
+    def count(self) -> int:
+        """How many rows all seats have."""
+        return len(self._met())
+
+    def left_out(self) -> int | None:
+        """See `Data.left_out`."""
+        return self._left_out
+
+    def away(self, seats: Collection[RoleId]) -> dict[RoleId, str]:
+        """See `Data.away`."""
+        found = {}
+        for seat in seats:
+            try:
+                find_file(self._path(seat))
+            except DataError:
+                found[seat] = self._path(seat)
+        return found
+
+    def look(self, held: Held) -> None:
+        """See `Data.look`."""
+        self._own(held).read(held.columns)
+
+    def at(self, seat: RoleId, path: str) -> Tables:
+        """See `Data.at`."""
+        return self.model_copy(update={"files": {**self.files, seat: path}})
+
+    def digest(self, seats: Collection[RoleId] = ()) -> str:
+        """Of the tables that this machine has, by seat; empty if it has none."""
+        away = self.away(seats)
+        here = [f"{seat} {file_digest(self._path(seat))}" for seat in sorted(seats) if seat not in away]
+        return hashlib.sha256("\n".join(here).encode()).hexdigest() if here else ""
+
+    def elsewhere(self, path: str) -> Data:
+        """New rows with the columns of all parties side by side in one file, csv or parquet; ids are not needed."""
+        form = Parquet if path.endswith(".parquet") else Csv
+        return form(path=path, label=self.label, id=self.id, missing=self.missing).elsewhere(path)
+
+    def _own(self, held: Held) -> OwnTable:
+        return OwnTable(held.seat, self._path(held.seat), self.id, self.label if held.labels else None, self.missing)
+
+    def _path(self, seat: RoleId) -> str:
+        return self.files.get(seat, f"{seat}.csv")
+
+    def _met(self) -> pd.DataFrame:
+        assert self._table is not None, "the seats meet first"
+        return self._table
