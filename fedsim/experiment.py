@@ -17,7 +17,7 @@ from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
 from fedsim.role import Role
-from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.transport.tls import Identity
@@ -93,6 +93,7 @@ def run_seat(
     connect: str = "",
     listen: str = "",
     identity: Identity | None = None,
+    wait: float = PATIENCE,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     out: Path | None = None,
     command: Sequence[str] = (),
@@ -109,6 +110,7 @@ def run_seat(
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
+        wait: seconds for the others to come.
         secrets: the seat's own; without, as in a simulation.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``.
         command, started: as for `run`.
@@ -128,9 +130,11 @@ def run_seat(
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         if role == plan.hub:
-            playing = play_hub(file, token, listen, identity=identity, secrets=secrets, watch=watch)
+            playing = play_hub(file, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
         else:
-            playing = play_spoke(file, role, token, connect, identity=identity, secrets=secrets, watch=watch)
+            playing = play_spoke(
+                file, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
+            )
         folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
     return folder.path
 

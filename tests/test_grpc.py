@@ -214,6 +214,18 @@ def test_an_abort_is_a_loss_and_the_others_hear_of_it() -> None:
     run(test())
 
 
+def test_why_a_seat_gives_up_is_told_to_all() -> None:
+    async def test() -> None:
+        hub, north, east = await connected()
+        await north.abort("it failed with DataError")
+        for seat in (hub, east):
+            with pytest.raises(TransportBroken, match="north has given up: it failed with DataError"):
+                await seat.recv()
+        await close(east, hub)
+
+    run(test())
+
+
 def test_the_hub_stays_until_it_is_deserted() -> None:
     async def test() -> None:
         hub, north, east = await connected()

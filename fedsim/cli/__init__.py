@@ -110,6 +110,7 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Annotated[
         str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
@@ -128,7 +129,7 @@ def seat(
     from fedsim.runtime._seat import Belongings
 
     own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, identity, own, out)
+    path = play(source, overrides or [], arm, role, connect, listen, token_file, identity, wait, own, out)
     typer.echo(f"run folder: {path}")
 
 

@@ -31,6 +31,7 @@ def play(
     listen: str,
     token_file: Path | None,
     identity_files: tuple[Path | None, Path | None, Path | None],
+    wait: float,
     own: Belongings,
     out: Path | None,
 ) -> Path:
@@ -38,6 +39,7 @@ def play(
 
     Args:
         identity_files: the authority's certificate, the seat's own and its key; all of them or none.
+        wait: seconds for the others to come.
         own: where the seat's data and secrets lie.
 
     Raises:
@@ -58,6 +60,7 @@ def play(
             connect=connect,
             listen=listen,
             identity=identity,
+            wait=wait,
             secrets=secrets,
             out=out,
             command=sys.argv,

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import ConfigError, ProtocolError, TransportError
+from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
@@ -90,11 +90,8 @@ async def play_hub(
         ready()
         report = await play(file, plan.hub, hub, secrets=secrets, watch=watch)
         await hub.deserted()
-    except (ProtocolError, TransportError) as error:
-        await hub.abort(str(error))
-        raise
-    except BaseException:
-        await hub.abort()
+    except BaseException as error:
+        await hub.abort(_told(error))
         raise
     await hub.aclose()
     return report
@@ -133,11 +130,18 @@ async def play_spoke(
     spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
     try:
         report = await play(file, role, spoke, secrets=secrets, watch=watch)
-    except BaseException:
-        await spoke.abort()
+    except BaseException as error:
+        await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
         raise
     await spoke.aclose()
     return report
+
+
+def _told(error: BaseException) -> str:
+    """What the other seats may know of an error here: what lies between seats as it is, of all else only the kind."""
+    if isinstance(error, (ProtocolError, TransportError, WireError)):
+        return str(error)
+    return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
 
 
 def _content(path: str, what: str) -> bytes | None:

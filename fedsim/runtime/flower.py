@@ -50,11 +50,12 @@ class Flower(Runtime):
 
     listen: str = Field(LOOPBACK, description="host:port of the hub's data port, if a SuperLink is there; 0 is any")
     advertise: str = Field("", description="the host under which parties reach it; default: that of listen")
+    wait: float = Field(PATIENCE, ge=0, description="seconds in which every party must have joined the hub")
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
         if (grid := _GRID.get()) is not None:
-            return asyncio.run(_conduct(*grid, file, watch, self.listen, self.advertise))
+            return asyncio.run(_conduct(*grid, file, watch, self.listen, self.advertise, self.wait))
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
@@ -226,7 +227,9 @@ def lead(grid: Any, arm: str) -> None:
     with _voice(plan.hub) as voice:
         assert voice is not None, "nobody listens: this app belongs to fedsim run --runtime flower"
         try:
-            for report in asyncio.run(_conduct(grid, Secrets(), file, voice.watch, LOOPBACK, "")):
+            assert isinstance(file.runtime, Flower)
+            wait = file.runtime.wait
+            for report in asyncio.run(_conduct(grid, Secrets(), file, voice.watch, LOOPBACK, "", wait)):
                 voice.say(REPORT, to_bytes(report, plan))
         except Exception as error:
             _confess(voice, error)
@@ -244,7 +247,7 @@ def conducting(grid: Any, secrets: Secrets) -> Iterator[None]:
 
 
 async def _conduct(
-    grid: Any, secrets: Secrets, file: ScenarioFile, watch: Watch, listen: str, advertise: str
+    grid: Any, secrets: Secrets, file: ScenarioFile, watch: Watch, listen: str, advertise: str, wait: float
 ) -> list[SeatReport]:
     """Play the hub, and have the nodes of the grid play the others."""
     from fedsim.transport.certificates import Authority
@@ -262,6 +265,7 @@ async def _conduct(
             watch=watch,
             listening=address.set_result,
             ready=nodes.ready.set,
+            patience=wait,
         )
     )
     try:

@@ -340,8 +340,11 @@ class Hub(_Seat):
         lost, reason = True, "is gone: its connection broke"
         try:
             await asyncio.wait((writer, reader, ending), return_when=asyncio.FIRST_COMPLETED)
-            if reader.done() and isinstance(error := reader.exception(), ProtocolError):
+            error = reader.exception() if reader.done() else None
+            if isinstance(error, ProtocolError):
                 reason = f"broke the protocol: {error}"
+            elif isinstance(error, TransportBroken):
+                reason = str(error)
             elif ending.done() or (reader.done() and error is None and reader.result()):
                 lost, reason = False, "has closed its transport"
         finally:
@@ -388,6 +391,8 @@ class Hub(_Seat):
             what, dst, frame = await _unpacked(packet, read)
             if what == _HAS_LEFT and dst == role:
                 return True
+            if what == _IS_LOST and dst == role:
+                raise TransportBroken(f"has given up: {_text(frame):.200}")
             if what != _IS_FRAME or (dst != self._role and dst not in self._queues) or dst == role:
                 raise ProtocolError(f"a packet of kind {what} for '{dst:.80}'")
             if dst == self._role:
@@ -467,9 +472,14 @@ class Spoke(_Seat):
                 await self._reader  # the hub ends the stream when it has read all
         await self._end()
 
-    async def abort(self) -> None:
-        """Close at once, as something that went wrong: the hub takes this seat for lost."""
+    async def abort(self, why: str = "") -> None:
+        """Close at once, as something that went wrong: all take this seat for lost, and are told why if there is a word."""
         self._close()
+        if why and not self._call.done():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GOODBYE):
+                    self._queue.put_now(_head(_IS_LOST, self._role, b"") + why.encode())
+                    await self._reader  # the hub ends the stream when it has read that
         self._call.cancel()
         await self._end()
 
