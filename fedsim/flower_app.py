@@ -2,7 +2,8 @@
 
 Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
 folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait``
-(seconds in which they must have joined); and the hub's own ``data`` (its table, or the folder of its data sets), ``secret`` and ``ids_key`` (files).
+(seconds in which they must have joined); and the hub's own ``data`` (its table, or the folder of its data sets), ``secret``
+and ``ids_key`` (files).
 """
 
 from __future__ import annotations
