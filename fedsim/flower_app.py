@@ -2,8 +2,8 @@
 
 Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
 folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait``
-(seconds in which they must have joined); and the hub's own ``data`` (its table, or the folder of its data sets), ``secret``
-and ``ids_key`` (files).
+(seconds in which they must have joined), ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own
+``data`` (its table, or the folder of its data sets), ``secret`` and ``ids_key`` (files).
 """
 
 from __future__ import annotations
@@ -44,10 +44,17 @@ def follow(message: Message, context: Context) -> Message:
     return reply
 
 
+@client.query("post")
+def answer(message: Message, context: Context) -> Message:
+    """Play a party as far as its mail goes, where frames travel as messages."""
+    reply: Message = flower.answer(message, context.node_config, context.state)
+    return reply
+
+
 def _file(settings: Any) -> config.ScenarioFile:
     source = str(settings["scenario"])
     own = Path(__file__).parents[1] / source  # as the app carries it; a ServerApp works in another folder
-    runtime = {"kind": "flower", "listen": settings["listen"], "advertise": settings["advertise"], "wait": settings["wait"]}
+    runtime = {"kind": "flower", **{name: settings[name] for name in ("listen", "advertise", "wait", "transport")}}
     overrides = [each.strip() for each in str(settings["set"]).split(";") if each.strip()]
     file = config.read(str(own) if own.is_file() else source, overrides, str(settings["profile"]))
     return config.validate({**file.resolved(), "runtime": runtime}, source, {})

@@ -59,6 +59,13 @@ def test_the_hub_may_be_a_party() -> None:
 
 
 @pytest.mark.usefixtures("_deployed")
+def test_the_same_numbers_with_frames_as_messages_of_flower() -> None:
+    file = small("labels", trials=[], runtime={"kind": "flower", "transport": "flower"})
+    settings = file.scenario.model_copy(update={"steps": 1, "evaluate": 1})
+    check_runtime(Flower(transport="flower"), file.model_copy(update={"scenario": settings}))
+
+
+@pytest.mark.usefixtures("_deployed")
 def test_the_same_numbers_with_a_table_a_seat(tmp_path: Path) -> None:
     check_runtime(Flower(), scenario(write(tmp_path)))
 

@@ -16,25 +16,25 @@ from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
-from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError, suggest
+from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan, Secrets
-from fedsim.runtime._child import ERROR, REPORT, ROWS, Voice
-from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised
-from fedsim.runtime._deployment import START, TICK, Deployment, tell
+from fedsim.runtime._child import REPORT
+from fedsim.runtime._crew import Crew, environment, no_gpu, raised
+from fedsim.runtime._deployment import TICK, Deployment
+from fedsim.runtime._followed import Followed, confess, voice_of
+from fedsim.runtime._mail import Ask, answered, correspond, whose
 from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
-from fedsim.runtime.processes import _parcel
 from fedsim.transport.grpc import LOOPBACK, token_of
 
-NAME, END = b"N", b"."
-"""Parcels of a seat to the process that started Flower: who speaks, and that all has been said."""
 DAYS = 30.0
 """How long certificates and messages of a run hold."""
 LATE = 60.0
@@ -43,6 +43,8 @@ REASONS = 5.0
 """Seconds that Flower may take to bring what the others know of a failure."""
 SESSION = "query.session"
 """The type of the message that starts a party's session."""
+POST = "query.post"
+"""The type of a message with mail."""
 
 
 class Flower(Runtime):
@@ -51,16 +53,27 @@ class Flower(Runtime):
     listen: str = Field(LOOPBACK, description="host:port of the hub's data port, if a SuperLink is there; 0 is any")
     advertise: str = Field("", description="the host under which parties reach it; default: that of listen")
     wait: float = Field(PATIENCE, ge=0, description="seconds in which every party must have joined the hub")
+    transport: Literal["stream", "flower"] = Field(
+        "stream",
+        description="how frames travel; flower: as its messages, seconds each, where nothing else gets through",
+    )
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
         """See `Runtime.run`."""
         if (grid := _GRID.get()) is not None:
-            return asyncio.run(_conduct(*grid, file, watch, self.listen, self.advertise, self.wait))
+            return asyncio.run(self.conduct(*grid, file, watch))
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
         with deployment(_parties(file), self.verbose) as deployed:
-            return asyncio.run(_Followed(file, plan, crew, deployed).play())
+            return asyncio.run(Followed(file, plan, crew, deployed).play())
+
+    async def conduct(self, grid: Any, secrets: Secrets, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
+        """Play the hub here, and have the nodes of a grid play the others."""
+        if self.transport == "flower":
+            nodes = partial(asyncio.to_thread, grid.get_node_ids)
+            return await correspond(nodes, _asking(grid), file, secrets, watch, self.wait)
+        return await _conduct(grid, secrets, file, watch, self.listen, self.advertise, self.wait)
 
     def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
         """See `Runtime.held`: Flower takes longer to start than many an arm to play."""
@@ -100,121 +113,6 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
         deployed.end()
 
 
-class _Followed:
-    """One arm on a deployment of this machine, as the process that submits it sees it."""
-
-    def __init__(self, file: ScenarioFile, plan: Plan, crew: Crew, deployed: Deployment) -> None:
-        self._file, self._plan, self._crew, self._deployed = file, plan, crew, deployed
-        self._reports: list[SeatReport] = []
-        self._failures: list[BaseException] = []
-        self._over, self._failed, self._begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
-        self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
-
-    async def play(self) -> list[SeatReport]:
-        """Submit the arm and pass on what its seats say until the hub has handed over every report.
-
-        Raises:
-            FedsimError: what a seat raised, or what has ended.
-        """
-        self._loop = asyncio.get_running_loop()
-        self._deployed.on_end = self._pass_on
-        self._deployed.voice.unlink(missing_ok=True)
-        server = await asyncio.start_unix_server(self._hear, self._deployed.voice)
-        late = self._loop.call_later(START, self._is_late)
-        try:
-            self._submitted = self._deployed.submit(self._file)
-            waits = [asyncio.create_task(event.wait()) for event in (self._over, self._failed)]
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-            if not self._over.is_set():  # one has failed: the others are about to say why
-                await asyncio.wait(waits[:1], timeout=GRACE)
-            for wait in waits:
-                wait.cancel()
-            if self._failures:
-                raise self._crew.cause(self._failures)
-            return self._reports
-        finally:
-            late.cancel()
-            server.close()
-            for writer in self._connections.values():
-                writer.close()  # which ends who reads: a task that is cancelled makes asyncio complain
-            await asyncio.gather(*self._connections, return_exceptions=True)
-
-    def _fail(self, error: BaseException) -> None:
-        self._failures.append(error)
-        self._failed.set()
-
-    def _pass_on(self, name: str, code: int) -> None:
-        self._loop.call_soon_threadsafe(self._ended, name, code)
-
-    def _ended(self, name: str, code: int) -> None:
-        if name.startswith("super") or (name == self._submitted and code):
-            who = {"superlink": "SuperLink"}.get(name, "submission of the app")
-            if name.startswith("supernode-"):
-                who = f"SuperNode of {list(self._deployed.parties)[int(name.partition('-')[2])]}"
-            said = self._deployed.last_words(name)
-            self._fail(TransportBroken(f"Flower's {who} ended with exit code {code}: {said}"))
-
-    def _is_late(self) -> None:
-        if not self._begun.is_set():
-            said = self._deployed.last_words("superlink")
-            self._fail(TransportBroken(f"Flower has not started the hub within {START:g} s: {said}"))
-
-    async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """What one seat says, from its name to its end."""
-        task = asyncio.current_task()
-        assert task is not None
-        self._connections[task] = writer
-        try:
-            await self._hear_out(reader)
-        finally:
-            writer.close()
-
-    async def _hear_out(self, reader: asyncio.StreamReader) -> None:
-        role, all_said = "", False
-        while (parcel := await _parcel(reader)) is not None:
-            kind, content = parcel
-            if kind == NAME:
-                role = content.decode()
-                if role == self._plan.hub:
-                    self._begun.set()
-            elif kind == ROWS:
-                for row in json.loads(content):
-                    self._crew.watch(role, row)
-            elif kind == REPORT:
-                self._reports.append(from_bytes(content, self._plan))
-            elif kind == ERROR:
-                self._fail(raised(role, *json.loads(content)))
-            elif kind == END:
-                all_said = True
-        if not all_said:
-            self._fail(self._crew.died(role, "was killed or crashed"))
-        if role == self._plan.hub:
-            self._over.set()
-
-
-@contextlib.contextmanager
-def _voice(role: RoleId) -> Iterator[Voice | None]:
-    """How a seat talks to the process that started Flower, if that listens."""
-    connection = tell()
-    if connection is None:
-        yield None
-        return
-    with connection, connection.makefile("wb") as out:
-        voice = Voice(out)
-        voice.say(NAME, role.encode())
-        yield voice
-        with contextlib.suppress(OSError):
-            voice.flush()
-            voice.say(END, b"")
-
-
-def _confess(voice: Voice | None, error: Exception) -> None:
-    if voice:
-        voice.flush()
-        voice.say(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
-        voice.say(END, b"")
-
-
 def lead(grid: Any, arm: str) -> None:
     """Play one arm as the ServerApp of a Flower that `Flower` has started; reports and errors go to where that listens.
 
@@ -223,16 +121,16 @@ def lead(grid: Any, arm: str) -> None:
     """
     plain = json.loads(arm)
     file = validate(plain, plain["name"], {})
-    plan = file.plan()
-    with _voice(plan.hub) as voice:
+    plan, runtime = file.plan(), file.runtime
+    assert isinstance(runtime, Flower)
+    here = runtime.model_copy(update={"listen": LOOPBACK, "advertise": ""})
+    with voice_of(plan.hub) as voice:
         assert voice is not None, "nobody listens: this app belongs to fedsim run --runtime flower"
         try:
-            assert isinstance(file.runtime, Flower)
-            wait = file.runtime.wait
-            for report in asyncio.run(_conduct(grid, Secrets(), file, voice.watch, LOOPBACK, "", wait)):
+            for report in asyncio.run(here.conduct(grid, Secrets(), file, voice.watch)):
                 voice.say(REPORT, to_bytes(report, plan))
         except Exception as error:
-            _confess(voice, error)
+            confess(voice, error)
             raise
 
 
@@ -377,6 +275,46 @@ class _Nodes:
         return Message(content, dst_node_id=node, message_type=SESSION, ttl=DAYS * 86400)
 
 
+def _asking(grid: Any) -> Ask:
+    """How nodes of a grid are asked, and answer."""
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    async def ask(questions: Mapping[int, Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+        messages = [
+            Message(
+                RecordDict({"post": ConfigRecord(dict(each))}), dst_node_id=node, message_type=POST, ttl=DAYS * 86400
+            )
+            for node, each in questions.items()
+        ]
+        waiting = set(await asyncio.to_thread(grid.push_messages, messages))
+        answers: dict[int, Mapping[str, Any]] = {}
+        while waiting:
+            for reply in await asyncio.to_thread(grid.pull_messages, list(waiting)):
+                waiting.discard(reply.metadata.reply_to_message_id)
+                if reply.has_error():
+                    raise TransportBroken(f"a node of Flower failed: {reply.error.reason}")
+                answers[reply.metadata.src_node_id] = reply.content["post"]
+            await asyncio.sleep(TICK)
+        return answers
+
+    return ask
+
+
+def answer(message: Any, node: Mapping[str, Any], state: Any) -> Any:
+    """Play a party as far as its mail goes: the reply to a message with mail.
+
+    Args:
+        message: as `_asking` sends it.
+        node: the node's own settings, see `follow`.
+        state: what Flower keeps for the node from one message to the next.
+    """
+    from flwr.app import ConfigRecord, Message, RecordDict
+
+    content, kept = answered(message.content["post"], node, state.get("post", {}))
+    state["post"] = ConfigRecord(kept)
+    return Message(RecordDict({"post": ConfigRecord(content)}), reply_to=message)
+
+
 def follow(message: Any, node: Mapping[str, Any]) -> Any:
     """Play a party as the ClientApp of a node: the reply to the message that starts the session.
 
@@ -392,7 +330,7 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
     file = validate(plain, plain["name"], {})
     plan = file.plan()
     content: dict[str, Any] = {}
-    role, why = _whose(plan, node)
+    role, why = whose(plan, node)
     if why:
         content["idle"] = why
     else:
@@ -404,21 +342,11 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
     return Message(RecordDict({"seat": ConfigRecord(content)}), reply_to=message)
 
 
-def _whose(plan: Plan, node: Mapping[str, Any]) -> tuple[RoleId, str]:
-    """Whose seat a node has, or why none: a SuperLink may have nodes of parties that this scenario does without."""
-    parties = [role for role in plan.roster if role != plan.hub]
-    if "party" not in node and "partition-id" in node:
-        number = int(node["partition-id"])
-        return (parties[number], "") if number < len(parties) else ("", f"node {number} of the simulation has no seat")
-    party = str(node.get("party", ""))
-    return (party, "") if party in parties else ("", f"a node says party='{party:.80}'{suggest(party, parties)}")
-
-
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
     from fedsim.transport.tls import Identity
 
     file, secrets = Belongings.named(node).at(file, role)
-    with _voice(role) as voice:
+    with voice_of(role) as voice:
         playing = play_spoke(
             file,
             role,
@@ -433,5 +361,5 @@ def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Ma
         try:
             return asyncio.run(playing)
         except Exception as error:
-            _confess(voice, error)
+            confess(voice, error)
             raise
