@@ -60,7 +60,7 @@ def test_the_hub_may_be_a_party() -> None:
 
 @pytest.mark.usefixtures("_deployed")
 def test_the_same_numbers_with_frames_as_messages_of_flower() -> None:
-    file = small("labels", trials=[], runtime={"kind": "flower", "transport": "flower"})
+    file = small("labels", trials=[])
     settings = file.scenario.model_copy(update={"steps": 1, "evaluate": 1})
     check_runtime(Flower(transport="flower"), file.model_copy(update={"scenario": settings}))
 

@@ -62,6 +62,7 @@ class Flower(Runtime):
         """See `Runtime.run`."""
         if (grid := _GRID.get()) is not None:
             return asyncio.run(self.conduct(*grid, file, watch))
+        file = file.model_copy(update={"runtime": self})  # it is what the ServerApp is told
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
