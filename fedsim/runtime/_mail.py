@@ -31,7 +31,9 @@ SLOW = "frames travel as messages: one way and back takes seconds, and each seat
 async def correspond(
     nodes: Nodes, ask: Ask, file: ScenarioFile, secrets: Secrets, watch: Watch, wait: float
 ) -> list[SeatReport]:
-    """Play the hub, and bring the others their mail until all have reported; ``wait``: seconds without a node, see below.
+    """Play the hub, and bring the others their mail until all have reported.
+
+    Seats that are still missing when no node has come for ``wait`` seconds end the run.
 
     Raises:
         TransportBroken: a seat is missing, or was lost.
