@@ -2,7 +2,8 @@
 
 Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
 folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait``
-(seconds in which they must have joined); and the hub's own ``data`` (its table, or the folder of its data sets), ``secret`` and ``ids_key`` (files).
+(seconds in which they must have joined); and the hub's own ``data`` (its table, or the folder of its data sets), ``secret``
+and ``ids_key`` (files).
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ def follow(message: Message, context: Context) -> Message:
 def _file(settings: Any) -> config.ScenarioFile:
     source = str(settings["scenario"])
     own = Path(__file__).parents[1] / source  # as the app carries it; a ServerApp works in another folder
-    runtime = {"kind": "flower", "listen": settings["listen"], "advertise": settings["advertise"], "wait": settings["wait"]}
+    runtime = {
+        "kind": "flower",
+        "listen": settings["listen"],
+        "advertise": settings["advertise"],
+        "wait": settings["wait"],
+    }
     overrides = [each.strip() for each in str(settings["set"]).split(";") if each.strip()]
     file = config.read(str(own) if own.is_file() else source, overrides, str(settings["profile"]))
     return config.validate({**file.resolved(), "runtime": runtime}, source, {})
