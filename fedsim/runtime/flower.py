@@ -60,7 +60,8 @@ class Flower(Runtime):
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
         with deployment(_parties(file), self.verbose) as deployed:
-            return asyncio.run(_Followed(file, plan, crew, deployed).play())
+            own = file.model_copy(update={"runtime": self})  # whatever the file says, this is how it is played
+            return asyncio.run(_Followed(own, plan, crew, deployed).play())
 
     def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
         """See `Runtime.held`: Flower takes longer to start than many an arm to play."""
