@@ -171,6 +171,7 @@ def test_check_shows_the_cells(here: Path) -> None:
     out = fine("check", "s.yaml")
     lines = out.splitlines()
     assert max(map(len, lines)) <= 100
+    assert f"s: sweep, digest {config.read('s.yaml').sweep_digest()[:8]}" in lines
     start = next(i for i, line in enumerate(lines) if line.startswith("4 cells, 3 seeds each: 9 runs of 12"))
     assert [line.split()[:3] for line in lines[start + 3 : start + 7]] == [
         ["8", "nobody", "none"],

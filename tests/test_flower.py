@@ -10,17 +10,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from listening import addresses, children, words
+from own_tables import MARK, played, scenario, write
 from small import small
 from terminal import TABLE, fedsim, fine, write_table
 
 from fedsim import config
 from fedsim.errors import ConfigError
-from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
+from fedsim.plan import Secrets
+from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment, _free_port
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
 
@@ -56,6 +58,11 @@ def test_the_hub_may_be_a_party() -> None:
     check_runtime(Flower(), small("baseline"))
 
 
+@pytest.mark.usefixtures("_deployed")
+def test_the_same_numbers_with_a_table_a_seat(tmp_path: Path) -> None:
+    check_runtime(Flower(), scenario(write(tmp_path)))
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -80,6 +87,60 @@ def test_the_project_is_an_app_for_a_superlink_that_is_there(here: Path) -> None
     fine("run", "s.yaml", "--out", "alone", "--set", "scenario.steps=7", "--set", "scenario.batch=5")
     led, alone_ = (json.loads((here / name / "summary.json").read_text()) for name in ("led", "alone"))
     assert (led["weights_sha256"], led["task"]) == (alone_["weights_sha256"], alone_["task"])
+
+
+@contextmanager
+def nodes(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Deployment, list[Path]]]:
+    """A SuperLink, a SuperNode with its own settings for each party, and what they print."""
+    deployed, started, logs = Deployment({}, verbose=False), [], []
+    address = re.search(r'address = "(.+)"', (deployed.voice.parent / "run/config.toml").read_text())
+    assert address is not None
+    try:
+        for name, config_ in settings.items():
+            logs.append(folder / f"{name}.log")
+            command = [Path(sys.executable).with_name("flower-supernode"), "--insecure", "--superlink", address[1]]
+            command += ["--host", "127.0.0.1", "--port", str(_free_port()), "--node-config", config_]
+            path = os.pathsep.join([str(command[0].parent), os.environ["PATH"]])
+            env = {**os.environ, **SWITCHES, "FLWR_HOME": str(folder / f"home-{name}"), "PATH": path}
+            with logs[-1].open("wb") as log:
+                started.append(subprocess.Popen(command, env=env, stdout=log, stderr=log, start_new_session=True))
+        yield deployed, logs
+    finally:
+        pids = {pid for process in started for pid in children(process.pid)}
+        for pid in [*(process.pid for process in started), *pids]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        for process in started:
+            process.wait()
+        deployed.end()
+
+
+def test_each_node_has_its_own_table_secret_and_key(here: Path) -> None:
+    """As in a deployment: every party's settings name its own things, and the ServerApp's those of the hub."""
+    paths = write(here / "data", shuffle=3)
+    for role in paths:
+        (here / "data" / role / "secret").write_text(f"of {role}\n")
+    (here / "ids").write_text("a key\n")
+    own = {
+        role: f'data="{where}" secret="{here}/data/{role}/secret" ids_key="{here}/ids"'
+        for role, where in {**paths, "east": here / "data" / "east"}.items()  # of one of them the folder
+    }
+    (here / "own.yaml").write_text(json.dumps(scenario().resolved()))
+    with nodes(here, {role: f'party="{role}" {own[role]}' for role in ("north", "east")}) as (deployed, logs):
+        hub = own["server"].replace('"', "'")
+        settings = f"scenario='{here}/own.yaml' out='{here}/led' {hub}"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
+        env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
+        said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
+        printed = [path.read_bytes() for path in [*logs, *deployed.voice.parent.glob("*.log")]]
+    secrets = {role: Secrets(f"of {role}".encode(), b"a key") for role in paths}
+    assert json.loads((here / "led/summary.json").read_text())["weights_sha256"] == played(scenario(paths), secrets)
+    left = [path.read_bytes() for path in (here / "led").rglob("*") if path.is_file()]
+    seen = [*printed, *left, said.stdout.encode(), said.stderr.encode()]
+    assert [
+        each for each in seen if any(word in each for word in (MARK.encode(), b"a key", b"of north", b"of east"))
+    ] == []
 
 
 def test_what_is_wrong_at_a_seat_is_said_as_on_one_event_loop(here: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from listening import addresses, children, words
+from own_tables import scenario, write
 from small import SMALL, small
 from terminal import TABLE, fedsim, write_table
 
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.usefixtures("ray_session")
 def test_the_same_numbers_as_on_one_event_loop(name: str) -> None:
     check_runtime(Ray(), small(name))
     assert addresses(children(os.getpid())) == {"127.0.0.1"}
+
+
+def test_the_same_numbers_with_a_table_a_seat(tmp_path: Path) -> None:
+    check_runtime(Ray(), scenario(write(tmp_path)))
 
 
 def test_half_a_gpu_that_torch_does_not_find_is_a_notice_and_the_run_goes_on() -> None:

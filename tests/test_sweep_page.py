@@ -12,7 +12,9 @@ from terminal import TABLE, write_table
 from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.report.curves import as_text
-from fedsim.report.sweep_page import matrices, sentences
+from fedsim.report.folder import RunFolder
+from fedsim.report.reading import read_sweep
+from fedsim.report.sweep_page import matrices, render, sentences
 from fedsim.report.sweeps import figures, leakage_metric, over_cells
 from fedsim.report.tradeoff import along, pareto
 
@@ -55,7 +57,7 @@ def sweep(here: Path, grid: str, found: dict[str, dict[str, Any]], *overrides: s
     file = swept(here, grid, *overrides)
     folders = {cell.name: f"run-{i}" for i, (cell, _) in enumerate(file.cells())}
     for name, numbers in found.items():
-        (here / folders[name]).mkdir()
+        (here / folders[name]).mkdir(exist_ok=True)
         (here / folders[name] / "manifest.json").write_text('{"status": "complete"}')
         (here / folders[name] / "summary.json").write_text(json.dumps(numbers))
     return over_cells(file, [(cell, 0, folders[cell.name]) for cell, _ in file.cells()], {}, here)
@@ -64,6 +66,13 @@ def sweep(here: Path, grid: str, found: dict[str, dict[str, Any]], *overrides: s
 def swept(here: Path, grid: str, *overrides: str) -> ScenarioFile:
     (here / "s.yaml").write_text(f"{TABLE}sweep: {{grid: {grid}}}\n")
     return config.read(str(here / "s.yaml"), overrides)
+
+
+def page(here: Path, summary: dict[str, Any]) -> str:
+    file = config.read(str(here / "s.yaml"))
+    with RunFolder.open_for(here / f"out-{summary['digest'][:8]}", file, [], sweep=True) as folder:
+        folder.write_summary(summary)
+    return render(read_sweep(folder.path)).partition('<section id="reproduce">')[0].lower()
 
 
 def front(summary: dict[str, Any]) -> list[str]:
@@ -123,6 +132,12 @@ def test_runs_that_are_not_there_are_counted(here: Path) -> None:
     assert [cell["left_out"] for cell in made["cells"]] == [0, 1]
     assert sentences(made) == ["Test accuracy: from .900 (“batch 1”) to .900 (“batch 1”)."]
     assert sentences({**made, "cells": made["cells"][1:]}) == ["No run came to its end."]
+
+
+def test_without_attacks_the_page_does_not_speak_of_leakage(here: Path) -> None:
+    made = sweep(here, "{scenario.batch: [1, 2], threads: [1, 2]}", {"batch 1, threads 1": summary(0.9)})
+    assert "leak" not in page(here, made)
+    assert "leak" in page(here, sweep(here, "{scenario.batch: [3]}", {"batch 3": summary(0.9, 0.8)}, TRIALS))
 
 
 def test_the_metric_is_one_that_all_attacks_have(here: Path) -> None:

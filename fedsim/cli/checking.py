@@ -67,6 +67,8 @@ def _print_cells(console: Console, file: ScenarioFile, sweep: Sweep) -> None:
     cells, axes = file.cells(), short(sweep.axes)
     total = len(cells) * sweep.seeds
     played = min(total, sweep.budget.trials or total)
+    console.print(f"[bold]{escape(file.name)}[/bold]: sweep, digest {file.sweep_digest()[:8]}", highlight=False)
+    console.print()
     name = f"{len(cells)} cells, {sweep.seeds} seeds each: {played} runs"
     table = bare(name + (f" of {total}" if played < total else ""), *axes.values(), "attacks", "digest")
     for cell, one in cells[:CELLS]:
