@@ -178,7 +178,7 @@ async def _conduct(
         await nodes.reasons(REASONS)
         if not nodes.ready.is_set() and nodes.idle and not nodes.failures:
             raise TransportBroken("; ".join([str(error), *nodes.idle])) from error
-        raise nodes.crew.cause([*nodes.failures, error]) from error
+        raise nodes.crew.cause([error, *nodes.failures]) from error
     finally:
         hub.cancel()
         await asyncio.gather(hub, return_exceptions=True)

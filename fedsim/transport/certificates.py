@@ -61,6 +61,14 @@ def certify(hub: RoleId, others: Iterable[RoleId], hosts: Iterable[str], days: f
     return {hub: authority.identity(hub, hosts), **{role: authority.identity(role) for role in others}}
 
 
+def node_keys() -> tuple[bytes, bytes]:
+    """A private and a public key, as OpenSSH writes them, by which Flower knows a SuperNode."""
+    key, form = ec.generate_private_key(ec.SECP384R1()), serialization.PrivateFormat.OpenSSH
+    private = key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption())
+    public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return private, public + b"\n"
+
+
 def _signed(
     subject: x509.Name,
     issuer: x509.Name,

@@ -1,15 +1,53 @@
-"""A container engine to test with: is there one, and may it be used?"""
+"""The container engine of this machine: is there one, and calls of it."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+BASE = "python:3.11-slim"
+PROJECT = f"fedsim{os.getpid()}"
+"""The name under which compose knows what this process has started."""
+
+
+def docker(*words: str, given: str = "") -> str:
+    """What ``docker WORDS`` prints, called in the root of the project."""
+    return _call(["docker", *words], given)
+
+
+def compose(folder: Path, *words: str) -> str:
+    """What compose, of either version, prints for the file in ``folder``."""
+    program = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+    return _call([*program, "-f", str(folder / "compose.yaml"), "-p", PROJECT, *words], "")
 
 
 def why_no_engine() -> str:
     """Why containers cannot be run here, or nothing."""
-    for program in ("docker", "docker-compose"):
-        if shutil.which(program) is None:
-            return f"no {program}"
-    said = subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
-    return "" if said.returncode == 0 else f"no container engine: {said.stderr.strip()}"
+    if shutil.which("docker") is None:
+        return "no docker"
+    try:
+        _call(["docker", "version"], "")
+        compose(ROOT, "version")
+    except RuntimeError as error:
+        return f"no container engine, or no compose: {error}"
+    try:
+        _call(["docker", "image", "inspect", BASE], "")
+    except RuntimeError:
+        try:
+            _call(["docker", "pull", "-q", BASE], "")
+        except RuntimeError as error:
+            return f"no image {BASE}: {error}"
+    return ""
+
+
+def _call(command: list[str], given: str) -> str:
+    environment = {**os.environ, "DOCKER_BUILDKIT": os.environ.get("DOCKER_BUILDKIT", "0")}
+    said = subprocess.run(
+        command, input=given, capture_output=True, text=True, check=False, cwd=ROOT, env=environment, errors="replace"
+    )
+    if said.returncode:
+        raise RuntimeError(f"{' '.join(command)[:200]}: {(said.stdout + said.stderr).strip()[-2000:]}")
+    return said.stdout

@@ -1,0 +1,197 @@
+"""Four parties in containers, from what ``fedsim compose`` has written: the same numbers, and nothing to be found."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import random
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from engine import PROJECT, ROOT, compose, docker
+from listening import children
+from safetensors import safe_open
+from terminal import fine
+
+from fedsim import config, experiment
+from fedsim.plan import Secrets
+from fedsim.play import ids_key
+from fedsim.seeding import Rng, simulated_secret
+
+pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
+
+IMAGE = "fedsim:test"
+PARTIES = ("north", "east", "south", "west")
+SCENARIO = """\
+seed: 5
+scenario:
+  kind: leakage
+  exchange: shared
+  data: {kind: tables, id: who, label: outcome, test: 0.25}
+  parties: {north: {columns: "north*"}, east: {columns: "east*"}, south: {columns: "south*"}, west: {columns: "west*"}}
+  bottom: {kind: linear}
+  embedding: 4
+  batch: 10
+  steps: 12
+  evaluate: 6
+  window: {from: 0, rounds: 12}
+trials:
+  - {attack: {kind: cafe}, seat: server, victim: "*", knows: [rows, bottom]}
+"""
+SEARCH = """\
+import json, os, sys
+words = [bytes.fromhex(word) for word in json.load(sys.stdin)]
+for folder, inside, files in os.walk("/"):
+    inside[:] = [name for name in inside if os.path.join(folder, name) not in ("/proc", "/sys", "/dev")]
+    for path in (os.path.join(folder, name) for name in files):
+        try:
+            with open(path, "rb") as file:
+                content = file.read()
+        except OSError:
+            continue
+        found = [word.hex() for word in words if word in content]
+        if found:
+            print(path, *found)
+"""
+
+
+def write_tables(folder: Path) -> dict[str, str]:
+    """A table a seat, in which some rows are missing; by seat what is to be found with that seat only."""
+    draw, marks = random.Random(3), {}
+    for i, party in enumerate(PARTIES):
+        cells = [[f"{draw.gauss(row % 2, 1 + j):.12f}" for j in range(3)] for row in range(130)]
+        lines = [f"person-{row:04}," + ",".join(values) for row, values in enumerate(cells) if row % 41 != i]
+        (folder / f"{party}.csv").write_text(f"who,{party}1,{party}2,{party}3\n" + "\n".join(lines) + "\n")
+        marks[party] = cells[50][0]
+    outcomes = [f"person-{row:04},outcome{'gh'[row % 2]}" for row in range(130)]
+    (folder / "server.csv").write_text("who,outcome\n" + "\n".join(outcomes) + "\n")
+    return {**marks, "server": "outcomeg"}
+
+
+@dataclass
+class Played:
+    """A run in containers that has ended, before they are taken down."""
+
+    folder: Path
+    marks: dict[str, str]
+    said: str
+    logs: str
+    containers: dict[str, str]
+    seen: set[bytes] = field(default_factory=set)
+
+    @property
+    def run(self) -> Path:
+        """The run folder, at the hub."""
+        return self.folder / "out" / "seats" / "server" / "runs" / "run"
+
+    def secrets(self) -> list[bytes]:
+        """What nobody may see: tokens, keys, in the form in which a file has them."""
+        paths = [path for path in (self.folder / "out").rglob("*") if path.name in SECRET]
+        return [path.read_bytes().strip().splitlines()[1 if path.name in ("node", "key.pem") else 0] for path in paths]
+
+
+SECRET = ("secret", "ids_key", "superexec", "node", "key.pem")
+
+
+@pytest.fixture(scope="module")
+def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """One run, looked at from outside while it goes on."""
+    folder = tmp_path_factory.mktemp("containers")
+    (folder / "s.yaml").write_text(SCENARIO)
+    marks = write_tables(folder)
+    wheels = "--no-index" if (ROOT / "docker" / "wheelhouse").is_dir() else ""
+    docker("build", "-q", "-f", "docker/Dockerfile", "--build-arg", f"PIP_ARGS={wheels}", "-t", IMAGE, ".")
+    fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE)
+    for seat in (*PARTIES, "server"):
+        shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
+        settings = folder / "out" / "seats" / seat / "settings"
+        (settings / "secret").write_bytes(simulated_secret(5, seat))  # as the run that this one is compared with
+        (settings / "ids_key").write_bytes(ids_key(Secrets(), Rng.root(5)))
+    try:
+        compose(folder / "out", "up", "-d")
+        mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
+        listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
+        result = Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
+        with watching(result):
+            result.said = compose(folder / "out", "run", "--rm", "-T", "run")
+        result.logs = compose(folder / "out", "logs")
+        yield result
+    finally:
+        compose(folder / "out", "down", "-t", "1", "-v")
+
+
+@contextlib.contextmanager
+def watching(played: Played) -> Iterator[None]:
+    """Note the command lines and the environments of all processes in the containers, ten times a second."""
+    roots = [int(docker("inspect", "-f", "{{.State.Pid}}", number)) for number in played.containers.values()]
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.1):
+            for pid in {each for root in roots for each in (root, *children(root))}:
+                for what in ("cmdline", "environ"):
+                    with contextlib.suppress(OSError):  # it has ended
+                        played.seen.add(Path(f"/proc/{pid}/{what}").read_bytes())
+
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watcher.join()
+
+
+def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "finished:completed" in played.said
+    monkeypatch.setenv("FEDSIM_DATA", str(played.folder))
+    alone = experiment.run(config.read(str(played.folder / "s.yaml")), played.folder / "alone", pages=False)
+    here, there = (json.loads((path / "summary.json").read_text()) for path in (played.run, alone))
+    for what in ("digest", "weights_sha256", "task", "traffic"):
+        assert here[what] == there[what], what
+    assert (played.run / "metrics.jsonl").read_text() == (alone / "metrics.jsonl").read_text()
+    assert [trial["scores"] for trial in here["trials"]] == [trial["scores"] for trial in there["trials"]]
+
+
+def tensors(path: Path) -> list[bytes]:
+    with safe_open(path, "np") as file:
+        return [file.get_tensor(name).tobytes()[:64] for name in file.keys()]  # noqa: SIM118 (it is no mapping)
+
+
+def test_a_party_has_its_own_data_and_nothing_else(played: Played) -> None:
+    """Searched from inside, on all of its disk: other tables, labels, the top model."""
+    tops = tensors(played.run / "model" / "server.safetensors")
+    others = [mark.encode() for seat, mark in played.marks.items() if seat != "north"]
+    own = played.marks["north"].encode()
+    assert len(tops) > 1
+    words = json.dumps([word.hex() for word in (own, *others, *tops)])
+    search = ("exec", "-i", played.containers["party-north"], "python", "-c", SEARCH)
+    assert docker(*search, given=words) == f"/data/north.csv {own.hex()}\n"
+
+
+def test_no_key_no_label_and_no_id_is_in_a_log_a_report_or_the_list_of_processes(played: Played) -> None:
+    secrets = played.secrets()
+    assert len(secrets) == 5 + 5 + 2 + 4 + 1
+    assert any(b"flwr-clientapp" in each for each in played.seen)
+    assert any(b"flwr-serverapp" in each for each in played.seen)
+    left = {str(path): path.read_bytes() for path in played.run.rglob("*") if path.is_file()}
+    places = {**left, "logs": (played.logs + played.said).encode(), "processes": b"\n".join(played.seen)}
+    for place, content in places.items():
+        assert [secret for secret in (*secrets, b"PRIVATE KEY", b"person-0") if secret in content] == [], place
+    assert [mark for mark in played.marks.values() if mark.encode() in places["processes"] + places["logs"]] == []
+
+
+def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
+    try_ = (
+        "import os\nassert os.getuid() != 0\n"
+        "for path in ('/x', '/data/x', '/settings/x', '/opt/venv/x'):\n"
+        "    try:\n        open(path, 'w')\n    except OSError:\n        continue\n    print(path)\n"
+        "print(open('/proc/self/status').read().split('CapBnd:')[1].split()[0])"
+    )
+    for name in ("party-north", "hub", "superlink"):
+        assert docker("exec", played.containers[name], "python", "-c", try_) == f"{0:016}\n", name

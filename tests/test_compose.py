@@ -1,0 +1,77 @@
+"""What ``fedsim compose`` writes: who runs where, and that each has its own folder and no other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from terminal import TABLE, fine, refused
+
+pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    (path := tmp_path / "s.yaml").write_text(TABLE)
+    return path
+
+
+def services(folder: Path) -> Mapping[str, Any]:
+    services: Mapping[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())["services"]
+    return services
+
+
+def folders(service: Mapping[str, Any]) -> set[str]:
+    return {volume.partition(":")[0] for volume in service["volumes"]}
+
+
+def test_on_one_machine_every_seat_has_a_container_with_its_own_folder(source: Path, tmp_path: Path) -> None:
+    said = fine("compose", source, "--out", tmp_path / "out")
+    assert said == f"containers: {tmp_path}/out; each seat's data belongs in {tmp_path}/out/seats/<seat>/data\n"
+    found = services(tmp_path / "out")
+    assert list(found) == ["superlink", "hub", "party-a", "party-b", "register", "run"]
+    assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data"}
+    assert folders(found["superlink"]) == {"./superlink"}
+    mounted = [volume for name in ("hub", "party-b") for volume in folders(found[name])]
+    assert [volume for volume in mounted if "/a/" in volume] == []
+    for service in found.values():
+        assert service["read_only"]
+        assert (service["cap_drop"], service["user"].partition(":")[0]) == (["ALL"], str(os.geteuid() or 10001))
+        assert "ports" not in service
+    assert yaml.safe_load((tmp_path / "out/compose.yaml").read_text())["networks"]["federation"]["internal"]
+
+
+def test_on_several_machines_only_the_hubs_has_open_ports(source: Path, tmp_path: Path) -> None:
+    fine("compose", source, "--out", tmp_path / "out", "--host", "hub.example.org")
+    assert list(services(tmp_path / "out")) == ["superlink", "hub", "register", "run"]
+    assert {name: each.get("ports") for name, each in services(tmp_path / "out").items() if "ports" in each} == {
+        "superlink": ["8000:8000"],
+        "hub": ["7000:7000"],
+    }
+    own = services(tmp_path / "out/seats/a")
+    assert list(own) == ["party-a"]
+    assert "hub.example.org:8000" in own["party-a"]["command"]
+    assert folders(own["party-a"]) == {"./settings", "./data"}
+
+
+def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fine("compose", source, "--out", out)
+    secret = [path for path in out.rglob("*") if path.name in ("secret", "node", "key.pem", "superexec")]
+    assert len(secret) == 3 + 2 + 1 + 2
+    assert {path.stat().st_mode & 0o777 for path in secret} == {0o600}
+    alone = [path.read_bytes() for path in secret if path.name != "superexec"]
+    assert len(set(alone)) == len(alone)
+    assert [path for path in out.rglob("compose.yaml") if any(each[:60] in path.read_bytes() for each in alone)] == []
+
+
+def test_what_cannot_be_is_refused(source: Path, tmp_path: Path) -> None:
+    assert "--host: expected a name or an address" in refused(
+        "compose", source, "--out", tmp_path / "x", "--host", "a b"
+    )
+    (tmp_path / "there").mkdir()
+    assert "cannot be written: File exists" in refused("compose", source, "--out", tmp_path / "there")
