@@ -15,7 +15,7 @@ import pytest
 from listening import addresses
 
 from fedsim.errors import ProtocolError, TransportBroken
-from fedsim.transport import grpc
+from fedsim.transport import _packets
 from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 
 PASS = Pass("the token", "d" * 64)
@@ -135,7 +135,9 @@ def test_it_listens_on_loopback_unless_another_address_is_asked_for() -> None:
     run(test())
 
 
-@pytest.mark.parametrize("packet", [b"", b"short", grpc._head(1, "east", b""), grpc._head(0, "north", b"x") + b"x"])
+@pytest.mark.parametrize(
+    "packet", [b"", b"short", _packets.head_of(1, "east", b""), _packets.head_of(0, "north", b"x") + b"x"]
+)
 def test_what_is_no_packet_ends_the_stream_of_its_sender(packet: bytes) -> None:
     async def test() -> None:
         hub, north, east = await connected()
@@ -153,7 +155,7 @@ def test_what_is_no_packet_ends_the_stream_of_its_sender(packet: bytes) -> None:
 def test_a_frame_over_the_limit_is_refused_before_it_is_read() -> None:
     async def test() -> None:
         hub, north, east = await connected()
-        await north._call.write(grpc._HEAD.pack(0, 2**31, 6) + b"server")
+        await north._call.write(_packets.HEAD.pack(0, 2**31, 6) + b"server")
         with pytest.raises(TransportBroken, match=r"a frame in 2147483648 parts; at most \d+ bytes are allowed"):
             await hub.recv()
         await north.abort()
@@ -174,7 +176,7 @@ def test_the_hub_names_the_sender_of_what_it_relays() -> None:
 
 def test_a_fast_sender_waits_for_a_slow_receiver(monkeypatch: pytest.MonkeyPatch) -> None:
     ahead, frame, count = 1 << 20, bytes(1 << 18), 200
-    monkeypatch.setattr(grpc, "AHEAD", ahead)
+    monkeypatch.setattr(_packets, "AHEAD", ahead)
 
     async def flood(north: Spoke, to: str) -> None:
         for _ in range(count):

@@ -1,8 +1,7 @@
 """Frames between processes: one bidirectional gRPC stream from each seat to the hub, which relays between the others.
 
 Frames are opaque here and there is no generated code. gRPC's own threads move the bytes and answer the heartbeats, outside of
-Python's lock, so a seat that computes for minutes is alive and one that is frozen is noticed. Each message of a stream is a
-packet: a head, and a frame behind it unless that is large and follows in parts.
+Python's lock, so a seat that computes for minutes is alive and one that is frozen is noticed.
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from __future__ import annotations
 import asyncio
 import hmac
 import os
-import struct
-from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -23,20 +20,14 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what went wrong is told once,
 import grpc
 import grpc.aio
 
-from fedsim.errors import ProtocolError, TransportBroken, TransportBusy, TransportClosed
+from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.message import RoleId
+from fedsim.transport._ends import End
+from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, unpacked
 from fedsim.transport.tls import Identity, knock
 
 LOOPBACK = "127.0.0.1:0"
 """Where a hub listens unless another address is asked for: this machine only, any free port."""
-WHOLE = 1 << 18
-"""Bytes of the largest frame that travels in one piece with its head."""
-PART = 8 << 20
-"""Bytes of a part of a larger frame."""
-FRAME = 1 << 30
-"""Bytes of the largest frame that is put together."""
-AHEAD = 64 << 20
-"""Bytes that may wait in a queue, more than one frame: beyond this the sender waits."""
 LINGER = 60.0
 """Seconds that `aclose` waits for a peer that is alive and takes nothing."""
 GOODBYE = 1.0
@@ -62,8 +53,6 @@ _OPTIONS = [
     ("grpc.use_local_subchannel_pool", 1),
 ]
 _SERVICE, _METHOD = "fedsim.Frames", "Join"
-_HEAD = struct.Struct("<BIH")  # what it is, number of parts that follow, bytes of the role's name
-_IS_FRAME, _HAS_LEFT, _IS_LOST = range(3)
 
 
 @dataclass(frozen=True)
@@ -86,142 +75,7 @@ def token_of(token: str, role: RoleId) -> str:
     return hmac.digest(token.encode(), role.encode(), "sha256").hex()
 
 
-class _Queue:
-    """Packets on their way to one peer."""
-
-    def __init__(self) -> None:
-        self._packets: deque[tuple[bytes, bytes]] = deque()
-        self._size = 0
-        self._filled, self._drained = asyncio.Event(), asyncio.Event()
-        self.over = False
-
-    async def put(self, head: bytes, frame: bytes = b"") -> bool:
-        """Queue a packet once there is room; False if the peer is gone."""
-        while self._size > AHEAD and not self.over:
-            self._drained.clear()
-            await self._drained.wait()
-        self.put_now(head, frame)
-        return not self.over
-
-    def put_now(self, head: bytes, frame: bytes = b"") -> None:
-        """Queue a packet whatever there is."""
-        self._packets.append((head, frame))
-        self._size += len(head) + len(frame)
-        self._filled.set()
-
-    async def drain(self, write: Callable[[bytes], Awaitable[None]]) -> None:
-        """Write what comes, for ever."""
-        while True:
-            while self._packets:
-                head, frame = self._packets[0]
-                if len(frame) <= WHOLE:
-                    await write(head + frame if frame else head)
-                else:
-                    await write(head)
-                    for start in range(0, len(frame), PART):
-                        await write(frame[start : start + PART])
-                self._packets.popleft()
-                self._size -= len(head) + len(frame)
-                self._drained.set()
-            self._filled.clear()
-            await self._filled.wait()
-
-    async def empty(self) -> None:
-        """Wait until all is written, or the peer is gone."""
-        while self._packets and not self.over:
-            self._drained.clear()
-            await self._drained.wait()
-
-    def end(self) -> None:
-        """The peer is gone: nobody waits for it any more."""
-        self.over = True
-        self._packets.clear()
-        self._size = 0
-        self._drained.set()
-
-
-class _Seat(ABC):
-    """What the hub's end and the other ends have in common: what has arrived, who is gone, and why."""
-
-    def __init__(self, role: RoleId) -> None:
-        self._role = role
-        self._inbox: deque[tuple[RoleId, bytes]] = deque()
-        self._size = 0
-        self._room = asyncio.Event()
-        self._waiter: asyncio.Future[None] | None = None
-        self._closed = False
-        self._gone: dict[RoleId, str] = {}
-        self._lost: RoleId | None = None
-
-    @abstractmethod
-    def _way(self, dst: RoleId) -> _Queue: ...
-
-    @abstractmethod
-    def _deserted(self) -> bool: ...
-
-    async def send(self, dst: RoleId, frame: bytes) -> None:
-        """See `Transport.send`; waits while too much is on its way to ``dst``."""
-        if self._closed:
-            raise TransportClosed(f"{self._role} has closed its transport")
-        if dst not in self._gone and await self._way(dst).put(_head(_IS_FRAME, self._label(dst), frame), frame):
-            return
-        raise TransportBroken(f"{dst} {self._gone.get(dst, 'is gone')}")
-
-    @abstractmethod
-    def _label(self, dst: RoleId) -> RoleId: ...
-
-    async def recv(self) -> tuple[RoleId, bytes]:
-        """See `Transport.recv`; a peer that is lost without having closed ends the wait, too."""
-        if self._waiter is not None:
-            raise TransportBusy(f"{self._role} is receiving already")
-        while True:
-            if self._closed:
-                raise TransportClosed(f"{self._role} has closed its transport")
-            if self._inbox:
-                delivery = self._inbox.popleft()
-                self._size -= len(delivery[1])
-                self._room.set()
-                return delivery
-            if self._lost is not None:
-                raise TransportBroken(f"{self._lost} {self._gone[self._lost]}")
-            if self._deserted():
-                raise TransportBroken("; ".join(f"{role} {reason}" for role, reason in self._gone.items()))
-            self._waiter = asyncio.get_running_loop().create_future()
-            try:
-                await self._waiter
-            finally:
-                self._waiter = None
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    async def _deliver(self, src: RoleId, frame: bytes) -> None:
-        """Put a frame into the inbox once there is room; a closed seat throws it away."""
-        while self._size > AHEAD and not self._closed:
-            self._room.clear()
-            await self._room.wait()
-        if not self._closed:
-            self._inbox.append((src, frame))
-            self._size += len(frame)
-            self._wake()
-
-    def _close(self) -> bool:
-        """Mark this side as closed; False if it was."""
-        before, self._closed = self._closed, True
-        self._room.set()
-        self._wake()
-        return not before
-
-    def _miss(self, role: RoleId, lost: bool, reason: str) -> None:
-        """Note that a seat is gone."""
-        self._gone.setdefault(role, reason)
-        if lost and self._lost is None:
-            self._lost = role
-        self._wake()
-
-
-class Hub(_Seat):
+class Hub(End):
     """The hub's end of every stream. Who sent a frame is known by the stream on which it came.
 
     Attributes:
@@ -236,7 +90,7 @@ class Hub(_Seat):
         self._admits, self._server, self._certified = admits, server, certified
         self._refused: deque[str] = deque(maxlen=4)
         self._came: set[str] = set()
-        self._queues = {peer: _Queue() for peer in roster if peer != role}
+        self._queues = {peer: Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._left: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._ending = asyncio.Event()
@@ -318,7 +172,7 @@ class Hub(_Seat):
             self._ending.set()
         await self._server.stop(grace=GOODBYE if why else None)
 
-    def _way(self, dst: RoleId) -> _Queue:
+    def _way(self, dst: RoleId) -> Queue:
         if dst not in self._queues:
             raise TransportBroken(f"{dst} is none of the seats {', '.join(self._queues)}")
         return self._queues[dst]
@@ -358,7 +212,7 @@ class Hub(_Seat):
     async def _admit(self, context: Any) -> RoleId:
         """Who joins; ends the stream with a reason if it may not."""
         shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
-        said = (_text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder"))
+        said = (text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder"))
         role, token, digest, holder = said
         if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
             self._refused.append(f"{context.peer()} as '{role:.80}': {refusal[1]}")
@@ -388,17 +242,17 @@ class Hub(_Seat):
     async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> bool:
         """Take what a seat sends: its frames for this seat, and those for others, in its name; whether it ends with a word."""
         while (packet := await read()) is not grpc.aio.EOF:
-            what, dst, frame = await _unpacked(packet, read)
-            if what == _HAS_LEFT and dst == role:
+            what, dst, frame = await unpacked(packet, read)
+            if what == HAS_LEFT and dst == role:
                 return True
-            if what == _IS_LOST and dst == role:
-                raise TransportBroken(f"has given up: {_text(frame):.200}")
-            if what != _IS_FRAME or (dst != self._role and dst not in self._queues) or dst == role:
+            if what == IS_LOST and dst == role:
+                raise TransportBroken(f"has given up: {text(frame):.200}")
+            if what != IS_FRAME or (dst != self._role and dst not in self._queues) or dst == role:
                 raise ProtocolError(f"a packet of kind {what} for '{dst:.80}'")
             if dst == self._role:
                 await self._deliver(role, frame)
             else:
-                await self._queues[dst].put(_head(_IS_FRAME, role, frame), frame)
+                await self._queues[dst].put(head_of(IS_FRAME, role, frame), frame)
         return False
 
     def _part(self, role: RoleId, lost: bool, reason: str) -> None:
@@ -408,16 +262,16 @@ class Hub(_Seat):
         self._left[role].set()
         for peer, queue in self._queues.items():
             if peer not in self._gone:
-                queue.put_now(_head(_IS_LOST if lost else _HAS_LEFT, role, b"") + reason.encode())
+                queue.put_now(head_of(IS_LOST if lost else HAS_LEFT, role, b"") + reason.encode())
 
 
-class Spoke(_Seat):
+class Spoke(End):
     """The end of the stream at a seat other than the hub."""
 
     def __init__(self, role: RoleId, hub: RoleId, channel: grpc.aio.Channel, call: Any) -> None:
         super().__init__(role)
         self._hub, self._channel, self._call = hub, channel, call
-        self._queue = _Queue()
+        self._queue = Queue()
         self._writer = asyncio.create_task(self._queue.drain(call.write))
         self._reader = asyncio.create_task(self._read())
 
@@ -464,7 +318,7 @@ class Spoke(_Seat):
             return
         with suppress(TimeoutError):
             async with asyncio.timeout(LINGER):
-                await self._queue.put(_head(_HAS_LEFT, self._role, b""))  # a stream that just ends is one that broke
+                await self._queue.put(head_of(HAS_LEFT, self._role, b""))  # a stream that just ends is one that broke
                 await self._queue.empty()
                 self._writer.cancel()
                 if not self._call.done():
@@ -478,7 +332,7 @@ class Spoke(_Seat):
         if why and not self._call.done():
             with suppress(TimeoutError):
                 async with asyncio.timeout(GOODBYE):
-                    self._queue.put_now(_head(_IS_LOST, self._role, b"") + why.encode())
+                    self._queue.put_now(head_of(IS_LOST, self._role, b"") + why.encode())
                     await self._reader  # the hub ends the stream when it has read that
         self._call.cancel()
         await self._end()
@@ -489,7 +343,7 @@ class Spoke(_Seat):
         await asyncio.gather(self._writer, self._reader, return_exceptions=True)
         await self._channel.close()
 
-    def _way(self, dst: RoleId) -> _Queue:
+    def _way(self, dst: RoleId) -> Queue:
         return self._queue
 
     def _label(self, dst: RoleId) -> RoleId:
@@ -503,44 +357,17 @@ class Spoke(_Seat):
         lost, reason = False, "has closed its transport"
         try:
             while (packet := await self._call.read()) is not grpc.aio.EOF:
-                what, role, frame = await _unpacked(packet, self._call.read)
-                if what == _IS_FRAME:
+                what, role, frame = await unpacked(packet, self._call.read)
+                if what == IS_FRAME:
                     await self._deliver(role, frame)
                 else:
-                    self._miss(role, what == _IS_LOST, _text(frame))
+                    self._miss(role, what == IS_LOST, text(frame))
         except grpc.aio.AioRpcError as error:
             lost, reason = True, f"is gone: {_told(error)}"
         except ProtocolError as error:
             lost, reason = True, f"broke the protocol: {error}"
         self._queue.end()
         self._miss(self._hub, lost, reason)
-
-
-def _head(what: int, role: RoleId, frame: bytes) -> bytes:
-    name = role.encode()
-    parts = -(-len(frame) // PART) if len(frame) > WHOLE else 0
-    return _HEAD.pack(what, parts, len(name)) + name
-
-
-async def _unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[int, RoleId, bytes]:
-    """What a packet is, the role it names, and its frame, for which the parts that follow are read.
-
-    Raises:
-        ProtocolError: it is not a packet, or its frame is too large.
-    """
-    if len(packet) < _HEAD.size:
-        raise ProtocolError(f"a packet of {len(packet)} bytes is shorter than its head")
-    what, count, length = _HEAD.unpack_from(packet)
-    end = _HEAD.size + length
-    role = _text(packet[_HEAD.size : end])
-    if not count:
-        return what, role, packet[end:]
-    if count * PART > FRAME + PART:
-        raise ProtocolError(f"a frame in {count} parts; at most {FRAME} bytes are allowed")
-    parts = [await read() for _ in range(count)]
-    if grpc.aio.EOF in parts:
-        raise ProtocolError("the stream ends within a frame")
-    return what, role, parts[0] if count == 1 else b"".join(parts)
 
 
 def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:
@@ -552,12 +379,7 @@ def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:
 
 def _names(context: Any) -> list[str]:
     """Whom the certificate that a peer has shown is for."""
-    return [_text(name) for name in context.auth_context().get("x509_common_name", ())]
-
-
-def _text(raw: Any) -> str:
-    """Bytes that ought to be text; anything else is none that we know."""
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
+    return [text(name) for name in context.auth_context().get("x509_common_name", ())]
 
 
 def _told(error: grpc.aio.AioRpcError) -> str:

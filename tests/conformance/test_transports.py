@@ -12,8 +12,9 @@ from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.testing import check_transport
 from fedsim.testing.transports import ROSTER, Make
+from fedsim.transport._packets import PART
 from fedsim.transport.base import Transport
-from fedsim.transport.grpc import PART, Hub, Pass, Spoke, token_of
+from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.tls import Identity
 from fedsim.transport.wrappers import Delay, Drop, Record, Reorder, _Wrapped

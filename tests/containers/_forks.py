@@ -14,12 +14,12 @@ from typing import Any
 import torch  # noqa: F401 (imported once, here, and not in each fork)
 
 from fedsim import cli, config, experiment  # noqa: F401
-from fedsim.transport import grpc
+from fedsim.transport import _packets, grpc
 from fedsim.transport.tls import Identity
 
 HEADS = {
-    "4 GiB frame": grpc._HEAD.pack(0, (4 << 30) // grpc.PART, len(b"server")) + b"server",
-    "4 GiB header": grpc._head(0, "server", b"") + b"fsim\1\0" + b"\xff" * 4 + b"0123456789",
+    "4 GiB frame": _packets.HEAD.pack(0, (4 << 30) // _packets.PART, len(b"server")) + b"server",
+    "4 GiB header": _packets.head_of(0, "server", b"") + b"fsim\1\0" + b"\xff" * 4 + b"0123456789",
 }
 
 
