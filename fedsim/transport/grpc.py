@@ -207,7 +207,7 @@ class Hub(End):
             await asyncio.gather(writer, reader, ending, return_exceptions=True)
             self._part(role, lost and not self._closed, reason)
         if self._why:  # as a packet, too: at a peer that is writing gRPC may lose the status
-            await context.write(_head(_IS_LOST, self._role, b"") + f"is gone: {self._why}".encode())
+            await context.write(head_of(IS_LOST, self._role, b"") + f"is gone: {self._why}".encode())
             await context.abort(grpc.StatusCode.ABORTED, self._why)
 
     async def _admit(self, context: Any) -> RoleId:
