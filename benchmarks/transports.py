@@ -1,6 +1,6 @@
 """How fast is a training step when every seat has its own process? ``python benchmarks/transports.py``
 
-The network of ``benchmarks/step.py`` (four parties of 196 features, batch 128) with a server, in six ways, interleaved so
+The network of ``benchmarks/step.py`` (four parties of 196 features, batch 128) with a server, in seven ways, interleaved so
 that a noisy machine hits all of them alike:
 
     monolithic   one torch module, one graph, one fused Adam
@@ -8,10 +8,11 @@ that a noisy machine hits all of them alike:
     processes    one process a seat, frames over gRPC on loopback
     ray          one Ray actor a seat, frames over the same gRPC streams
     flower       one Flower process a seat, frames over the same streams with mutual TLS
+    simulation   Flower's simulation, an actor of its Ray a party, frames over the same streams with mutual TLS
     ray calls    one Ray actor a party and plain actor calls, one a party and step: what Ray alone would do
 
 Then frames with embeddings of 4 MiB, echoed by four processes: MB/s, both directions added, in plain text and with mutual
-TLS. It needs ``fedsim[ray,flower]``.
+TLS. Last, once, a few steps with frames as messages of Flower. It needs ``fedsim[ray,flower]``.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ from torch.nn import functional
 
 from fedsim import config
 from fedsim.config import Runtime
-from fedsim.runtime.flower import Flower
+from fedsim.plan import Secrets
+from fedsim.runtime.flower import Flower, conducting
 from fedsim.runtime.local import Local
 from fedsim.runtime.processes import Processes
 from fedsim.runtime.ray import Ray, session
@@ -45,7 +47,7 @@ from fedsim.transport.tls import Identity
 from fedsim.vfl.messages import Embedding
 from fedsim.wire import Envelope, encode
 
-ROUNDS, STEPS, CALLS, LARGE, ECHOES = 3, 4000, 400, 4 << 20, 60
+ROUNDS, STEPS, CALLS, LARGE, ECHOES, FEW = 3, 4000, 400, 4 << 20, 60, 3
 PASS = Pass("benchmark", "benchmark")
 ROSTER = ("server", *(f"party{i}" for i in range(PARTIES)))
 
@@ -74,6 +76,37 @@ def speed(runtime: Runtime) -> float:
     late = [mark for mark in marks if mark[1] >= STEPS // 4]
     (start, first), (end, last) = late[0], late[-2] if len(late) > 4 else late[-1]
     return (last - first) / (end - start)
+
+
+def simulated() -> float:
+    from flwr.app import Context
+    from flwr.serverapp import Grid, ServerApp
+    from flwr.simulation import run_simulation
+
+    from fedsim.flower_app import client
+
+    server, found = ServerApp(), list[float]()
+
+    @server.main()
+    def lead(grid: Grid, context: Context) -> None:
+        with conducting(grid, Secrets()):
+            found.append(speed(Flower()))
+
+    resources = {"client_resources": {"num_cpus": 1.0, "num_gpus": 0.0}, "init_args": {"num_cpus": PARTIES}}
+    run_simulation(server, client, PARTIES, backend_config=resources)  # type: ignore[arg-type]
+    return found[0]
+
+
+def messages() -> float:
+    """Seconds a step with frames as messages of Flower: between a longer run and a shorter one, without the start."""
+    file, took = config.validate(SCENARIO, "step", {}), []
+    with Flower(transport="flower").held(file):
+        for steps in (1, 1 + FEW):
+            scenario = file.scenario.model_copy(update={"steps": steps, "evaluate": 1000})
+            start = time.perf_counter()
+            Flower(transport="flower").run(file.model_copy(update={"scenario": scenario}), lambda role, row: None)
+            took.append(time.perf_counter() - start)
+    return (took[1] - took[0]) / FEW
 
 
 class Party:
@@ -165,13 +198,15 @@ def main() -> None:
     slices = [torch.randn(ROWS, FEATURES) for _ in range(PARTIES)]
     labels = torch.randint(CLASSES, (ROWS,))
     found: dict[str, list[float]] = {
-        n: [] for n in ("monolithic", "local", "processes", "flower", "ray", "ray calls", "MB/s", "MB/s TLS")
+        n: []
+        for n in ("monolithic", "local", "processes", "flower", "simulation", "ray", "ray calls", "MB/s", "MB/s TLS")
     }
     for _ in range(ROUNDS):
         found["monolithic"].append(monolithic(slices, labels, batches()))
         found["local"].append(speed(Local()))
         found["processes"].append(speed(Processes()))
         found["flower"].append(speed(Flower()))
+        found["simulation"].append(simulated())
         with session(Ray(), len(ROSTER)):  # closed meanwhile: its processes take time from the others
             found["ray"].append(speed(Ray()))
             found["ray calls"].append(ray_calls())
@@ -188,6 +223,8 @@ def main() -> None:
         f"ray is {best['ray'] / best['processes']:.2f} x processes, flower {best['flower'] / best['processes']:.2f} x"
     )
     print(f"embeddings of 4 MiB: {best['MB/s']:.0f} MB/s, with TLS {best['MB/s TLS']:.0f}; both directions added")
+    seconds = messages()
+    print(f"frames as messages of Flower: {seconds:.1f} s a step; a stream is {best['flower'] * seconds:.0f} x as fast")
     print(json.dumps({name: round(value, 1) for name, value in best.items()}))
 
 
