@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,7 +58,7 @@ class LabelHolder:
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, then serve."""
         await self._align(net)
-        evaluation = Evaluation(self.held_out, net)
+        evaluation = Evaluation(self.held_out, net, self.top)
         turns = self.schedule.turns(net.step)
         own = self.own[1] if self.own else None
         if self.bottoms is None:
@@ -113,16 +114,26 @@ class LabelHolder:
 class Evaluation:
     """Collects the probabilities of held-out rows, turn by turn, and logs the metrics at the last."""
 
-    def __init__(self, labels: Tensor, net: Net) -> None:
-        self._labels, self._net, self._pieces = labels, net, list[Tensor]()
+    def __init__(self, labels: Tensor, net: Net, top: Top) -> None:
+        self._labels, self._net, self._top, self._pieces = labels, net, top, list[Tensor]()
 
     def __call__(self, turn: Turn, probabilities: Tensor) -> None:
         """Take the probabilities (B, C) of one turn."""
         self._pieces.append(probabilities)
         if turn.last:
             found = torch.cat(self._pieces)
-            if not torch.isfinite(found).all():
+            lost = ~torch.isfinite(found).all(dim=1)
+            if lost.any() and not math.isfinite(self._top.loss):
                 where = f"after {turn.index} steps the model puts out NaN"
                 raise DivergedError(f"training diverged: {where}; try a smaller optimiser.lr, or less noise")
-            self._net.log(step=turn.index, test=classification(found, self._labels))
+            scores = classification(settled(found, self._labels), self._labels)
+            more = {"share_not_finite": float(lost.double().mean())} if lost.any() else {}
+            self._net.log(step=turn.index, test=scores | more)
             self._pieces.clear()
+
+
+def settled(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Probabilities (n, C) in which a row that is not finite counts as wrong: even, and nothing for its true class."""
+    even = 1 - torch.nn.functional.one_hot(labels, probabilities.shape[1]).to(probabilities.dtype)
+    even = even / even.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.where(torch.isfinite(probabilities).all(dim=1, keepdim=True), probabilities, even)

@@ -34,9 +34,10 @@ class Top:
         logits = self.network.train(z, turn)
         target = self.labels.index_select(0, turn.rows)
         loss = functional.cross_entropy(logits, target, label_smoothing=self._smoothing)
-        g, *grads = torch.autograd.grad(loss, [z, *self.network.live])
+        g, grads = self.network.pull_back(loss, inputs=z)
+        assert g is not None
         if not turn.hold:
-            self._optimiser.step(dict(zip(self.network.parameters, grads, strict=True)))
+            self._optimiser.step(grads)
         self.loss = loss.item()
         return dict(zip(embeddings, torch.split(g, [e.shape[1] for e in embeddings.values()], dim=1), strict=True))
 
