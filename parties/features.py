@@ -83,7 +83,7 @@ class FeatureParty:
 
     def _frames(self) -> dict[str, int]:
         """How long the frame of each kind of message on this party's link is, for one full batch; bytes."""
-        z = torch.zeros(self.schedule.batch, self.architecture["embedding"])
+        z = torch.zeros(self.schedule.batch, self.architecture["embedding"] * (1 + self.bottom.reaches))
         parameters = snapshot(self.bottom.network.parameters)
         messages = (Embedding(0, z), Gradient(0, z), ParameterGradient(0, parameters), Model(0, parameters))
         return {m.kind(): len(encode(Envelope("party", "hub", 0, m))) for m in messages}

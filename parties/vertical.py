@@ -19,6 +19,7 @@ from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
@@ -118,11 +119,16 @@ class Vertical(Scenario, ABC):
         """When the hub holds every model still; a plain federation never does."""
         return None
 
+    def hardened(self) -> Hardening:
+        """What is done in training against perturbed weights; in a plain federation nothing."""
+        return PLAIN
+
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are."""
         every = self.evaluate or max(1, self.steps // 10)
-        window = self.window_of_stillness()
-        return Schedule(rng.child("schedule"), train, test, self.batch, self.steps, every, self.sampling, window)
+        window, rehearse = self.window_of_stillness(), self.hardened().adversarial > 0
+        node = rng.child("schedule")
+        return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse)
 
     def part(self, name: RoleId) -> Part:
         """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
@@ -190,7 +196,8 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
-    bottom = Bottom(network, {"train": train, "evaluate": test}, augment)
+    hardening = _harden(scenario, network, private.child("hardening"))
+    bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
     return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out())
 
 
@@ -211,8 +218,17 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         party = build_party(scenario, scenario.labels, public, private)
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
-    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing)
+    hardening = _harden(scenario, network, private.child("top", "hardening"))
+    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing, hardening)
     return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own, scenario.data.left_out())
+
+
+def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
+    hardening = scenario.hardened()
+    if hardening.robust and network.draws:
+        raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
+    hardening.harden(network, rng)
+    return hardening
 
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:

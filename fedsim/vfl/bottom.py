@@ -8,6 +8,7 @@ from torch import Tensor
 
 from fedsim.message import Purpose
 from fedsim.seeding import Rng
+from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 
@@ -26,24 +27,36 @@ class Bottom:
 
     Attributes:
         network, features: what it computes with, and what it reads.
+        reaches: whether a training turn sends the embedding's reach beside it.
         distortions: what befalls the features of any turn, in order: a broken sensor.
     """
 
-    def __init__(self, network: Network, features: Features, augment: tuple[Augment, Rng] | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        features: Features,
+        augment: tuple[Augment, Rng] | None = None,
+        hardening: Hardening = PLAIN,
+    ) -> None:
         self.network, self.features = network, features
         self.distortions: list[Distortion] = []
+        self.reaches = hardening.robust > 0
+        self._through = hardening.outward if self.reaches else None
         self._augment = augment
         self._output: Tensor | None = None
 
     def forward(self, turn: Turn) -> Tensor:
-        """The embedding (B, E) of a turn's rows, detached; a training turn keeps its graph for `pull_back`."""
+        """The embedding (B, E) of a turn's rows, detached; a training turn keeps its graph for `pull_back`.
+
+        With the robust term the embedding of a training turn has its reach beside it, (B, 2E); see `fedsim.vfl.harden`.
+        """
         rows = self.rows(turn)
         if turn.purpose != "train":
             return self.network.infer(rows)
         if self._augment is not None and not turn.quiet:
             vary, rng = self._augment
             rows = vary(rows, rng.child(turn.step))
-        self._output = self.network.train(rows, turn)
+        self._output = self.network.train(rows, turn, self._through)
         return self._output.detach()
 
     def rows(self, turn: Turn) -> Tensor:
@@ -54,7 +67,7 @@ class Bottom:
         return rows
 
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:
-        """The gradient of the loss with respect to each parameter, from that of the embedding (B, E). Updates nothing."""
+        """The gradient of the loss with respect to each parameter, from that of what was sent. Updates nothing."""
         assert self._output is not None, "forward comes first"
         _, grads = self.network.pull_back(self._output, g)
         self._output = None

@@ -45,6 +45,7 @@ class Network:
         module: the torch module.
         parameters: the live tensors, by name; ``live`` without their names.
         strikes: what befalls the parameters, in order.
+        draws: whether a training pass draws (dropout).
     """
 
     def __init__(self, module: nn.Module, rng: Rng) -> None:
@@ -54,13 +55,13 @@ class Network:
         self.live: list[Tensor] = list(self.parameters.values())
         self.strikes: list[Strike] = []
         self._rng = rng
-        self._draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
+        self.draws = any(isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in module.modules())
 
     def train(self, inputs: Tensor, turn: Turn, through: Through | None = None) -> Tensor:
         """A pass that keeps its graph; without dropout in a quiet turn."""
         for strike in self.strikes:
             strike.before(turn)
-        if not self._draws:
+        if not self.draws:
             return self._pass(inputs, through)
         self.module.train(not turn.quiet)
         with self._rng.child("forward", turn.step).as_global():
@@ -68,7 +69,7 @@ class Network:
 
     def infer(self, inputs: Tensor) -> Tensor:
         """A pass without graph and without dropout."""
-        if self._draws:
+        if self.draws:
             self.module.eval()
         if not self.strikes:
             with torch.no_grad():
@@ -94,7 +95,7 @@ class Network:
         wanted = self.live if inputs is None else [inputs, *self.live]
         found = torch.autograd.grad(output, wanted, g)
         grads = dict(zip(self.parameters, found[len(found) - len(self.live) :], strict=True))
-        for strike in self.strikes:
+        for strike in reversed(self.strikes):
             grads = strike.pulled(grads)
         return (None if inputs is None else found[0]), grads
 
