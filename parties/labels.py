@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -25,6 +25,9 @@ from parties.encode import LabelEncoder
 from parties.features import FeatureParty, batches
 from parties.victim import judge_labels
 
+if TYPE_CHECKING:
+    from parties.vertical import Epilogue
+
 
 class LabelHolder:
     """Owns the labels and trains the top.
@@ -38,6 +41,7 @@ class LabelHolder:
         bottoms: with what to update everyone's bottom (exchange shared), or None (exchange split).
         own: the feature party at this very seat, if the labels lie at a party.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
+        epilogue: what the scenario has the hub do after the training, if anything.
     """
 
     def __init__(
@@ -50,13 +54,14 @@ class LabelHolder:
         bottoms: OptimiserConfig | None,
         own: tuple[FeatureParty, Own] | None = None,
         left_out: int | None = None,
+        epilogue: Epilogue | None = None,
     ) -> None:
         self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
         self.classes, self.bottoms, self.own = classes, bottoms, own
-        self.left_out = left_out
+        self.left_out, self.epilogue = left_out, epilogue
 
     async def run(self, net: Net) -> None:
-        """Check that all hold the same number of rows, then serve."""
+        """Check that all hold the same number of rows, serve, then do what the scenario has come after it."""
         await self._align(net)
         evaluation = Evaluation(self.held_out, net, self.top)
         turns = self.schedule.turns(net.step)
@@ -65,6 +70,8 @@ class LabelHolder:
             await split.serve(self.top, turns, net, self.parties, evaluation, own)
         else:
             await shared.serve(self.top, self.bottoms, turns, net, self.parties, evaluation, own)
+        if self.epilogue is not None:
+            await self.epilogue.at_hub(self, net)
 
     async def _align(self, net: Net) -> None:
         others = [party for party in self.parties if party != net.me]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -36,6 +36,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SERVER = "server"
+
+
+class Epilogue(Protocol):
+    """What a scenario has its seats do after the training: one half at the hub, one at each other party."""
+
+    async def at_hub(self, hub: LabelHolder, net: Net) -> None:
+        """The hub's half; also for the bottom at its own seat."""
+
+    async def at_party(self, party: FeatureParty, net: Net) -> None:
+        """A party's half."""
 
 
 def _model(kind: str) -> ModelConfig:
@@ -123,6 +133,14 @@ class Vertical(Scenario, ABC):
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
 
+    def epilogue(self, rng: Rng) -> Epilogue | None:
+        """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
+        return None
+
+    def epilogue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The kinds of message of the epilogue: from a party to the hub, and back."""
+        return (), ()
+
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are."""
         every = self.evaluate or max(1, self.steps // 10)
@@ -173,6 +191,8 @@ class Vertical(Scenario, ABC):
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
+        more_up, more_down = self.epilogue_kinds()
+        up, down = [*up, *more_up], [*down, *more_down]
         return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
 
 
@@ -198,7 +218,8 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out())
+    epilogue = scenario.epilogue(private.child("epilogue"))
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out(), epilogue)
 
 
 def _pick(raw: pd.DataFrame | Array, rows: Rows) -> pd.DataFrame | Array:
@@ -220,7 +241,9 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     hardening = _harden(scenario, network, private.child("top", "hardening"))
     top = Top(network, labels, scenario.optimiser, scenario.label_smoothing, hardening)
-    return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own, scenario.data.left_out())
+    epilogue = scenario.epilogue(private.child("epilogue"))
+    parties, left_out = list(scenario.parties), scenario.data.left_out()
+    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue)
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
