@@ -92,6 +92,9 @@ def _lines(axes: Axes, each: Lines, name: str) -> None:
     axes.set_ylabel(as_text(each.up))
     if each.log:
         axes.set_xscale("log")
+        if all(isinstance(x, int) for line in each.lines for x in line.x):  # counts read best as they are
+            axes.set_xticks(counts := sorted({x for line in each.lines for x in line.x}), [str(x) for x in counts])
+            axes.minorticks_off()
 
 
 def _grid(axes: Axes, each: Grid, name: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ def numbers(found: Examined, plan: Examination, test_accuracy: float) -> dict[st
 
 
 def figures(found: Examined, plan: Examination) -> Iterator[Figure]:
-    """For the report: certificates, accuracy against radius, heat maps of single bits, accuracy against flips."""
+    """For the report: certificates, accuracy against radius, heat maps and the worst of single bits, accuracy against flips."""
     yield _certificates(found)
     yield _together(found, plan)
     for who, each in found.alone.items():
@@ -49,16 +49,24 @@ def figures(found: Examined, plan: Examination) -> Iterator[Figure]:
             along="bit (0 is the lowest)",
             up="layer",
             note=f"The lowest test accuracy over {plan.draws} drawn weights of a layer, each with one bit flipped "
-            f"({plan.format}). The worst flip found: {_said(each.worst)}.",
+            f"({plan.format}).",
         )
+    yield _worst(found)
     for who, each in found.alone.items():
         yield _sweep(who, each, plan)
 
 
-def _said(worst: Mapping[str, object]) -> str:
-    at = ", ".join(map(str, worst["at"])) if isinstance(worst["at"], list) else ""
-    before, after, accuracy = (float(str(worst[key])) for key in ("before", "after", "accuracy"))
-    return f"{worst['parameter']}[{at}] bit {worst['bit']}, {before:.3g} to {after:.3g}: accuracy {accuracy:.3f}"
+def _worst(found: Examined) -> Grid:
+    worst = {who: each.worst for who, each in found.alone.items()}
+    at = {who: ", ".join(map(str, each["at"])) for who, each in worst.items()}
+    columns = ("bit", "before", "after", "accuracy")
+    return Grid(
+        "The worst single bits found",
+        [f"{who}: {each['parameter']}[{at[who]}]" for who, each in worst.items()],
+        columns,
+        [[float(each[name]) for name in columns] for each in worst.values()],
+        shaded=False,
+    )
 
 
 def _certificates(found: Examined) -> Grid:
