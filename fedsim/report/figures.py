@@ -15,7 +15,7 @@ from fedsim.report.view import View
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-ACROSS = 3
+ACROSS = 4
 """Panels side by side."""
 BLANK = "#e9e5dc"
 """Where a shaded grid has no number."""

@@ -146,7 +146,7 @@ class Desk:
         """By form and by whose weights move, the certified radius of each row, (n,) float64."""
         whose, found = [*self._oracle.clean, TOP, ALL], dict[Form, dict[str, Tensor]]()
         for i, form in enumerate(FORMS):
-            searches = {who: Bisection(len(self._oracle.labels), 1e-6, CEILING, ROUNDS) for who in whose}
+            searches = {who: Bisection(len(self._oracle.labels), 1e-8, CEILING, ROUNDS) for who in whose}
             for round_ in range(i * ROUNDS, (i + 1) * ROUNDS):
                 reaches = await self._reaches(searches, round_)
                 for who, search in searches.items():

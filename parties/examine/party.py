@@ -16,7 +16,7 @@ from parties.examine import Answer, Examination, Goal, Radii, Reach, Settled, Tr
 from parties.examine.weights import Subject, climb, examine
 
 ROUNDS = 25
-"""Radii tried for the certificate of each row: as many halvings of five orders of magnitude."""
+"""Radii tried for the certificate of each row: so many halvings of eight orders of magnitude."""
 
 
 def settled(bottom: Bottom, subject: Subject) -> tuple[Tensor, Tensor]:
