@@ -17,7 +17,7 @@ from fedsim.report.seeds import spread
 from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
-TASK = ("accuracy", "roc_auc", "log_loss")
+TASK = ("accuracy", "roc_auc", "log_loss", "pgd_accuracy", "certified_accuracy", "generalisation_gap")
 Numbers = Mapping[str, Any]
 
 
@@ -72,7 +72,7 @@ def _over_arms(summary: Numbers, console: Console) -> list[Table]:
     unlimited = console.options.update(width=10 * console.width)
     if console.measure(whole, options=unlimited).maximum <= console.width:
         return [whole]
-    return [_row_an_arm(name, summary["arms"], {}), _row_a_trial(fared)]
+    return [_row_an_arm(name, summary["arms"], {}), *([_row_a_trial(fared)] if any(fared.values()) else [])]
 
 
 def _row_an_arm(name: str, arms: Numbers, fared: Mapping[str, Mapping[int, Fared]]) -> Table:

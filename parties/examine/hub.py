@@ -172,7 +172,7 @@ class Desk:
         e = [both[1] if who == ALL else both[0] * (who == party) for party, both in reaches.items()]
         joined = torch.cat(e, dim=1) if form == "entrywise" else torch.stack(e).amax(dim=0)
         top = self._oracle.top
-        module = copy.deepcopy(top.module).double()
+        module = copy.deepcopy(top.module).cpu().double()
         module.load_state_dict({name: t.double() for name, t in top.weights.items()})
         eps = radii if who in (TOP, ALL) else torch.zeros_like(radii)
         with torch.no_grad():

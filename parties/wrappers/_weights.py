@@ -54,7 +54,7 @@ class WeightFault(Wrapper, ABC):
 
     @abstractmethod
     def spoil(self, weights: Weights, rng: Rng) -> Damage:
-        """What becomes of these tensors; equal ``rng``, equal places."""
+        """What becomes of these tensors, on the CPU; equal ``rng``, equal places."""
 
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""
@@ -129,7 +129,8 @@ class Struck:
         return grads
 
     def _strike(self) -> None:
-        self.damage = self.fault.spoil({name: self.network.parameters[name].detach() for name in self.names}, self.rng)
+        weights = {name: self.network.parameters[name].detach().cpu() for name in self.names}
+        self.damage = self.fault.spoil(weights, self.rng)
         write(self.network, self.damage.weights)
 
 

@@ -25,6 +25,6 @@ class Gaussian(WeightFault):
         for name, tensor in weights.items():
             unit = float(tensor.std(correction=0)) if self.scale == "relative" else 1.0
             noise = self.sigma * unit * torch.randn(tensor.shape, generator=rng.child(name).torch())
-            after[name] = tensor.cpu() + noise
+            after[name] = tensor + noise
             largest = max(largest, float(noise.abs().max()))
         return Damage(after, {"largest change": largest})
