@@ -17,7 +17,9 @@ from fedsim.report.seeds import spread
 from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
-TASK = ("accuracy", "roc_auc", "log_loss", "pgd_accuracy", "certified_accuracy", "generalisation_gap")
+TASK = ("accuracy", "roc_auc", "log_loss")
+LEFT_OUT = ("balanced_accuracy", "macro_f1")
+"""Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""
 Numbers = Mapping[str, Any]
 
 
@@ -144,8 +146,8 @@ def _over_seeds(summary: Numbers) -> Table:
 
 
 def _of_arm(arm: Numbers) -> Iterator[tuple[str, str, str, str]]:
-    for metric in TASK:
-        if metric in arm["task"]:
+    for metric in dict.fromkeys([*TASK, *arm["task"]]):
+        if metric in arm["task"] and metric not in LEFT_OUT:
             yield title(metric), *_interval(arm["task"][metric], metric), ""
     for trial in _fared(arm["trials"]).values():
         yield trial.what, *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
