@@ -132,8 +132,9 @@ def test_quantised_weights_lie_on_a_grid_of_that_many_steps() -> None:
     assert len(seen["a"].tensors["0.weight"].unique()) <= 7
 
 
-def test_a_climb_raises_the_loss_stays_in_its_ball_and_beats_noise_of_that_size(healthy: dict[str, SeatReport]) -> None:
-    frozen = {"optimiser": {"kind": "sgd", "lr": 1e-9}, "steps": 60, "evaluate": 60}
+@pytest.mark.parametrize("exchange", ["split", "shared"])
+def test_a_climb_raises_the_loss_stays_in_its_ball_and_beats_noise_of_that_size(exchange: str) -> None:
+    frozen = {"optimiser": {"kind": "sgd", "lr": 1e-9}, "steps": 60, "evaluate": 60, "exchange": exchange}
     eps = 0.2
     plain = run(**frozen)
     climbed = run({"a": [{"kind": "weight_pgd", "eps": eps, "at": 0}]}, **frozen)
