@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from fedsim.channel import Placed
 from fedsim.errors import ProtocolError, StallError, TransportBroken
+from fedsim.figure import Figure
 from fedsim.mailbox import Mailbox
 from fedsim.message import Message, RoleId
 from fedsim.transport.base import Transport
@@ -53,6 +54,7 @@ class Net:
         self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.traffic = Traffic()
         self.rows: list[dict[str, Any]] = []
+        self.figures: list[Figure] = []
         self._transport, self._limits, self._watch = transport, limits, watch
         self._mailbox = Mailbox()
         self._seq: Counter[RoleId] = Counter()
@@ -103,6 +105,10 @@ class Net:
         """Note a row of metrics, and show it to whoever watches the run."""
         self.rows.append(values)
         self._watch(self.me, values)
+
+    def draw(self, figure: Figure) -> None:
+        """Bring a figure to the report."""
+        self.figures.append(figure)
 
     def show(self, row: Mapping[str, Any]) -> None:
         """Show a row of progress to whoever watches the run; it is no part of the result."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,6 +47,7 @@ class SeatReport:
         findings: the attacks made from here.
         exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
+        figures: that the role brought, as plain values (`fedsim.figure`).
     """
 
     role: RoleId
@@ -58,6 +59,7 @@ class SeatReport:
     findings: list[Finding] = field(default_factory=list)
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
+    figures: Sequence[Mapping[str, Any]] = ()
 
 
 def to_bytes(report: SeatReport, plan: Plan) -> bytes:
@@ -76,6 +78,7 @@ def to_bytes(report: SeatReport, plan: Plan) -> bytes:
         "findings": [_plain(finding, plan) for finding in report.findings],
         "exhibits": list(report.exhibits),
         "stages": report.stages,
+        "figures": list(report.figures),
     }
     text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
     # views of one storage cannot be stored, copies can
@@ -99,6 +102,7 @@ def from_bytes(block: bytes, plan: Plan) -> SeatReport:
         [_finding(each, i, tensors, plan) for i, each in enumerate(plain["findings"])],
         {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
         plain["stages"],
+        plain["figures"],
     )
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from fedsim.channel import Placed, tap
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
+from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import Net, Watch
 from fedsim.outcome import Finding, SeatReport
@@ -81,8 +82,9 @@ async def play(
     intruders = await _disclose(plan, me, net, private)
     await me.run(net)
     findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
+    figures = [plain(figure) for figure in net.figures]
     return SeatReport(
-        role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences()
+        role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences(), figures
     )
 
 

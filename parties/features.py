@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -21,6 +21,9 @@ from fedsim.wire import Envelope, encode
 from parties.encode import Encoder
 from parties.victim import judge_features
 
+if TYPE_CHECKING:
+    from parties.vertical import Epilogue
+
 
 class FeatureParty:
     """Owns a slice and trains a bottom on it.
@@ -32,6 +35,7 @@ class FeatureParty:
         encoder: the preprocessing, fitted on the training rows.
         architecture: the bottom's configuration, as it may be disclosed.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
+        epilogue: what the scenario has this party do after the training, if anything.
     """
 
     def __init__(
@@ -42,18 +46,22 @@ class FeatureParty:
         encoder: Encoder,
         architecture: Mapping[str, Any],
         left_out: int | None = None,
+        epilogue: Epilogue | None = None,
     ) -> None:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
+        self.epilogue = epilogue
 
     async def run(self, net: Net) -> None:
-        """Say how many rows there are, then follow the hub."""
+        """Say how many rows there are, follow the hub, then do what the scenario has come after it."""
         await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
         turns = self.schedule.turns(net.step)
         if self.optimiser is None:
             await shared.follow(self.bottom, turns, net)
         else:
             await split.follow(self.bottom, self.optimiser, turns, net)
+        if self.epilogue is not None:
+            await self.epilogue.at_party(self, net)
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The bottom's parameters."""
@@ -83,7 +91,7 @@ class FeatureParty:
 
     def _frames(self) -> dict[str, int]:
         """How long the frame of each kind of message on this party's link is, for one full batch; bytes."""
-        z = torch.zeros(self.schedule.batch, self.architecture["embedding"])
+        z = torch.zeros(self.schedule.batch, self.architecture["embedding"] * (1 + self.bottom.reaches))
         parameters = snapshot(self.bottom.network.parameters)
         messages = (Embedding(0, z), Gradient(0, z), ParameterGradient(0, parameters), Model(0, parameters))
         return {m.kind(): len(encode(Envelope("party", "hub", 0, m))) for m in messages}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -24,6 +25,9 @@ from parties.encode import LabelEncoder
 from parties.features import FeatureParty, batches
 from parties.victim import judge_labels
 
+if TYPE_CHECKING:
+    from parties.vertical import Epilogue
+
 
 class LabelHolder:
     """Owns the labels and trains the top.
@@ -37,6 +41,7 @@ class LabelHolder:
         bottoms: with what to update everyone's bottom (exchange shared), or None (exchange split).
         own: the feature party at this very seat, if the labels lie at a party.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
+        epilogue: what the scenario has the hub do after the training, if anything.
     """
 
     def __init__(
@@ -49,21 +54,24 @@ class LabelHolder:
         bottoms: OptimiserConfig | None,
         own: tuple[FeatureParty, Own] | None = None,
         left_out: int | None = None,
+        epilogue: Epilogue | None = None,
     ) -> None:
         self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
         self.classes, self.bottoms, self.own = classes, bottoms, own
-        self.left_out = left_out
+        self.left_out, self.epilogue = left_out, epilogue
 
     async def run(self, net: Net) -> None:
-        """Check that all hold the same number of rows, then serve."""
+        """Check that all hold the same number of rows, serve, then do what the scenario has come after it."""
         await self._align(net)
-        evaluation = Evaluation(self.held_out, net)
+        evaluation = Evaluation(self.held_out, net, self.top)
         turns = self.schedule.turns(net.step)
         own = self.own[1] if self.own else None
         if self.bottoms is None:
             await split.serve(self.top, turns, net, self.parties, evaluation, own)
         else:
             await shared.serve(self.top, self.bottoms, turns, net, self.parties, evaluation, own)
+        if self.epilogue is not None:
+            await self.epilogue.at_hub(self, net)
 
     async def _align(self, net: Net) -> None:
         others = [party for party in self.parties if party != net.me]
@@ -113,16 +121,26 @@ class LabelHolder:
 class Evaluation:
     """Collects the probabilities of held-out rows, turn by turn, and logs the metrics at the last."""
 
-    def __init__(self, labels: Tensor, net: Net) -> None:
-        self._labels, self._net, self._pieces = labels, net, list[Tensor]()
+    def __init__(self, labels: Tensor, net: Net, top: Top) -> None:
+        self._labels, self._net, self._top, self._pieces = labels, net, top, list[Tensor]()
 
     def __call__(self, turn: Turn, probabilities: Tensor) -> None:
         """Take the probabilities (B, C) of one turn."""
         self._pieces.append(probabilities)
         if turn.last:
             found = torch.cat(self._pieces)
-            if not torch.isfinite(found).all():
+            lost = ~torch.isfinite(found).all(dim=1)
+            if lost.any() and not math.isfinite(self._top.loss):
                 where = f"after {turn.index} steps the model puts out NaN"
                 raise DivergedError(f"training diverged: {where}; try a smaller optimiser.lr, or less noise")
-            self._net.log(step=turn.index, test=classification(found, self._labels))
+            scores = classification(settled(found, self._labels), self._labels)
+            more = {"share_not_finite": float(lost.double().mean())} if lost.any() else {}
+            self._net.log(step=turn.index, test=scores | more)
             self._pieces.clear()
+
+
+def settled(probabilities: Tensor, labels: Tensor) -> Tensor:
+    """Probabilities (n, C) in which a row that is not finite counts as wrong: even, and nothing for its true class."""
+    even = 1 - torch.nn.functional.one_hot(labels, probabilities.shape[1]).to(probabilities.dtype)
+    even = even / even.sum(dim=1, keepdim=True).clamp_min(1)
+    return torch.where(torch.isfinite(probabilities).all(dim=1, keepdim=True), probabilities, even)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
@@ -35,6 +36,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 SERVER = "server"
+
+
+class Epilogue(Protocol):
+    """What a scenario has its seats do after the training: one half at the hub, one at each other party."""
+
+    async def at_hub(self, hub: LabelHolder, net: Net) -> None:
+        """The hub's half; also for the bottom at its own seat."""
+
+    async def at_party(self, party: FeatureParty, net: Net) -> None:
+        """A party's half."""
 
 
 def _model(kind: str) -> ModelConfig:
@@ -118,11 +129,24 @@ class Vertical(Scenario, ABC):
         """When the hub holds every model still; a plain federation never does."""
         return None
 
+    def hardened(self) -> Hardening:
+        """What is done in training against perturbed weights; in a plain federation nothing."""
+        return PLAIN
+
+    def epilogue(self, rng: Rng) -> Epilogue | None:
+        """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
+        return None
+
+    def epilogue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The kinds of message of the epilogue: from a party to the hub, and back."""
+        return (), ()
+
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are."""
         every = self.evaluate or max(1, self.steps // 10)
-        window = self.window_of_stillness()
-        return Schedule(rng.child("schedule"), train, test, self.batch, self.steps, every, self.sampling, window)
+        window, rehearse = self.window_of_stillness(), self.hardened().adversarial > 0
+        node = rng.child("schedule")
+        return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse)
 
     def part(self, name: RoleId) -> Part:
         """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
@@ -167,6 +191,8 @@ class Vertical(Scenario, ABC):
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
+        more_up, more_down = self.epilogue_kinds()
+        up, down = [*up, *more_up], [*down, *more_down]
         return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
 
 
@@ -190,8 +216,10 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
-    bottom = Bottom(network, {"train": train, "evaluate": test}, augment)
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out())
+    hardening = _harden(scenario, network, private.child("hardening"))
+    bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
+    epilogue = scenario.epilogue(private.child("epilogue"))
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out(), epilogue)
 
 
 def _pick(raw: pd.DataFrame | Array, rows: Rows) -> pd.DataFrame | Array:
@@ -211,8 +239,19 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         party = build_party(scenario, scenario.labels, public, private)
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
-    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing)
-    return LabelHolder(top, held_out, schedule, list(scenario.parties), classes, bottoms, own, scenario.data.left_out())
+    hardening = _harden(scenario, network, private.child("top", "hardening"))
+    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing, hardening)
+    epilogue = scenario.epilogue(private.child("epilogue"))
+    parties, left_out = list(scenario.parties), scenario.data.left_out()
+    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue)
+
+
+def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
+    hardening = scenario.hardened()
+    if hardening.robust and network.draws:
+        raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
+    hardening.harden(network, rng)
+    return hardening
 
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:

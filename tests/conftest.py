@@ -5,9 +5,11 @@ from __future__ import annotations
 import importlib.util
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -40,3 +42,20 @@ def ray_session() -> Iterator[None]:
         yield
     assert [pid for pid in pids if "ray" in words(pid)] == []
     assert [path for path in mine if path.exists()] == []
+
+
+@pytest.fixture
+def add_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str, str], str]]:
+    """Puts a plugin where the plugins of ``package`` are looked for, by the name of its file."""
+    added: list[str] = []
+
+    def add(package: Any, kind: str, source: str) -> str:
+        (tmp_path / f"{kind}.py").write_text(source)
+        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
+        importlib.invalidate_caches()
+        added.append(f"{package.__name__}.{kind}")
+        return kind
+
+    yield add
+    for module in added:
+        sys.modules.pop(module, None)

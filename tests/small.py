@@ -33,6 +33,28 @@ SMALL: dict[str, dict[str, Any]] = {
         "trials": [{"attack": {"kind": "norm_scoring"}, "seat": "north", "victim": "server", "knows": ["rows"]}],
         "links": [{"from": "server", "message": "Gradient", "sender": [{"kind": "clip", "norm": 0.01}]}],
     },
+    "weight_faults": {
+        "scenario": {
+            "kind": "weight_faults",
+            **SHORT,
+            "bottom": {"kind": "mlp", "hidden": [6]},
+            "hardening": {"robust": 0.1, "norm": 0.01, "adversarial": 0.01, "noise": 0.01},
+            "examination": {
+                "radii": [0.01, 0.1],
+                "steps": 3,
+                "searches": 3,
+                "rows": 12,
+                "draws": 2,
+                "flips": [1, 3],
+                "format": "int8",
+            },
+        },
+        "seats": {
+            "north": [{"kind": "bitflip", "count": 2, "part": "mantissa", "at": 3}, {"kind": "weight_pgd", "at": 6}],
+            "east": [{"kind": "missing", "at": 5}, {"kind": "noisy"}],
+            "server": [{"kind": "quantise", "bits": 6}],
+        },
+    },
 }
 
 

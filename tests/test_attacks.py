@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -125,23 +122,6 @@ def psnr(finding: Finding) -> float:
 
 def chance(finding: Finding) -> float:
     return float(finding.verdict.chance["psnr"])
-
-
-@pytest.fixture
-def add_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str, str], str]]:
-    """Puts a plugin where the plugins of ``package`` are looked for, by the name of its file."""
-    added: list[str] = []
-
-    def add(package: Any, kind: str, source: str) -> str:
-        (tmp_path / f"{kind}.py").write_text(source)
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-        importlib.invalidate_caches()
-        added.append(f"{package.__name__}.{kind}")
-        return kind
-
-    yield add
-    for module in added:
-        sys.modules.pop(module, None)
 
 
 @pytest.mark.parametrize("bottom", [LINEAR, MLP], ids=["linear", "mlp"])

@@ -13,6 +13,7 @@ FOLDER = Path(__file__).parent / "golden"
 RUNS = {
     "baseline": ["scenario.steps=30", "scenario.evaluate=30"],
     "labels": ["scenario.steps=30", "scenario.evaluate=30", "trials=[]"],
+    "weight_faults": ["scenario.steps=20", "scenario.evaluate=20", "scenario.examination=null"],
     "leakage": ["scenario.steps=12", "scenario.evaluate=12", "scenario.window.rounds=4", "trials=[]"],
 }
 

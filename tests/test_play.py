@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -155,23 +153,6 @@ async def each_with_its_own(
 @pytest.fixture(scope="module")
 def plain() -> dict[str, Any]:
     return outcome(run(make_file(file={"trials": [LISTEN]})))
-
-
-@pytest.fixture
-def add_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str, str], str]]:
-    """Puts a plugin where the plugins of ``package`` are looked for, by the name of its file."""
-    added: list[str] = []
-
-    def add(package: Any, kind: str, source: str) -> str:
-        (tmp_path / f"{kind}.py").write_text(source)
-        monkeypatch.setattr(package, "__path__", [*package.__path__, str(tmp_path)])
-        importlib.invalidate_caches()
-        added.append(f"{package.__name__}.{kind}")
-        return kind
-
-    yield add
-    for module in added:
-        sys.modules.pop(module, None)
 
 
 def test_the_same_file_and_seed_give_the_same_weights_rows_and_traffic(plain: dict[str, Any]) -> None:

@@ -18,6 +18,8 @@ from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
 TASK = ("accuracy", "roc_auc", "log_loss")
+LEFT_OUT = ("balanced_accuracy", "macro_f1")
+"""Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""
 Numbers = Mapping[str, Any]
 
 
@@ -72,7 +74,7 @@ def _over_arms(summary: Numbers, console: Console) -> list[Table]:
     unlimited = console.options.update(width=10 * console.width)
     if console.measure(whole, options=unlimited).maximum <= console.width:
         return [whole]
-    return [_row_an_arm(name, summary["arms"], {}), _row_a_trial(fared)]
+    return [_row_an_arm(name, summary["arms"], {}), *([_row_a_trial(fared)] if any(fared.values()) else [])]
 
 
 def _row_an_arm(name: str, arms: Numbers, fared: Mapping[str, Mapping[int, Fared]]) -> Table:
@@ -144,8 +146,8 @@ def _over_seeds(summary: Numbers) -> Table:
 
 
 def _of_arm(arm: Numbers) -> Iterator[tuple[str, str, str, str]]:
-    for metric in TASK:
-        if metric in arm["task"]:
+    for metric in dict.fromkeys([*TASK, *arm["task"]]):
+        if metric in arm["task"] and metric not in LEFT_OUT:
             yield title(metric), *_interval(arm["task"][metric], metric), ""
     for trial in _fared(arm["trials"]).values():
         yield trial.what, *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)

@@ -96,6 +96,8 @@ def _task(views: Sequence[View], attacked: bool) -> str:
         seats = len(views[0].record["seats"]) - 1
         who = f"The hub and {seats} other {'seat' if seats == 1 else 'seats'}"
         reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
+        if wrapped := [role for role, seat in views[0].record["seats"].items() if seat["wrappers"]]:
+            return f"{reached}; something is wrong at {listed(wrapped)}."
         return reached + ("." if attacked else "; nobody attacked.")
     if len(views) == 2:
         stayed = values[0] == values[1]

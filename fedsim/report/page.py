@@ -11,6 +11,7 @@ from fedsim.errors import OutputError
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
+from fedsim.report.figures import figures
 from fedsim.report.folder import write_text
 from fedsim.report.headline import beats_chance, over_seeds, sentences
 from fedsim.report.pictures import galleries
@@ -82,6 +83,8 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "results": [_result(view, shown[0], metrics, _columns(shown)) for view in shown],
         "strips": strips(shown),
         "galleries": galleries(shown),
+        "figures": figures(shown),
+        "around": _around(shown),
         "curves": curves(shown),
         "drawings": drawings(shown),
         "audit": _audit(shown),
@@ -157,6 +160,16 @@ def _stages(shown: Sequence[View]) -> list[Row]:
         {"view": view, **{k: s[k] for k in fixed}, "numbers": {k: v for k, v in s.items() if k not in fixed}}
         for view in shown
         for s in view.record["stages"]
+    ]
+
+
+def _around(shown: Sequence[View]) -> list[Row]:
+    """What is around seats and what it did, in each arm."""
+    return [
+        {"view": view, "seat": role, "settings": wrapper, **told}
+        for view in shown
+        for role, seat in view.record["seats"].items()
+        for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)
     ]
 
 

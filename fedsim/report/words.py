@@ -20,8 +20,18 @@ NAMES: Mapping[str, str] = {
     "column_error": "column error (spreads)",
     "column_error_worst": "worst column error (spreads)",
     "auc": "AUC",
+    "share_not_finite": "rows without a number",
+    "generalisation_gap": "generalisation gap",
+    "pgd_accuracy": "attacked accuracy",
+    "pgd_accuracy_mean": "attacked accuracy, mean",
+    "certified_accuracy": "certified accuracy",
+    "certified_accuracy_party": "certified accuracy, worst seat",
+    "one_bit_accuracy": "accuracy, worst bit",
+    "bounds_broken": "bounds broken",
 }
-LESS_IS_BETTER = frozenset({"log_loss", "mse", "column_error", "column_error_worst"})
+LESS_IS_BETTER = frozenset(
+    {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}
+)
 
 
 def title(metric: str) -> str:

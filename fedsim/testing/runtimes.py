@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from fedsim.config import Runtime, ScenarioFile
 from fedsim.outcome import Finding, SeatReport
 from fedsim.runtime.local import Local
@@ -34,6 +36,8 @@ def _check_equal(mine: SeatReport, theirs: SeatReport, where: str) -> None:
     expect(mine.sidecar == theirs.sidecar, f"{where}: another sidecar than on one event loop")
     expect(digest(mine.exhibits) == digest(theirs.exhibits), f"{where}: other exhibits than on one event loop")
     expect(mine.stages == theirs.stages, f"{where}: other numbers of stages than on one event loop")
+    figures = [json.dumps(list(each.figures)) for each in (mine, theirs)]  # in Python NaN is not NaN
+    expect(figures[0] == figures[1], f"{where}: other figures than on one event loop")
     found, expected = list(map(_found, mine.findings)), list(map(_found, theirs.findings))
     expect(found == expected, f"{where}: other findings than on one event loop")
 

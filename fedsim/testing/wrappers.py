@@ -14,7 +14,7 @@ from fedsim.state import digest
 from fedsim.testing.expect import check_metadata, expect, no_errors
 from fedsim.threat import Claim, Fact, Judgement, Victim, Wrapper
 
-PARTS = ("run", "tensors", "sidecar", "restore", "knows", "describe")
+PARTS = ("run", "tensors", "sidecar", "knows", "describe")
 AIMED_AT = ("disclose", "judge")
 
 
@@ -31,9 +31,6 @@ class Bystander:
     def sidecar(self) -> Mapping[str, Any]:
         """One value."""
         return {"classes": ["a", "b"]}
-
-    def restore(self, tensors: Mapping[str, Tensor], sidecar: Mapping[str, Any]) -> None:
-        """Nothing to take up."""
 
     def knows(self, name: str) -> Any:
         """Nothing."""

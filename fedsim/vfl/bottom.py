@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 
 from fedsim.message import Purpose
 from fedsim.seeding import Rng
+from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 
@@ -16,33 +16,59 @@ Features = Mapping[Purpose, Tensor]
 """By purpose, the rows it reads: ``train`` and ``evaluate``, or ``query``; each (N, ...) float32."""
 Augment = Callable[[Tensor, Rng], Tensor]
 """Maps training rows (B, ...) to varied ones of the same shape."""
+Distortion = Callable[[Tensor, Turn], Tensor]
+"""What becomes of a turn's rows (B, ...) on their way to the bottom."""
 
 
 class Bottom:
     """A bottom model over a party's features.
 
     In a quiet turn nothing is drawn: no augmentation, no dropout.
+
+    Attributes:
+        network, features: what it computes with, and what it reads.
+        reaches: whether a training turn sends the embedding's reach beside it.
+        distortions: what befalls the features of any turn, in order: a broken sensor.
     """
 
-    def __init__(self, network: Network, features: Features, augment: tuple[Augment, Rng] | None = None) -> None:
+    def __init__(
+        self,
+        network: Network,
+        features: Features,
+        augment: tuple[Augment, Rng] | None = None,
+        hardening: Hardening = PLAIN,
+    ) -> None:
         self.network, self.features = network, features
+        self.distortions: list[Distortion] = []
+        self.reaches = hardening.robust > 0
+        self._through = hardening.outward if self.reaches else None
         self._augment = augment
         self._output: Tensor | None = None
 
     def forward(self, turn: Turn) -> Tensor:
-        """The embedding (B, E) of a turn's rows, detached; a training turn keeps its graph for `pull_back`."""
-        rows = self.features[turn.purpose].index_select(0, turn.rows)
+        """The embedding (B, E) of a turn's rows, detached; a training turn keeps its graph for `pull_back`.
+
+        With the robust term the embedding of a training turn has its reach beside it, (B, 2E); see `fedsim.vfl.harden`.
+        """
+        rows = self.rows(turn)
         if turn.purpose != "train":
             return self.network.infer(rows)
         if self._augment is not None and not turn.quiet:
             vary, rng = self._augment
             rows = vary(rows, rng.child(turn.step))
-        self._output = self.network.train(rows, turn)
+        self._output = self.network.train(rows, turn, self._through)
         return self._output.detach()
 
+    def rows(self, turn: Turn) -> Tensor:
+        """A turn's rows (B, ...) as they reach the bottom."""
+        rows = self.features[turn.purpose].index_select(0, turn.rows)
+        for distort in self.distortions:
+            rows = distort(rows, turn)
+        return rows
+
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:
-        """The gradient of the loss with respect to each parameter, from that of the embedding (B, E). Updates nothing."""
+        """The gradient of the loss with respect to each parameter, from that of what was sent. Updates nothing."""
         assert self._output is not None, "forward comes first"
-        grads = torch.autograd.grad(self._output, self.network.live, g)
+        _, grads = self.network.pull_back(self._output, g)
         self._output = None
-        return dict(zip(self.network.parameters, grads, strict=True))
+        return grads

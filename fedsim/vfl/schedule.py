@@ -47,6 +47,7 @@ class Turn:
         purpose: ``train``, ``evaluate`` (held-out rows) or ``query`` (new rows).
         rows: which rows, (B,) int64.
         hold: no model moves.
+        rehearsal: gradients flow as in training, and the same rows follow once more; no model moves.
         quiet: neither dropout nor augmentation.
         last: it ends an evaluation.
     """
@@ -58,6 +59,7 @@ class Turn:
     hold: bool = False
     quiet: bool = False
     last: bool = False
+    rehearsal: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,7 @@ class Schedule:
         sampling: ``epochs``: every row once an epoch, the last batch may be smaller; ``uniform``: each batch a fresh
             subset without replacement (CAFE's sampling).
         window: when models are held still.
+        rehearse: each training step is played twice, the first time as a rehearsal.
     """
 
     seed: Rng
@@ -82,6 +85,7 @@ class Schedule:
     every: int
     sampling: Sampling = "epochs"
     window: Window | None = None
+    rehearse: bool = False
 
     def __post_init__(self) -> None:
         if self.batch > self.train:
@@ -93,10 +97,12 @@ class Schedule:
         """The turns from step ``start`` on."""
         step = 0
         for index, rows in enumerate(self._batches()):
-            if step >= start:
-                hold = self.window is not None and self.window.covers(index)
-                yield Turn(step, index, "train", rows, hold, hold and self.window is not None and self.window.quiet)
-            step += 1
+            hold = self.window is not None and self.window.covers(index)
+            quiet = hold and self.window is not None and self.window.quiet
+            for rehearsal in (True, False) if self.rehearse else (False,):
+                if step >= start:
+                    yield Turn(step, index, "train", rows, hold or rehearsal, quiet, rehearsal=rehearsal)
+                step += 1
             if (index + 1) % self.every == 0 or index + 1 == self.steps:
                 for turn in pass_over("evaluate", self.test, step, index + 1):
                     if turn.step >= start:

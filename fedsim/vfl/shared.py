@@ -6,17 +6,15 @@ back, so what its defence sent is what it learns from, and nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-
-from torch import Tensor
+from collections.abc import Iterable, Sequence
 
 from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
-from fedsim.vfl.optimise import Optimiser, OptimiserConfig, on_cpu, snapshot
+from fedsim.vfl.optimise import OptimiserConfig, on_cpu, snapshot
 from fedsim.vfl.schedule import Turn
-from fedsim.vfl.split import Own, Score, gather
+from fedsim.vfl.split import Own, Score, gather, note, update
 from fedsim.vfl.top import Top
 
 
@@ -42,11 +40,11 @@ async def serve(
         for party in others:
             await net.send(party, Gradient(turn.step, gradients[party]))
         if own is not None:
-            _update(own[1], own[0].pull_back(gradients[net.me]), turn)
+            update(own[1], own[0].pull_back(gradients[net.me]), turn)
         for party in others:
-            _update(models[party], (await net.recv(party, ParameterGradient, turn.step)).grads, turn)
+            update(models[party], (await net.recv(party, ParameterGradient, turn.step)).grads, turn)
             await net.send(party, Model(turn.step, models[party].snapshot()))
-        net.log(step=turn.index, loss=top.loss)
+        note(turn, top, net)
 
 
 async def follow(bottom: Bottom, turns: Iterable[Turn], net: Net) -> None:
@@ -59,8 +57,3 @@ async def follow(bottom: Bottom, turns: Iterable[Turn], net: Net) -> None:
         g = (await net.recv(net.hub, Gradient, turn.step)).g
         await net.send(net.hub, ParameterGradient(turn.step, on_cpu(bottom.pull_back(g))))
         bottom.network.load((await net.recv(net.hub, Model, turn.step)).parameters)
-
-
-def _update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> None:
-    if not turn.hold:
-        optimiser.step(grads)

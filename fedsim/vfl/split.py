@@ -5,7 +5,7 @@ Source: split learning over vertically partitioned data (Vepakomma et al., 2018,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
@@ -35,10 +35,10 @@ async def serve(
         for party, g in top.step(turn, embeddings).items():
             if own is not None and party == net.me:
                 bottom, optimiser = own
-                optimiser.step(bottom.pull_back(g))
+                update(optimiser, bottom.pull_back(g), turn)
             else:
                 await net.send(party, Gradient(turn.step, g))
-        net.log(step=turn.index, loss=top.loss)
+        note(turn, top, net)
 
 
 async def follow(bottom: Bottom, optimiser: Optimiser, turns: Iterable[Turn], net: Net) -> None:
@@ -46,7 +46,7 @@ async def follow(bottom: Bottom, optimiser: Optimiser, turns: Iterable[Turn], ne
     for turn in turns:
         await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
         if turn.purpose == "train":
-            optimiser.step(bottom.pull_back((await net.recv(net.hub, Gradient, turn.step)).g))
+            update(optimiser, bottom.pull_back((await net.recv(net.hub, Gradient, turn.step)).g), turn)
 
 
 async def gather(turn: Turn, net: Net, parties: Sequence[RoleId], own: Own | None) -> dict[RoleId, Tensor]:
@@ -58,3 +58,15 @@ async def gather(turn: Turn, net: Net, parties: Sequence[RoleId], own: Own | Non
         else:
             embeddings[party] = (await net.recv(party, Embedding, turn.step)).z
     return embeddings
+
+
+def update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> None:
+    """One update, unless no model moves in this turn."""
+    if not turn.hold:
+        optimiser.step(grads)
+
+
+def note(turn: Turn, top: Top, net: Net) -> None:
+    """Log the loss of a training step."""
+    if not turn.rehearsal:
+        net.log(step=turn.index, loss=top.loss)

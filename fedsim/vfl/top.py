@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fedsim.message import RoleId
+from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
@@ -20,25 +21,38 @@ class Top:
     Attributes:
         network: from (B, sum of E) to logits (B, C).
         labels: of the training rows, (N,) int64.
-        loss: the mean cross-entropy of the last training step, nats.
+        loss: of the last training step, nats: the mean cross-entropy, and the robust term if there is one.
     """
 
-    def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig, smoothing: float = 0.0) -> None:
-        self.network, self.labels, self._smoothing = network, labels, smoothing
+    def __init__(
+        self,
+        network: Network,
+        labels: Tensor,
+        optimiser: OptimiserConfig,
+        smoothing: float = 0.0,
+        hardening: Hardening = PLAIN,
+    ) -> None:
+        self.network, self.labels, self._smoothing, self._hardening = network, labels, smoothing, hardening
         self._optimiser = optimiser.build(network.parameters)
         self.loss = float("nan")
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
-        """Forward, loss, backward, update (unless the turn holds): the gradient (B, E) of each embedding."""
+        """Forward, loss, backward, update (unless the turn holds): the gradient of each embedding, of its shape."""
         z = torch.cat(list(embeddings.values()), dim=1).requires_grad_()
-        logits = self.network.train(z, turn)
-        target = self.labels.index_select(0, turn.rows)
-        loss = functional.cross_entropy(logits, target, label_smoothing=self._smoothing)
-        g, *grads = torch.autograd.grad(loss, [z, *self.network.live])
+        loss = self._loss(turn, z, [e.shape[1] for e in embeddings.values()])
+        g, grads = self.network.pull_back(loss, inputs=z)
+        assert g is not None
         if not turn.hold:
-            self._optimiser.step(dict(zip(self.network.parameters, grads, strict=True)))
+            self._optimiser.step(grads)
         self.loss = loss.item()
         return dict(zip(embeddings, torch.split(g, [e.shape[1] for e in embeddings.values()], dim=1), strict=True))
+
+    def _loss(self, turn: Turn, z: Tensor, widths: Sequence[int]) -> Tensor:
+        target = self.labels.index_select(0, turn.rows)
+        if not self._hardening.robust:
+            return functional.cross_entropy(self.network.train(z, turn), target, label_smoothing=self._smoothing)
+        judged = self.network.train(z, turn, lambda top, joined: self._hardening.judged(top, joined, widths, target))
+        return self._hardening.loss(judged, target, turn.index, self._smoothing)
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

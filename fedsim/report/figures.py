@@ -1,0 +1,111 @@
+"""The figures that roles brought: those of one title in one picture, a panel an arm."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fedsim.errors import OutputError
+from fedsim.figure import Figure, Grid, Lines, figure
+from fedsim.report.curves import DASHES, INKS, MARKS, as_text, as_uri, dress, plain_style
+from fedsim.report.view import View
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+ACROSS = 4
+"""Panels side by side."""
+BLANK = "#e9e5dc"
+"""Where a shaded grid has no number."""
+MARKED = 40
+"""Points of a line up to which each has a mark."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What the page has of one title: a picture, or tables of numbers, one an arm."""
+
+    title: str
+    note: str
+    picture: str = ""
+    tables: Sequence[tuple[str, Grid]] = ()
+
+
+def figures(views: Sequence[View]) -> list[Shown]:
+    """Everything that roles brought, by title, in the order in which they brought it.
+
+    Raises:
+        OutputError: the run folder holds something else in the place of a figure.
+    """
+    found: dict[str, list[tuple[View, Figure]]] = {}
+    for view, each in _read(views):
+        found.setdefault(each.title, []).append((view, each))
+    return [_shown(title, panels, len(views)) for title, panels in found.items()]
+
+
+def _read(views: Sequence[View]) -> Iterator[tuple[View, Figure]]:
+    for view in views:
+        for values in view.record.get("figures", ()):
+            try:
+                yield view, figure({name: value for name, value in values.items() if name != "seat"})
+            except ValueError as error:
+                raise OutputError(f"{view.run.path / 'seats.json'}: {error}") from error
+
+
+def _shown(title: str, panels: Sequence[tuple[View, Figure]], arms: int) -> Shown:
+    first = panels[0][1]
+    if isinstance(first, Grid) and not first.shaded:
+        return Shown(title, first.note, tables=[(v.name, f) for v, f in panels if isinstance(f, Grid)])
+    return Shown(title, first.note, _picture(panels, arms))
+
+
+def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
+    from matplotlib.figure import Figure as Canvas
+
+    across, wide = min(ACROSS, len(panels)), isinstance(panels[0][1], Grid)
+    down = -(-len(panels) // across)
+    with plain_style():
+        tall = 0.9 + 0.23 * len(panels[0][1].rows) if isinstance(panels[0][1], Grid) else 2.9
+        canvas = Canvas(figsize=(11.2, (tall if wide else 2.9) * down), layout="constrained")
+        every = canvas.subplots(down, across, squeeze=False, sharey=True).flatten()
+        for axes, (view, each) in zip(every, panels, strict=False):
+            name = as_text(view.name) if arms > 1 else ""
+            _lines(axes, each, name) if isinstance(each, Lines) else _grid(axes, each, name)
+        for axes in every[len(panels) :]:
+            axes.set_visible(False)
+        if isinstance(panels[0][1], Lines):
+            canvas.legend(*every[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
+        elif (drawn := [image for axes in every for image in axes.get_images()]) != []:
+            canvas.colorbar(drawn[0], ax=list(every[: len(panels)]), shrink=0.8)
+        return as_uri(canvas)
+
+
+def _lines(axes: Axes, each: Lines, name: str) -> None:
+    for i, line in enumerate(each.lines):
+        marks = MARKS[i % len(MARKS)] if len(line.x) <= MARKED else None
+        style = {"linestyle": DASHES[1] if line.dashed else DASHES[0], "color": INKS[i % len(INKS)], "linewidth": 1.5}
+        y = [math.nan if value is None else value for value in line.y]
+        axes.plot(line.x, y, label=as_text(line.name), marker=marks, markersize=3.5, **style)
+    dress(axes, name, as_text(each.along))
+    axes.set_ylabel(as_text(each.up))
+    if each.log:
+        axes.set_xscale("log")
+        if all(isinstance(x, int) for line in each.lines for x in line.x):  # counts read best as they are
+            axes.set_xticks(counts := sorted({x for line in each.lines for x in line.x}), [str(x) for x in counts])
+            axes.minorticks_off()
+
+
+def _grid(axes: Axes, each: Grid, name: str) -> None:
+    import matplotlib as mpl
+
+    values = [[math.nan if value is None else value for value in row] for row in each.values]
+    shades = mpl.colormaps["cividis"].with_extremes(bad=BLANK)
+    axes.imshow(values, aspect="auto", cmap=shades, vmin=0, vmax=1, interpolation="nearest")
+    dress(axes, name, as_text(each.along))
+    axes.grid(False)
+    axes.set_ylabel(as_text(each.up))
+    axes.set_yticks(range(len(each.rows)), [as_text(row) for row in each.rows])
+    few = range(0, len(each.columns), max(1, len(each.columns) // 8))
+    axes.set_xticks(list(few), [as_text(each.columns[i]) for i in few])
