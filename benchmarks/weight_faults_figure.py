@@ -107,7 +107,7 @@ def picture(run: Path, summary: dict[str, Any], first: dict[str, Any], out: Path
         left.plot(x, [m for m, _, _ in y], color=ink, linestyle="--", linewidth=1)
     left.set(xscale="log", xlabel="eps, every weight of every seat", ylabel="test accuracy")
     left.set_title("attacked (marks), certified (dashed)", loc="left", fontsize=9)
-    left.legend(frameon=False, fontsize=8, loc="lower left")
+    left.legend(frameon=False, fontsize=8, loc="lower left", handlelength=3.5)
     for i, (seat, parts) in enumerate(first["flips"].items()):
         for part, ink in (("exponent", INKS[1]), ("mantissa", INKS[2]), ("sign", INKS[0])):
             at = parts[f"{part}, mean"]
@@ -127,7 +127,7 @@ def picture(run: Path, summary: dict[str, Any], first: dict[str, Any], out: Path
     right.minorticks_off()
     right.set_xlabel("flipped bits of one seat (float32)")
     right.set_title("standard training", loc="left", fontsize=9)
-    right.legend(frameon=False, fontsize=7)
+    right.legend(frameon=False, fontsize=7, handlelength=3.5)
     figure.savefig(out, dpi=150)
 
 

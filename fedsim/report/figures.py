@@ -76,7 +76,13 @@ def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
         for axes in every[len(panels) :]:
             axes.set_visible(False)
         if isinstance(panels[0][1], Lines):
-            canvas.legend(*every[0].get_legend_handles_labels(), loc="outside upper left", ncols=4, frameon=False)
+            canvas.legend(
+                *every[0].get_legend_handles_labels(),
+                loc="outside upper left",
+                ncols=4,
+                frameon=False,
+                handlelength=3.5,
+            )
         elif (drawn := [image for axes in every for image in axes.get_images()]) != []:
             canvas.colorbar(drawn[0], ax=list(every[: len(panels)]), shrink=0.8)
         return as_uri(canvas)
