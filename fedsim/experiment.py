@@ -13,6 +13,7 @@ from fedsim.errors import ConfigError, InputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.plan import Secrets
+from fedsim.play import ids_key
 from fedsim.report import page
 from fedsim.report.folder import RunFolder, default_path
 from fedsim.report.summary import Arm
@@ -117,6 +118,7 @@ def run_seat(
 
     Raises:
         ConfigError: no such seat; or a hub that is to connect, or another seat that is to listen.
+        DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan = file.plan()
@@ -126,6 +128,9 @@ def run_seat(
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
+    if plan.seats[role].meet is not None:  # what is wrong here is not to end the run of all the others
+        ids_key(secrets, Rng.root(file.seed))
+        file.scenario.look(role)
     path = default_path(file)
     with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()

@@ -159,8 +159,8 @@ class Scenario(Plugin, ABC):
         """By seat, the table of its own that this machine does not have; in a deployment each seat has only its own."""
         return {}
 
-    def look(self) -> None:
-        """Look by itself at each table that this machine has, while others are `away`; DataError if one cannot be used."""
+    def look(self, role: RoleId) -> None:
+        """Look at the table that a seat has to itself, if there is one; DataError if it cannot be used."""
 
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """The plan in which the trained federation predicts the rows of another file.

@@ -114,12 +114,9 @@ class Vertical(Scenario, ABC):
         """See `Scenario.away`."""
         return self.data.away(self._roster())
 
-    def look(self) -> None:
+    def look(self, role: RoleId) -> None:
         """See `Scenario.look`."""
-        away = self.away()
-        for name in self._roster():
-            if name not in away:
-                self.data.look(self._held(name))
+        self.data.look(self._held(role))
 
     def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""

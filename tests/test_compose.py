@@ -11,6 +11,8 @@ import pytest
 import yaml
 from terminal import TABLE, fine, refused
 
+from fedsim import config
+
 pytest.importorskip("cryptography", reason="needs fedsim[flower]")
 
 
@@ -31,7 +33,8 @@ def folders(service: Mapping[str, Any]) -> set[str]:
 
 def test_on_one_machine_every_seat_has_a_container_with_its_own_folder(source: Path, tmp_path: Path) -> None:
     said = fine("compose", source, "--out", tmp_path / "out")
-    assert said == f"containers: {tmp_path}/out; each seat's data belongs in {tmp_path}/out/seats/<seat>/data\n"
+    where = f"{tmp_path}/out/seats/<seat>/data of each"
+    assert said == f"containers: {tmp_path}/out; all seats read the same data, whose files belong in {where}\n"
     found = services(tmp_path / "out")
     assert list(found) == ["superlink", "hub", "party-a", "party-b", "register", "run"]
     assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data"}
@@ -58,6 +61,14 @@ def test_on_several_machines_only_the_hubs_has_open_ports(source: Path, tmp_path
     assert folders(own["party-a"]) == {"./settings", "./data"}
 
 
+def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path) -> None:
+    fine("compose", source, "--out", tmp_path / "out")
+    for seat in ("a", "b"):
+        own = tmp_path / "out/seats" / seat / "settings/scenario.yaml"
+        assert config.read(str(own)).digest() == config.read(str(source)).digest()
+        assert 'agrees="/settings/scenario.yaml"' in services(tmp_path / "out")[f"party-{seat}"]["command"][-1]
+
+
 def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     fine("compose", source, "--out", out)
@@ -70,8 +81,15 @@ def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path
 
 
 def test_what_cannot_be_is_refused(source: Path, tmp_path: Path) -> None:
-    assert "--host: expected a name or an address" in refused(
-        "compose", source, "--out", tmp_path / "x", "--host", "a b"
+    for host in ("a b", "", "-x", "0.0.0.0", "http://a"):
+        said = refused("compose", source, "--out", tmp_path / "x", "--host", host)
+        assert f"--host: expected a name or an address, such as hub.example.org; found '{host}'" in said
+    assert "--image: expected the name of an image" in refused(
+        "compose", source, "--out", tmp_path / "x", "--image", "a b;c"
     )
+    assert "--host: expected a name or an address" in refused(
+        "keys", source, "--out", tmp_path / "x", "--host", "bad host!"
+    )
+    assert not (tmp_path / "x").exists()
     (tmp_path / "there").mkdir()
     assert "cannot be written: File exists" in refused("compose", source, "--out", tmp_path / "there")

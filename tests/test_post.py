@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from own_tables import scenario, write
 from small import SMALL, small
 
 from fedsim.config import Runtime, ScenarioFile
-from fedsim.errors import DataError, ProtocolError, TransportBroken
+from fedsim.errors import ConfigError, DataError, ProtocolError, TransportBroken
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
@@ -92,6 +93,18 @@ def test_what_a_seat_raises_is_raised_at_the_hub(tmp_path: Path) -> None:
     Path(paths["north"]).write_text("number,age\n1,2\n")
     with pytest.raises(DataError, match=r"north\.csv at north: the data has no column 'sex'"):
         Village(parties("north", "east")).play(scenario(paths))
+
+
+def test_a_seat_plays_the_scenario_that_it_agrees_to_and_no_other(tmp_path: Path) -> None:
+    file = small("labels", trials=())
+    (tmp_path / "agreed.yaml").write_text(json.dumps(file.resolved()))
+    nodes = {100: {"party": "north", "agrees": str(tmp_path / "agreed.yaml")}, 101: {"party": "east"}}
+    reports = Village(nodes).play(file)
+    assert [report.role for report in reports] == ["server", "north", "east"]
+    other = small("labels", trials=(), links=())
+    mine, theirs = file.digest()[:8], other.digest()[:8]
+    with pytest.raises(ConfigError, match=f"north agrees to play {mine} and no other .*; it is asked for {theirs}"):
+        Village(nodes).play(other)
 
 
 def test_a_seat_whose_data_changes_under_it_is_found_out(tmp_path: Path) -> None:

@@ -195,7 +195,7 @@ def test_another_key_is_named_and_a_secret_without_a_key_refused(tmp_path: Path)
         (lambda t: t.assign(number=None), "id column 'number' of {path} at north has 95 missing cells"),
         (lambda t: t.assign(number=" "), "id column 'number' of {path} at north has 95 empty cells; every row needs"),
         (lambda t: t.assign(number=range(95)), "no id of the 90 rows at server is at every other seat: nothing is left"),
-        (lambda t: t.assign(age=[*t["age"][1:], "n/a"]), "column 'age' of {path} at north must be numeric; found 'n/a' in 1"),
+        (lambda t: t.assign(age=[*t["age"][1:], "n/a"]), "{path} at north must be numeric; found 'n/a', the first of 1"),
         (lambda t: t.assign(age=[*t["age"][1:], None]), "column 'age' of {path} at north has 1 missing cells (NaN)"),
         (lambda t: t[:0], "{path} at north has no rows"),
     ],
@@ -299,9 +299,14 @@ def _free_port() -> int:
     [
         (["--secret", "gone"], "secret: gone cannot be read: No such file or directory"),
         (["--ids-key", "empty"], "key of ids: empty is empty"),
+        (
+            ["--secret", "token"],
+            "this seat has a secret of its own, but no key to hash ids with; expected both or neither",
+        ),
+        (["--data", "token"], "token at north has no column 'number'; allowed: t"),
     ],
 )
-def test_a_secret_that_cannot_be_read_is_named(here: Path, words: list[str], why: str) -> None:
+def test_what_is_wrong_at_a_seat_is_said_before_it_meets_the_others(here: Path, words: list[str], why: str) -> None:
     (here / "empty").touch()
     (here / "token").write_text("t")
     said = fedsim("seat", "own.yaml", "--role", "north", "--connect", "127.0.0.1:1", "--token-file", "token", *words)

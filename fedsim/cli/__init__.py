@@ -155,9 +155,9 @@ def compose(
     source: Source,
     out: Annotated[Path, typer.Option(metavar="DIR", help="where to write: a compose file, and a folder a seat")],
     host: Annotated[
-        str,
+        Optional[str],  # noqa: UP045 (typer)
         typer.Option(metavar="NAME", help="for several machines: where parties reach the hub's; default: one machine"),
-    ] = "",
+    ] = None,
     image: Annotated[str, typer.Option(metavar="NAME", help="as docker build -t has named it")] = "fedsim",
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="in which every party must have joined")] = 300,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the SuperLink's certificate holds")] = 30,
@@ -167,8 +167,7 @@ def compose(
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    path = write_containers(source, overrides or [], profile, host, image, wait, days, out)
-    typer.echo(f"containers: {path}; each seat's data belongs in {path}/seats/<seat>/data")
+    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, out))
 
 
 @app.command()

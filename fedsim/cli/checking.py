@@ -38,8 +38,9 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
     for name, arm in file.arms().items():
         plan, away = arm.plan(), arm.scenario.away()
         roles = {} if away else build(file, name, arm)
-        if away:
-            arm.scenario.look()
+        for role in plan.roster if away else ():
+            if role not in away:
+                arm.scenario.look(role)
         sections = [_seats(arm, plan, roles) or _unseen(arm, plan), _links(plan, roles), _trials(plan)]
         console.print(f"[bold]{escape(name)}[/bold]: {arm.scenario.kind()}, digest {arm.digest()[:8]}", highlight=False)
         for i, (table, rows) in enumerate(zip(_tables(), sections, strict=True)):

@@ -10,16 +10,27 @@ from fedsim.errors import ConfigError
 
 
 def write_containers(
-    source: str, overrides: Sequence[str], profile: str, host: str, image: str, wait: float, days: float, out: Path
-) -> Path:
-    """Write a folder with a compose file, and in it one for each seat; returns where it lies.
+    source: str,
+    overrides: Sequence[str],
+    profile: str,
+    host: str | None,
+    image: str,
+    wait: float,
+    days: float,
+    out: Path,
+) -> str:
+    """Write a folder with a compose file, and in it one for each seat; returns what there is to do with it.
 
     Raises:
-        ConfigError: the scenario or the host is wrong, or `cryptography` is not installed.
+        ConfigError: the scenario, the host or the image is wrong, or `cryptography` is not installed.
         OutputError: there is something at ``out`` already.
     """
     try:
         from fedsim.runtime._containers import Federation
     except ImportError as error:
         raise ConfigError("fedsim compose: cryptography is not installed; pip install 'fedsim[flower]'") from error
-    return Federation(config.read(source, overrides, profile), host, image, wait, days).write(out)
+    federation = Federation(config.read(source, overrides, profile), host, image, wait, days)
+    path = federation.write(out)
+    if federation.apart:
+        return f"containers: {path}; each seat's table belongs in {path}/seats/<seat>/data"
+    return f"containers: {path}; all seats read the same data, whose files belong in {path}/seats/<seat>/data of each"

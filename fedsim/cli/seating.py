@@ -49,6 +49,8 @@ def play(
     for option, address in (("--connect", connect), ("--listen", listen)):
         if address and not re.fullmatch(r"\S+:\d{1,5}", address):
             raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
+    if role not in (seats := file.plan().seats):
+        raise ConfigError(f"no seat '{role}'{suggest(role, seats)}")
     token, identity = _token(token_file), _identity(*identity_files)
     file, secrets = own.at(file, role)
     os.environ.update(environment(file.placement.get(role, {})))
@@ -125,7 +127,7 @@ def _token(path: Path | None) -> str:
         try:
             token = path.read_text("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{where}: cannot be read: {error}") from error
+            raise ConfigError(f"{where}: cannot be read: {getattr(error, 'strerror', '') or error}") from error
     if not token:
         raise ConfigError(
             f"{where}: no token; the hub's seat needs the run's, every other one its own: fedsim keys makes them"

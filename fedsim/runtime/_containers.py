@@ -21,7 +21,7 @@ from fedsim.message import RoleId
 from fedsim.plan import Plan
 from fedsim.report.folder import scenario_text
 from fedsim.runtime._deployment import SWITCHES
-from fedsim.transport.certificates import Authority, node_keys
+from fedsim.transport.certificates import HOST, Authority, node_keys
 
 LINK, HUB, RUN, REGISTER = "superlink", "hub", "run", "register"
 """The services beside those of the parties, which are called ``party-`` and their name."""
@@ -61,14 +61,14 @@ class Federation:
 
     Attributes:
         file: a scenario file, with arms or without.
-        host: under which other machines reach SuperLink and hub; empty if all containers are on one.
+        host: under which other machines reach SuperLink and hub; None if all containers are on one.
         image: what they are made of.
         wait: seconds in which every party must have joined.
         days: how long the certificate of the SuperLink holds.
     """
 
     file: ScenarioFile
-    host: str
+    host: str | None
     image: str
     wait: float
     days: float
@@ -82,13 +82,15 @@ class Federation:
         """
         plans = [arm.plan() for arm in self.file.arms().values()]
         hub, parties = plans[0].hub, _parties(plans)
-        if self.host and not re.fullmatch(r"[\w.-]+", self.host):
+        if self.host is not None and (not re.fullmatch(HOST, self.host) or self.host == "0.0.0.0"):
             raise ConfigError(
                 f"--host: expected a name or an address, such as hub.example.org; found '{self.host:.80}'"
             )
+        if not re.fullmatch(r"[A-Za-z0-9][\w./:@-]*", self.image):
+            raise ConfigError(f"--image: expected the name of an image, such as fedsim:1.0; found '{self.image:.80}'")
         try:
             out.mkdir(mode=0o700, parents=True)
-            self._write(out, hub, parties, any(seat.meet for plan in plans for seat in plan.seats.values()))
+            self._write(out, hub, parties)
             if os.geteuid() == 0:
                 for path in (out, *out.rglob("*")):
                     os.chown(path, USER, USER)
@@ -96,10 +98,10 @@ class Federation:
             raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from error
         return out
 
-    def _write(self, out: Path, hub: RoleId, parties: Iterable[RoleId], tables: bool) -> None:
+    def _write(self, out: Path, hub: RoleId, parties: Iterable[RoleId]) -> None:
         authority, shared = Authority(self.days), os.urandom(32).hex().encode()
         link = authority.identity(LINK, [LINK, "localhost", *([self.host] if self.host else [])])
-        secret = {"ids_key": os.urandom(32).hex().encode()} if tables else {}
+        secret = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
         contents = {"ca.pem": link.ca, "cert.pem": link.certificate, "key.pem": link.key, "superexec": shared}
         _fill(out / LINK, contents)
         own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
@@ -112,6 +114,7 @@ class Federation:
             private, public = node_keys()
             run[f"{party}.pub"] = public
             own = {"ca.pem": link.ca, "node": private, "secret": os.urandom(32).hex().encode(), **secret}
+            own["scenario.yaml"] = scenario
             _fill(out / "seats" / party / "settings", own)
             if self.host:
                 there = {f"party-{party}": self._party(party, ".")}
@@ -121,12 +124,12 @@ class Federation:
         for seat in (hub, *parties):
             (out / "seats" / seat / "data").mkdir(mode=0o700)
         _fill(out / RUN / "settings", run)
-        _fill(out / RUN / "app", {"pyproject.toml": (APP + self._settings(tables)).encode()})
+        _fill(out / RUN / "app", {"pyproject.toml": (APP + self._settings()).encode()})
         services[REGISTER] = self._submission(REGISTER, **_after(LINK))
         services[RUN] = self._submission(RUN, **_after(LINK, REGISTER), profiles=[RUN])
         _compose(out / "compose.yaml", services, internal=not self.host)
 
-    def _settings(self, tables: bool) -> str:
+    def _settings(self) -> str:
         """What the Flower app is told of the hub."""
         settings: dict[str, Any] = {
             "scenario": "/settings/scenario.yaml",
@@ -139,7 +142,7 @@ class Federation:
             "transport": "stream",
             "data": "/data",
             "secret": "/settings/secret",
-            "ids_key": "/settings/ids_key" if tables else "",
+            "ids_key": "/settings/ids_key" if self.apart else "",
         }
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
@@ -167,8 +170,9 @@ class Federation:
         return self._service(command, mounted, HUB, **_after(LINK), **_healthy(NODE_PORT), **published)
 
     def _party(self, party: RoleId, folder: str) -> dict[str, Any]:
-        tables = {"ids_key": "/settings/ids_key"} if self._tables() else {}
+        tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
         node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
+        node["agrees"] = "/settings/scenario.yaml"
         command = ["flower-supernode", "--superlink", f"{self.host or LINK}:{PORT}", "--port", str(NODE_PORT)]
         command += ["--root-certificates", "/settings/ca.pem", "--auth-supernode-private-key", "/settings/node"]
         command += ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in node.items())]
@@ -180,7 +184,9 @@ class Federation:
         mounted = {f"./{RUN}/settings": "/settings:ro", f"./{RUN}/app": "/app:ro"}
         return self._service(["python", "-m", "fedsim.runtime._submission", task], mounted, task, **more)
 
-    def _tables(self) -> bool:
+    @property
+    def apart(self) -> bool:
+        """Whether each seat has a table of its own, which no other container sees."""
         return any(seat.meet for arm in self.file.arms().values() for seat in arm.plan().seats.values())
 
     def _service(self, command: list[str], mounted: Mapping[str, str], name: str, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from fedsim.config import ScenarioFile
+from fedsim.config import ScenarioFile, read
 from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -30,11 +30,13 @@ class Belongings:
         data: its data file, or a folder in which to look for those that the scenario names (``FEDSIM_DATA``).
         secret: the file from whose bytes its noise and its initial weights follow.
         ids_key: the file with the key that ids are hashed with; the same at every seat.
+        agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
     """
 
     data: str = ""
     secret: str = ""
     ids_key: str = ""
+    agrees: str = ""
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:
@@ -45,8 +47,16 @@ class Belongings:
         """The file as this seat plays it, the same experiment, and its secrets.
 
         Raises:
-            InputError: a file cannot be read or is empty, or the scenario reads no data that could lie there.
+            InputError: a file cannot be read or is empty, the scenario reads no data that could lie there, or the seat has
+                agreed to another.
         """
+        if self.agrees:
+            agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
+            if file.digest() not in agreed:
+                mine = ", ".join(digest[:8] for digest in agreed)
+                raise ConfigError(
+                    f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
+                )
         if self.data and Path(self.data).is_dir():
             os.environ["FEDSIM_DATA"] = self.data
         elif self.data:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -19,6 +20,8 @@ BEFORE = timedelta(minutes=10)
 """How long ago a certificate begins to hold: clocks differ."""
 LONGEST = 64
 """Characters of a common name."""
+HOST = r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?"
+"""A name under which a machine is reached, or an address of four numbers."""
 
 
 class Authority:
@@ -110,11 +113,11 @@ def _host(host: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
-        pass
-    try:
-        return x509.DNSName(host)
-    except ValueError as error:
-        raise ConfigError(f"host '{host:.80}': expected a name or an address, such as hub.example.org") from error
+        if re.fullmatch(HOST, host):
+            return x509.DNSName(host)
+        raise ConfigError(
+            f"--host: expected a name or an address, such as hub.example.org; found '{host:.80}'"
+        ) from None
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

@@ -33,7 +33,7 @@ def numbers(column: pd.Series[Any], where: str, missing: Missing) -> npt.NDArray
     cells = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
     holes = np.isnan(cells)
     if (wrong := holes & column.notna().to_numpy()).any():
-        raise DataError(f"{where} must be numeric; found '{column[wrong].iloc[0]}' in {wrong.sum()} cells")
+        raise DataError(f"{where} must be numeric; found '{column[wrong].iloc[0]}', the first of {wrong.sum()}")
     if holes.any() and missing == "error":
         raise DataError(f"{where} has {holes.sum()} missing cells (NaN); mend them, or set 'missing: mean'")
     if (wrong := np.abs(np.where(holes, 0.0, cells)) > LARGEST).any():
