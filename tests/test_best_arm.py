@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from small import small
 
+from fedsim import experiment
 from fedsim.bandit.lies import EDGE
 from fedsim.config import ScenarioFile, read, validate
 from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
@@ -160,6 +162,13 @@ def test_if_the_best_is_silent_the_best_of_the_others_is_chosen(best: RoleId) ->
     found = play(contest(seats={best: [{"kind": "silent"}]}))
     arms = {name: arm for name, arm in table(found).items() if name != best}
     assert arms[max(arms, key=lambda name: arms[name]["true gain"])]["chosen"] == 1
+
+
+def test_the_page_of_a_contest_shows_intervals_and_who_was_silent(best: RoleId, tmp_path: Path) -> None:
+    file = contest(harmful(best), seats={"static": [{"kind": "silent"}]})
+    page = (experiment.run(file, tmp_path / "run") / "report.html").read_text("utf-8")
+    for words in ("What may still be the best", "The arms", "true gain", "blocks_answered 0", "silent", "lying"):
+        assert words in page
 
 
 def test_if_nobody_answers_nobody_is_chosen() -> None:

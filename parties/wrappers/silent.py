@@ -26,4 +26,4 @@ class Silent(Wrapper):
         if not isinstance(role, FeatureParty) or not isinstance(role.epilogue, Candidate):
             raise ThreatModelError(f"silent: expected a candidate of a contest, found a {type(role).__name__}")
         role.epilogue.answers = self.after
-        return lambda: {"numbers": {"blocks_answered": self.after}}
+        return lambda: {"kind": self.kind(), "numbers": {"blocks_answered": self.after}, "changes": []}
