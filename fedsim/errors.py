@@ -15,6 +15,7 @@ FedsimError
 └── TransportError
     ├── TransportClosed    closed by this side
     ├── TransportBroken    closed by the other side, or by the world
+    ├── TransportLate      nothing came in the time that was given
     └── TransportBusy      two tasks receive at the same time
 """
 
@@ -82,6 +83,10 @@ class TransportClosed(TransportError):
 
 class TransportBroken(TransportError):
     """The other side, or the world, has closed the transport."""
+
+
+class TransportLate(TransportError):
+    """Nothing came in the time that was given."""
 
 
 class TransportBusy(TransportError):

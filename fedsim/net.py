@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from fedsim.channel import Placed
-from fedsim.errors import ProtocolError, StallError, TransportBroken
+from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate
 from fedsim.figure import Figure
 from fedsim.mailbox import Mailbox
 from fedsim.message import Message, RoleId
@@ -75,18 +76,22 @@ class Net:
         self.traffic.size[key] += len(frame)
         await self._transport.send(to, frame)
 
-    async def recv(self, frm: RoleId, kind: type[M], step: int) -> M:
+    async def recv(self, frm: RoleId, kind: type[M], step: int, within: float | None = None) -> M:
         """Wait for the message of this kind and step from ``frm``; stages see messages in the order they are asked for.
 
+        With ``within`` for so many seconds at most.
+
         Raises:
+            TransportLate: it did not come in time; if it comes later it lies in the mailbox.
             ProtocolError: a peer sent a frame in another's name, a replay, or ran too far ahead.
             WireError: a peer sent bytes that are not a frame.
             StallError: nobody can go on; says what this seat waits for.
             TransportBroken: a peer was lost, or all have closed; the same.
         """
         key = (frm, kind.kind(), step)
+        until = None if within is None else asyncio.get_running_loop().time() + within
         while (message := self._mailbox.take(key)) is None:
-            await self._pump(key)
+            await self._pump(key, until)
         for placed in self.incoming[frm]:
             message = placed(message)
         assert isinstance(message, kind)
@@ -114,9 +119,12 @@ class Net:
         """Show a row of progress to whoever watches the run; it is no part of the result."""
         self._watch(self.me, row)
 
-    async def _pump(self, key: tuple[RoleId, str, int]) -> None:
+    async def _pump(self, key: tuple[RoleId, str, int], until: float | None) -> None:
+        left = None if until is None else max(0.0, until - asyncio.get_running_loop().time())
         try:
-            sender, frame = await self._transport.recv()
+            sender, frame = await self._transport.recv(left)
+        except TransportLate as late:
+            raise TransportLate(f"{self._waits(key)}, and waited long enough") from late
         except StallError as stall:
             raise StallError(self._waits(key)) from stall
         except TransportBroken as broken:

@@ -22,7 +22,7 @@ from parties.encode import Encoder
 from parties.victim import judge_features
 
 if TYPE_CHECKING:
-    from parties.vertical import Epilogue
+    from parties.vertical import AtParty
 
 
 class FeatureParty:
@@ -46,7 +46,7 @@ class FeatureParty:
         encoder: Encoder,
         architecture: Mapping[str, Any],
         left_out: int | None = None,
-        epilogue: Epilogue | None = None,
+        epilogue: AtParty | None = None,
     ) -> None:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out

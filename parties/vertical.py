@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 import torch
@@ -38,14 +38,22 @@ if TYPE_CHECKING:
 SERVER = "server"
 
 
-class Epilogue(Protocol):
+Raw: TypeAlias = "pd.DataFrame | Array"
+"""Features as a data set gives them: a table (n, columns) or images (n, C, h, w)."""
+
+
+class AtParty(Protocol):
+    """What a scenario has a party do after the training."""
+
+    async def at_party(self, party: FeatureParty, net: Net) -> None:
+        """A party's half."""
+
+
+class Epilogue(AtParty, Protocol):
     """What a scenario has its seats do after the training: one half at the hub, one at each other party."""
 
     async def at_hub(self, hub: LabelHolder, net: Net) -> None:
         """The hub's half; also for the bottom at its own seat."""
-
-    async def at_party(self, party: FeatureParty, net: Net) -> None:
-        """A party's half."""
 
 
 def _model(kind: str) -> ModelConfig:
@@ -152,6 +160,14 @@ class Vertical(Scenario, ABC):
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
 
+    def features(self, name: RoleId, rng: Rng) -> Raw:
+        """A party's features of all rows, raw; ``rng`` is the seat's own, for what is drawn there.
+
+        Raises:
+            DataError: see `Data.read`.
+        """
+        return self.data.read(self.part(name))
+
     def architecture(self, name: RoleId, shape: tuple[int, ...]) -> dict[str, Any]:
         """The configuration of a party's bottom, as plain values: what is disclosed when it is granted."""
         party = self.parties[name]
@@ -199,10 +215,15 @@ def build_bottom(architecture: dict[str, Any], rng: Rng) -> Network:
     return _build("bottom", config, tuple(architecture["shape"]), architecture["embedding"], rng)
 
 
-def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
-    """Read this party's slice, fit its preprocessing on its training rows, build its bottom."""
+def build_party(
+    scenario: Vertical, name: RoleId, public: Rng, private: Rng, epilogue: AtParty | None = None
+) -> FeatureParty:
+    """Read this party's slice, fit its preprocessing on its training rows, build its bottom.
+
+    ``epilogue`` is what comes after the training instead of the party's half of the scenario's.
+    """
     train_rows, test_rows = scenario.data.split(public.child("rows"))
-    raw = scenario.data.read(scenario.part(name))
+    raw = scenario.features(name, private)
     seen = _pick(raw, train_rows)
     encoder = Encoder.fit(seen, scenario.data.missing)
     train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
@@ -215,11 +236,11 @@ def build_party(scenario: Vertical, name: RoleId, public: Rng, private: Rng) -> 
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
-    epilogue = scenario.epilogue(private.child("epilogue"))
+    epilogue = epilogue or scenario.epilogue(private.child("epilogue"))
     return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out(), epilogue)
 
 
-def _pick(raw: pd.DataFrame | Array, rows: Rows) -> pd.DataFrame | Array:
+def _pick(raw: Raw, rows: Rows) -> Raw:
     return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
 
 
@@ -254,7 +275,12 @@ def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
     """The hub's network over all embeddings."""
     width = sum(party.embedding or scenario.embedding for party in scenario.parties.values())
-    return _build("top", scenario.top, (width,), classes, rng)
+    return build_head(scenario.top, width, classes, rng)
+
+
+def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Network:
+    """A network over embeddings, from (B, width) to logits (B, classes)."""
+    return _build("top", config, (width,), classes, rng)
 
 
 def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:

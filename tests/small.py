@@ -55,6 +55,15 @@ SMALL: dict[str, dict[str, Any]] = {
             "server": [{"kind": "quantise", "bits": 6}],
         },
     },
+    "best_arm": {
+        "scenario": {
+            "kind": "best_arm",
+            **{key: value for key, value in SHORT.items() if key != "evaluate"},
+            "noise": {"static": 2},
+            "search": {"rows": 16, "max_pulls": 2000},
+        },
+        "links": [{"from": "north", "message": "Reward", "sender": [{"kind": "lying", "harm": "down"}]}],
+    },
 }
 
 

@@ -360,6 +360,7 @@ def test_kinds_without_a_file_read_no_new_rows(settings: dict[str, Any]) -> None
 # -- archives
 
 
+AB = {"x": ["a", "b"]}
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
 
 
@@ -392,6 +393,19 @@ def test_archives_of_tables(tmp_path: Path) -> None:
     assert np.asarray(named.read(TablePart(("right",)))).flatten().tolist() == [0.5, 1.5, 2.5]
 
 
+def test_tables_under_several_keys_stand_side_by_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = np.arange(6).reshape(3, 2), np.array([[0.5], [1.5], [2.5]])
+    data = make(kind="npz", path=archive(tmp_path, a=a, b=b, y=np.arange(3)), x=["a", "b"])
+    assert data.schema() == TableSchema(("a.0", "a.1", "b.0"))
+    assert data.count() == 3
+    assert np.asarray(data.read(TablePart(("b.0", "a.1")))).tolist() == [[0.5, 1.0], [1.5, 3.0], [2.5, 5.0]]
+    assert sorted(np.concatenate(data.split(RNG)).tolist()) == [0, 1, 2]
+    read, arrays = list[str](), type(data)._arrays  # type: ignore[attr-defined]
+    monkeypatch.setattr(type(data), "_arrays", lambda self, key, *rest: (read.append(key), arrays(self, key, *rest))[1])
+    data.read(TablePart(("b.0",)))
+    assert read == ["b"]
+
+
 def test_an_archive_brings_its_own_split(tmp_path: Path) -> None:
     path = archive(tmp_path, x=IMAGES[:4], y=np.arange(4), xt=IMAGES[4:], yt=np.arange(4, 6))
     data = make(kind="npz", path=path, x_test="xt", y_test="yt")
@@ -420,6 +434,14 @@ def test_an_archive_brings_its_own_split(tmp_path: Path) -> None:
         ({"x": np.full((6, 2, 2), np.nan), "y": np.arange(6)}, {}, "24 pixels that are NaN"),
         ({"x": np.full((6, 2), np.inf), "y": np.arange(6)}, {}, "column '0' of .* has 6 cells that are infinite"),
         ({"x": np.full((6, 2), np.nan), "y": np.arange(6)}, {}, "column '0' of .* has 6 missing cells"),
+        (
+            {"a": np.zeros((3, 2)), "b": np.zeros((4, 1)), "y": np.arange(3)},
+            AB,
+            r"'a' has 3 rows, .* of 'b' is \(4, 1\)",
+        ),
+        ({"a": np.zeros((6, 2)), "b": IMAGES, "y": np.arange(6)}, AB, r"'b' has shape .*; allowed beside other keys"),
+        ({"a": np.zeros((3, 2)), "bb": np.zeros((3, 1)), "y": np.arange(3)}, AB, "no array 'b'; did you mean 'bb'"),
+        ({"a": np.zeros((3, 2)), "b": np.full((3, 1), np.inf), "y": np.arange(3)}, AB, "column 'b.0' of .* infinite"),
         ({"x": np.zeros((6, 2)), "y": np.arange(6)}, {"names": ["a"]}, "1 different names for the 2 columns"),
         ({"x": np.zeros((6, 2)), "y": np.arange(6)}, {"names": ["a", "a"]}, "1 different names for the 2 columns"),
         (
@@ -439,6 +461,11 @@ def read_all(data: Data) -> None:
     schema = data.schema()
     data.labels(), data.count()
     data.read(cut(schema, {"all": ":" if isinstance(schema, TableSchema) else ":, :"})["all"])
+
+
+def test_several_keys_have_their_own_names() -> None:
+    with pytest.raises(ValidationError, match="x: of several keys there is neither x_test nor names"):
+        find("data", "npz", Data).model_validate({"path": "a", "x": ["a", "b"], "names": ["c"]})
 
 
 def test_held_out_features_need_held_out_labels() -> None:

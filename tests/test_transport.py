@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from fedsim.errors import StallError, TransportBroken, TransportClosed
+from fedsim.errors import StallError, TransportBroken, TransportClosed, TransportLate
 from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
@@ -76,6 +76,17 @@ def test_a_stall_can_be_outlived() -> None:
         await asyncio.gather(a.recv(), b.recv(), return_exceptions=True)
         await b.send("a", b"after all")
         assert await a.recv() == ("b", b"after all")
+
+    between_two(play)
+
+
+def test_who_waits_for_a_time_only_gives_up_before_the_others() -> None:
+    async def play(a: Transport, b: Transport) -> None:
+        waiting = asyncio.ensure_future(b.recv())
+        with pytest.raises(TransportLate, match=r"^nothing came to a within 3600 s$"):  # and the hour does not pass
+            await a.recv(3600)
+        await a.send("b", b"after all")
+        assert await waiting == ("a", b"after all")
 
     between_two(play)
 
@@ -157,7 +168,7 @@ def test_reorder_keeps_what_has_arrived_when_the_way_breaks() -> None:
         async def send(self, dst: RoleId, frame: bytes) -> None:
             raise NotImplementedError
 
-        async def recv(self) -> tuple[RoleId, bytes]:
+        async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
             if not self.left:
                 raise TransportBroken("everyone is gone")
             return self.left.pop()

@@ -28,6 +28,14 @@ NAMES: Mapping[str, str] = {
     "certified_accuracy_party": "certified accuracy, worst seat",
     "one_bit_accuracy": "accuracy, worst bit",
     "bounds_broken": "bounds broken",
+    "chose_the_best": "right choice",
+    "decided": "any choice",
+    "pilot_pulls": "pulls of the pilot",
+    "gap": "gap (nats)",
+    "four_times_bias": "four times the bias (nats)",
+    "sigma": "sigma (nats)",
+    "best_gain": "gain of the best (nats)",
+    "dropped": "parties that fell silent",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

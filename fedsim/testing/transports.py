@@ -15,6 +15,7 @@ from fedsim.errors import (
     TransportBroken,
     TransportBusy,
     TransportClosed,
+    TransportLate,
 )
 from fedsim.message import RoleId
 from fedsim.testing.expect import expect
@@ -58,7 +59,7 @@ async def check_transport(
     terms = _Terms(make, ordered, timeout, large, many)
     for check in (_delivers, _sizes, _loses_nothing, _refuses_two):
         await check(terms)
-    for check in (_closes, _ends_a_wait, _breaks, _flushes, _notices_the_end):
+    for check in (_gives_up, _closes, _ends_a_wait, _breaks, _flushes, _notices_the_end):
         await check(terms)
 
 
@@ -189,6 +190,16 @@ async def _loses_nothing(terms: _Terms) -> None:
             _check_frames(sent, [frame for sender, frame in got if sender == frm], terms.ordered, what)
         for frm in frames:  # what would come now if a frame had been doubled
             await _carry(terms, seats, frm, HUB, [b"last"])
+
+
+async def _gives_up(terms: _Terms) -> None:
+    async with _connected(terms) as seats, _receiving(seats[ONE], seats[TWO]) as waits:
+        late = "recv for a hundredth of a second, where nobody sends,"
+        await _raises(seats[HUB].recv(0.01), (TransportLate,), terms, late)
+        for to, wait in zip((ONE, TWO), waits, strict=True):
+            await seats[HUB].send(to, b"after all")
+            got = await _within(wait, terms, "recv, after another seat has given up")
+            expect(got == (HUB, b"after all"), f"transport: recv of {to}, after the hub gave up: found {got!r:.80}")
 
 
 async def _closes(terms: _Terms) -> None:

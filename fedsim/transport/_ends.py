@@ -6,7 +6,7 @@ import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
 
-from fedsim.errors import TransportBroken, TransportBusy, TransportClosed
+from fedsim.errors import TransportBroken, TransportBusy, TransportClosed, TransportLate
 from fedsim.message import RoleId
 from fedsim.transport import _packets
 from fedsim.transport._packets import IS_FRAME, Queue, head_of
@@ -42,7 +42,7 @@ class End(ABC):
     @abstractmethod
     def _label(self, dst: RoleId) -> RoleId: ...
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         """See `Transport.recv`; a peer that is lost without having closed ends the wait, too."""
         if self._waiter is not None:
             raise TransportBusy(f"{self._role} is receiving already")
@@ -60,7 +60,10 @@ class End(ABC):
                 raise TransportBroken("; ".join(f"{role} {reason}" for role, reason in self._gone.items()))
             self._waiter = asyncio.get_running_loop().create_future()
             try:
-                await self._waiter
+                async with asyncio.timeout(within):
+                    await self._waiter
+            except TimeoutError as late:
+                raise TransportLate(f"nothing came to {self._role} within {within:g} s") from late
             finally:
                 self._waiter = None
 

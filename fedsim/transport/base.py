@@ -21,12 +21,16 @@ class Transport(Protocol):
             TransportBroken: the way to ``dst`` is gone.
         """
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         """Wait for the next frame from any peer: the verified sender, and the frame.
+
+        With ``within`` it does not wait for more than so many seconds; a transport that knows when every seat waits takes
+        that for the end of the time of the one with the least.
 
         Raises:
             TransportClosed: this side was closed, before or meanwhile.
             TransportBroken: no peer can ever send again, or one was lost without having closed; names it.
+            TransportLate: nothing came within that time.
             TransportBusy: another task is receiving already.
             StallError: the transport knows that every seat waits and nothing is on its way.
         """

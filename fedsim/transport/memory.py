@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-from fedsim.errors import StallError, TransportBroken, TransportBusy, TransportClosed
+from fedsim.errors import StallError, TransportBroken, TransportBusy, TransportClosed, TransportLate
 from fedsim.message import RoleId
 
 Delivery = tuple[RoleId, bytes]
@@ -18,6 +18,7 @@ class MemoryNetwork:
     def __init__(self, roster: Iterable[RoleId]) -> None:
         self.queues: dict[RoleId, deque[Delivery]] = {role: deque() for role in roster}
         self.waiting: dict[RoleId, asyncio.Future[None]] = {}
+        self.patience: dict[RoleId, float] = {}
         self.closed: set[RoleId] = set()
 
     def transport(self, role: RoleId) -> MemoryTransport:
@@ -35,9 +36,14 @@ class MemoryNetwork:
         )
 
     def _fail_if_stalled(self) -> None:
-        if self._everyone_waits():
-            for future in self.waiting.values():
-                future.set_exception(StallError("every seat waits"))
+        if not self._everyone_waits():
+            return
+        if self.patience:  # nothing happens until the first of those who will not wait for ever gives up
+            role = min(self.patience, key=self.patience.__getitem__)
+            self.waiting[role].set_exception(TransportLate(f"nothing came to {role} within {self.patience[role]:g} s"))
+            return
+        for future in self.waiting.values():
+            future.set_exception(StallError("every seat waits"))
 
 
 class MemoryTransport:
@@ -59,7 +65,7 @@ class MemoryTransport:
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    async def recv(self) -> Delivery:
+    async def recv(self, within: float | None = None) -> Delivery:
         """See `Transport.recv`."""
         network, role = self._network, self._role
         if role in network.waiting:
@@ -71,11 +77,14 @@ class MemoryTransport:
             if network.queues[role]:
                 return network.queues[role].popleft()
             network.waiting[role] = asyncio.get_running_loop().create_future()
+            if within is not None:
+                network.patience[role] = within
             network.watch_for_stall()
             try:
                 await network.waiting[role]
             finally:
                 del network.waiting[role]
+                network.patience.pop(role, None)
 
     async def aclose(self) -> None:
         """See `Transport.aclose`."""

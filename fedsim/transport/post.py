@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
-from fedsim.errors import ProtocolError, StallError
+from fedsim.errors import ProtocolError, StallError, TransportLate
 from fedsim.message import RoleId
 
 Mail = Sequence[tuple[RoleId, bytes]]
@@ -54,8 +54,8 @@ class Replay:
         """See `Transport.send`."""
         self.sent.append((dst, frame))
 
-    async def recv(self) -> tuple[RoleId, bytes]:
-        """See `Transport.recv`; raises `Waiting` when all has been read."""
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
+        """See `Transport.recv`; raises `Waiting` when all has been read, for here no time passes."""
         if not self._come:
             raise Waiting
         return self._come.popleft()
@@ -93,10 +93,12 @@ class PostOffice:
         """See `Transport.send`."""
         self._post[dst].append((self._hub, frame))
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         """See `Transport.recv`."""
         while not self._come:
             if not await self.deliver():
+                if within is not None:
+                    raise TransportLate("every seat waits")
                 raise StallError("every seat waits")
         return self._come.popleft()
 

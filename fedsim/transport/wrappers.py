@@ -18,8 +18,8 @@ class _Wrapped:
     async def send(self, dst: RoleId, frame: bytes) -> None:
         await self.inner.send(dst, frame)
 
-    async def recv(self) -> tuple[RoleId, bytes]:
-        return await self.inner.recv()
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
+        return await self.inner.recv(within)
 
     async def aclose(self) -> None:
         await self.inner.aclose()
@@ -38,9 +38,9 @@ class Record(_Wrapped):
         self.sent.append((dst, frame))
         await self.inner.send(dst, frame)
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         """Receive a frame and note it."""
-        delivery = await self.inner.recv()
+        delivery = await self.inner.recv(within)
         self.received.append(delivery)
         return delivery
 
@@ -79,10 +79,10 @@ class Reorder(_Wrapped):
         self._draw = rng.numpy()
         self._arrived: list[tuple[RoleId, bytes]] = []
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         """Wait for at least one frame, then hand out any of those that are here."""
         if not self._arrived:
-            self._arrived.append(await self.inner.recv())
+            self._arrived.append(await self.inner.recv(within))
         while (more := self._poll()) is not None:
             self._arrived.append(more)
         return self._arrived.pop(int(self._draw.integers(len(self._arrived))))

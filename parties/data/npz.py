@@ -1,4 +1,4 @@
-"""Numpy archives: images or a table under one key, labels under another."""
+"""Numpy archives: images or a table under one key, or tables under several, labels under another."""
 
 from __future__ import annotations
 
@@ -25,10 +25,13 @@ Shape = tuple[int, ...]
 
 
 class Npz(Data):
-    """A numpy archive: images (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3, or a table (n, D)."""
+    """A numpy archive: images (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3, or a table (n, D).
+
+    Tables under several keys, ``x: [fou, kar]``, stand side by side; their columns are ``fou.0``, ``fou.1``, ... ``kar.0``.
+    """
 
     path: str = Field(description="the file, from the current folder or from $FEDSIM_DATA")
-    x: str = Field("x", description="key of the features")
+    x: str | tuple[str, ...] = Field("x", min_length=1, description="key of the features, or keys of several tables")
     y: str = Field("y", description="key of the labels, (n,)")
     x_test: str | None = Field(None, description="key of the held-out features; the split is then the file's own")
     y_test: str | None = Field(None, description="key of the held-out labels")
@@ -43,10 +46,14 @@ class Npz(Data):
     def _test_pair(self) -> Self:
         if (self.x_test is None) != (self.y_test is None):
             raise ValueError("x_test and y_test go together: give both or neither")
+        if isinstance(self.x, tuple) and (self.x_test is not None or self.names is not None):
+            raise ValueError("x: of several keys there is neither x_test nor names")
         return self
 
     def schema(self) -> Schema:  # type: ignore[override]
         """Columns or image shape, from the headers in the archive."""
+        if isinstance(self.x, tuple):
+            return TableSchema(tuple(f"{key}.{k}" for key in self.x for k in range(self._width(key))))
         shapes = [self._header(key)[0] for key in self._keys(self.x, self.x_test)]
         if len({shape[1:] for shape in shapes}) > 1:
             raise DataError(f"{self.path}: rows of '{self.x}' and '{self.x_test}' differ in shape: {shapes}")
@@ -59,9 +66,11 @@ class Npz(Data):
         return TableSchema(columns)
 
     def read(self, part: Part) -> pd.DataFrame | Array:
-        """The part's pixels as float32, or its columns; both divided by ``scale``."""
+        """The part's pixels as float32, or its columns; both divided by ``scale``. Of several keys only those it needs."""
         import pandas as pd
 
+        if isinstance(self.x, tuple):
+            return self._beside(part, self.x)
         schema, x = self.schema(), self._arrays(self.x, self.x_test)
         if isinstance(schema, ImageSchema):
             images = x.transpose(self._layout(x.shape)[0]).reshape(len(x), *schema.shape)
@@ -69,10 +78,7 @@ class Npz(Data):
             return pixels(np.asarray(part.take(images)), scale, f"'{self.x}' of {self.path}")
         if not isinstance(part, TablePart):
             raise DataError(f"{self.path} is a table, so a party needs names of columns; found pixels {part}")
-        table = part.take(pd.DataFrame(x / (self.scale or 1), columns=list(schema.columns)))
-        for name in part.columns:
-            numbers(table[name], f"column '{name}' of {self.path}", self.missing)
-        return table
+        return self._checked(part, pd.DataFrame(x / (self.scale or 1), columns=list(schema.columns)))
 
     def labels(self) -> Array:
         """The labels, those of the held-out rows last, (n,)."""
@@ -85,8 +91,12 @@ class Npz(Data):
 
     def count(self) -> int:
         """How many rows there are, from the headers in the archive; DataError if the labels are more or fewer."""
-        rows = [self._header(key)[0][0] for key in self._keys(self.x, self.x_test)]
-        for key, labels, n in zip((self.x, self.x_test), self._keys(self.y, self.y_test), rows, strict=False):
+        first = self.x if isinstance(self.x, str) else self.x[0]
+        rows = [self._header(key)[0][0] for key in self._keys(first, self.x_test)]
+        for other in self.x if isinstance(self.x, tuple) else ():
+            if (found := self._header(other)[0])[0] != rows[0]:
+                raise DataError(f"{self.path}: '{first}' has {rows[0]} rows, but the shape of '{other}' is {found}")
+        for key, labels, n in zip((first, self.x_test), self._keys(self.y, self.y_test), rows, strict=False):
             if not self._new and self._header(labels, kinds="iufbU")[0][0] != n:
                 found = self._header(labels, kinds="iufbU")[0]
                 raise DataError(f"{self.path}: '{key}' has {n} rows, but the shape of its labels '{labels}' is {found}")
@@ -94,7 +104,7 @@ class Npz(Data):
 
     def split(self, rng: Rng) -> tuple[Rows, Rows]:
         """The archive's own split if ``x_test`` is given, otherwise a drawn one."""
-        if self.x_test is None:
+        if self.x_test is None or isinstance(self.x, tuple):
             return super().split(rng)
         return self.given_split(np.arange(self.count()) >= self._header(self.x)[0][0], rng)
 
@@ -103,6 +113,30 @@ class Npz(Data):
         new = self.model_copy(update={"path": path, "x_test": None, "y_test": None})
         new._new = True
         return new
+
+    def _width(self, key: str) -> int:
+        """How many columns the table under one of several keys has."""
+        shape = self._header(key)[0]
+        if len(shape) != 2:
+            raise DataError(f"{self.path}: '{key}' has shape {shape}; allowed beside other keys: (n, D)")
+        return shape[1]
+
+    def _beside(self, part: Part, keys: tuple[str, ...]) -> pd.DataFrame:
+        """The columns of a part from tables that stand side by side."""
+        import pandas as pd
+
+        columns = part.columns if isinstance(part, TablePart) else ()
+        needed = [key for key in keys if any(f"{key}.{k}" in columns for k in range(self._width(key)))]
+        names = [f"{key}.{k}" for key in needed for k in range(self._width(key))]
+        tables = [self._arrays(key, None) / (self.scale or 1) for key in needed]
+        return self._checked(part, pd.DataFrame(np.concatenate(tables or [np.empty((0, 0))], axis=1), columns=names))
+
+    def _checked(self, part: Part, whole: pd.DataFrame) -> pd.DataFrame:
+        table = part.take(whole)
+        assert not isinstance(table, np.ndarray)
+        for name in table.columns:
+            numbers(table[name], f"column '{name}' of {self.path}", self.missing)
+        return table
 
     def _layout(self, shape: Shape) -> tuple[Shape, tuple[int, int, int]]:
         """The order of axes that puts channels first, and the shape (C, H, W) of one image."""

@@ -105,8 +105,8 @@ class Cuts(_Wrapped):
 class Anonymous(_Wrapped):
     """Says that everything comes from the hub."""
 
-    async def recv(self) -> tuple[RoleId, bytes]:
-        return "hub", (await self.inner.recv())[1]
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
+        return "hub", (await self.inner.recv(within))[1]
 
 
 class ForgetsItIsClosed(_Wrapped):
@@ -147,6 +147,13 @@ class NoticesNothing(_Wrapped):
             return
 
 
+class NeverGivesUp(_Wrapped):
+    """Waits for as long as it takes."""
+
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
+        return await self.inner.recv()
+
+
 class Queues(_Wrapped):
     """Lets two tasks receive, one after the other."""
 
@@ -154,9 +161,9 @@ class Queues(_Wrapped):
         super().__init__(inner)
         self._turn = asyncio.Lock()
 
-    async def recv(self) -> tuple[RoleId, bytes]:
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
         async with self._turn:
-            return await self.inner.recv()
+            return await self.inner.recv(within)
 
 
 def lose_every_hundredth(inner: Transport) -> Transport:

@@ -1,0 +1,29 @@
+"""A party that answers no more."""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from fedsim.errors import ThreatModelError
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Wrapper
+from parties.arms.party import Candidate
+from parties.features import FeatureParty
+from parties.wrappers._around import Around, Told
+
+
+class Silent(Wrapper):
+    """A candidate that is there and trains, but stops to answer pulls."""
+
+    after: int = Field(0, ge=0, description="blocks of pulls that it still answers; the pilot is the first")
+
+    def wrap(self, role: Role, rng: Rng) -> Role:
+        """See `Wrapper.wrap`."""
+        return Around(role, self._begin)
+
+    def _begin(self, role: Role) -> Told:
+        if not isinstance(role, FeatureParty) or not isinstance(role.epilogue, Candidate):
+            raise ThreatModelError(f"silent: expected a candidate of a contest, found a {type(role).__name__}")
+        role.epilogue.answers = self.after
+        return lambda: {"kind": self.kind(), "numbers": {"blocks_answered": self.after}, "changes": []}
