@@ -35,6 +35,7 @@ GROUPS: Mapping[str, str] = {
     "scenarios": "scenarios",
     "data": "parties.data",
     "wrappers": "parties.wrappers",
+    "learners": "parties.learners",
     "models": "fedsim.models",
     "runtimes": "fedsim.runtime",
 }

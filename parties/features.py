@@ -36,6 +36,7 @@ class FeatureParty:
         architecture: the bottom's configuration, as it may be disclosed.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
         epilogue: what the scenario has this party do after the training, if anything.
+        prologue: the same before the training.
     """
 
     def __init__(
@@ -47,14 +48,17 @@ class FeatureParty:
         architecture: Mapping[str, Any],
         left_out: int | None = None,
         epilogue: AtParty | None = None,
+        prologue: AtParty | None = None,
     ) -> None:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
-        self.epilogue = epilogue
+        self.epilogue, self.prologue = epilogue, prologue
 
     async def run(self, net: Net) -> None:
-        """Say how many rows there are, follow the hub, then do what the scenario has come after it."""
+        """Say how many rows there are, follow the hub, and do what the scenario has come before and after it."""
         await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
+        if self.prologue is not None:
+            await self.prologue.at_party(self, net)
         turns = self.schedule.turns(net.step)
         if self.optimiser is None:
             await shared.follow(self.bottom, turns, net)
@@ -91,7 +95,7 @@ class FeatureParty:
 
     def _frames(self) -> dict[str, int]:
         """How long the frame of each kind of message on this party's link is, for one full batch; bytes."""
-        z = torch.zeros(self.schedule.batch, self.architecture["embedding"] * (1 + self.bottom.reaches))
+        z = torch.zeros(self.schedule.together, self.architecture["embedding"] * (1 + self.bottom.reaches))
         parameters = snapshot(self.bottom.network.parameters)
         messages = (Embedding(0, z), Gradient(0, z), ParameterGradient(0, parameters), Model(0, parameters))
         return {m.kind(): len(encode(Envelope("party", "hub", 0, m))) for m in messages}

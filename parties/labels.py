@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,20 +20,23 @@ from fedsim.vfl.messages import Rows
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.split import Own
-from fedsim.vfl.top import Top
+from fedsim.vfl.top import HubModel
 from parties.encode import LabelEncoder
 from parties.features import FeatureParty, batches
 from parties.victim import judge_labels
 
 if TYPE_CHECKING:
-    from parties.vertical import Epilogue
+    from parties.vertical import Epilogue, Prologue
+
+Scoring = Callable[[Tensor, Tensor], Mapping[str, float]]
+"""From probabilities (n, C) and labels (n,) of the held-out rows to numbers by name."""
 
 
 class LabelHolder:
     """Owns the labels and trains the top.
 
     Attributes:
-        top: the top model, over the labels of the training rows.
+        top: the top model, or what trains it, over the labels of the training rows.
         held_out: the labels of the held-out rows, (n,) int64.
         schedule: the turns of the run.
         parties: everyone with a bottom, in roster order.
@@ -42,11 +45,13 @@ class LabelHolder:
         own: the feature party at this very seat, if the labels lie at a party.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
         epilogue: what the scenario has the hub do after the training, if anything.
+        prologue: the same before the training.
+        scoring: how held-out rows are scored.
     """
 
     def __init__(
         self,
-        top: Top,
+        top: HubModel,
         held_out: Tensor,
         schedule: Schedule,
         parties: Sequence[RoleId],
@@ -55,15 +60,19 @@ class LabelHolder:
         own: tuple[FeatureParty, Own] | None = None,
         left_out: int | None = None,
         epilogue: Epilogue | None = None,
+        prologue: Prologue | None = None,
+        scoring: Scoring = classification,
     ) -> None:
         self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
         self.classes, self.bottoms, self.own = classes, bottoms, own
-        self.left_out, self.epilogue = left_out, epilogue
+        self.left_out, self.epilogue, self.prologue, self.scoring = left_out, epilogue, prologue, scoring
 
     async def run(self, net: Net) -> None:
-        """Check that all hold the same number of rows, serve, then do what the scenario has come after it."""
+        """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
         await self._align(net)
-        evaluation = Evaluation(self.held_out, net, self.top)
+        if self.prologue is not None:
+            await self.prologue.at_hub(self, net)
+        evaluation = Evaluation(self.held_out, net, self.top, self.scoring)
         turns = self.schedule.turns(net.step)
         own = self.own[1] if self.own else None
         if self.bottoms is None:
@@ -121,8 +130,9 @@ class LabelHolder:
 class Evaluation:
     """Collects the probabilities of held-out rows, turn by turn, and logs the metrics at the last."""
 
-    def __init__(self, labels: Tensor, net: Net, top: Top) -> None:
-        self._labels, self._net, self._top, self._pieces = labels, net, top, list[Tensor]()
+    def __init__(self, labels: Tensor, net: Net, top: HubModel, scoring: Scoring) -> None:
+        self._labels, self._net, self._top, self._scoring = labels, net, top, scoring
+        self._pieces: list[Tensor] = []
 
     def __call__(self, turn: Turn, probabilities: Tensor) -> None:
         """Take the probabilities (B, C) of one turn."""
@@ -133,7 +143,7 @@ class Evaluation:
             if lost.any() and not math.isfinite(self._top.loss):
                 where = f"after {turn.index} steps the model puts out NaN"
                 raise DivergedError(f"training diverged: {where}; try a smaller optimiser.lr, or less noise")
-            scores = classification(settled(found, self._labels), self._labels)
+            scores = dict(self._scoring(settled(found, self._labels), self._labels))
             more = {"share_not_finite": float(lost.double().mean())} if lost.any() else {}
             self._net.log(step=turn.index, test=scores | more)
             self._pieces.clear()

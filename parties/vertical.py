@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
 import numpy as np
 import torch
 from pydantic import Field, field_validator
+from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
 from fedsim.message import RoleId
+from fedsim.metrics import classification
 from fedsim.models import ModelConfig
 from fedsim.net import Net
 from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
@@ -23,13 +25,13 @@ from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
-from fedsim.vfl.top import Top
+from fedsim.vfl.top import HubModel, Top
 from parties.augment import Augment
 from parties.cut import Part
 from parties.data import Array, Columns, Data, Held, Rows
 from parties.encode import Encoder, LabelEncoder
 from parties.features import FeatureParty
-from parties.labels import LabelHolder
+from parties.labels import LabelHolder, Scoring
 from parties.predict import predictor
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ Raw: TypeAlias = "pd.DataFrame | Array"
 
 
 class AtParty(Protocol):
-    """What a scenario has a party do after the training."""
+    """What a scenario has a party do before or after the training."""
 
     async def at_party(self, party: FeatureParty, net: Net) -> None:
         """A party's half."""
@@ -51,6 +53,13 @@ class AtParty(Protocol):
 
 class Epilogue(AtParty, Protocol):
     """What a scenario has its seats do after the training: one half at the hub, one at each other party."""
+
+    async def at_hub(self, hub: LabelHolder, net: Net) -> None:
+        """The hub's half; also for the bottom at its own seat."""
+
+
+class Prologue(AtParty, Protocol):
+    """What a scenario has its seats do before the training, likewise."""
 
     async def at_hub(self, hub: LabelHolder, net: Net) -> None:
         """The hub's half; also for the bottom at its own seat."""
@@ -138,6 +147,24 @@ class Vertical(Scenario, ABC):
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
 
+    def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Prologue | None:
+        """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
+        return None
+
+    def prologue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """As `epilogue_kinds`, of the prologue."""
+        return (), ()
+
+    def hub_model(self, labels: Tensor, classes: int, public: Rng, rng: Rng) -> HubModel:
+        """What the hub trains with, over the labels (N,) of the training rows; in a plain federation the top model."""
+        network = build_top(self, classes, rng)
+        hardening = _harden(self, network, rng.child("hardening"))
+        return Top(network, labels, self.optimiser, self.label_smoothing, hardening)
+
+    def scoring(self) -> Scoring:
+        """How held-out rows are scored."""
+        return classification
+
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
         return None
@@ -204,8 +231,8 @@ class Vertical(Scenario, ABC):
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
-        more_up, more_down = self.epilogue_kinds()
-        up, down = [*up, *more_up], [*down, *more_down]
+        for more_up, more_down in (self.prologue_kinds(), self.epilogue_kinds()):
+            up, down = [*up, *more_up], [*down, *more_down]
         return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
 
 
@@ -237,7 +264,8 @@ def build_party(
     hardening = _harden(scenario, network, private.child("hardening"))
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
     epilogue = epilogue or scenario.epilogue(private.child("epilogue"))
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, scenario.data.left_out(), epilogue)
+    prologue, left_out = scenario.prologue(name, None, public), scenario.data.left_out()
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue)
 
 
 def _pick(raw: Raw, rows: Rows) -> Raw:
@@ -250,18 +278,21 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     raw = scenario.data.labels()
     classes = LabelEncoder.fit(raw)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
-    network = build_top(scenario, len(classes.classes), private.child("top"))
+    top = scenario.hub_model(labels, len(classes.classes), public, private.child("top"))
     schedule = scenario.schedule(public, len(labels), len(held_out))
     own = None
     if scenario.labels != SERVER:
         party = build_party(scenario, scenario.labels, public, private)
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
-    hardening = _harden(scenario, network, private.child("top", "hardening"))
-    top = Top(network, labels, scenario.optimiser, scenario.label_smoothing, hardening)
-    epilogue = scenario.epilogue(private.child("epilogue"))
+    prologue, epilogue = (
+        scenario.prologue(scenario.labels, labels, public),
+        scenario.epilogue(private.child("epilogue")),
+    )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
-    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue)
+    return LabelHolder(
+        top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue, prologue, scenario.scoring()
+    )
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:

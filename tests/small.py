@@ -64,6 +64,24 @@ SMALL: dict[str, dict[str, Any]] = {
         },
         "links": [{"from": "north", "message": "Reward", "sender": [{"kind": "lying", "harm": "down"}]}],
     },
+    "uda_poisoning": {
+        "scenario": {
+            "kind": "uda_poisoning",
+            "data": {"kind": "domains", "count": 80, "rows": 50, "test": 20, "classes": 3},
+            "parties": {"north": {"columns": "0:8"}, "east": {"columns": "8:16"}},
+            "learner": {"kind": "mcd"},
+            "embedding": 4,
+            "batch": 10,
+            "steps": 12,
+            "evaluate": 6,
+            "grants": {"server": ["target_labels"], "east": ["labels", "target_labels"]},
+        },
+        "seats": {
+            "server": [{"kind": "mislabelled", "plotters": ["north"], "candidates": 5}],
+            "north": [{"kind": "watermark", "alpha": 0.5}],
+            "east": [{"kind": "poisoned_slice"}],
+        },
+    },
 }
 
 

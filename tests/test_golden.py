@@ -14,6 +14,7 @@ RUNS = {
     "baseline": ["scenario.steps=30", "scenario.evaluate=30"],
     "labels": ["scenario.steps=30", "scenario.evaluate=30", "trials=[]"],
     "weight_faults": ["scenario.steps=20", "scenario.evaluate=20", "scenario.examination=null"],
+    "uda_poisoning": ["scenario.steps=20", "scenario.evaluate=20"],
     "leakage": ["scenario.steps=12", "scenario.evaluate=12", "scenario.window.rounds=4", "trials=[]"],
 }
 

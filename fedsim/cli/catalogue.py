@@ -25,8 +25,9 @@ BASES: dict[str, type[Plugin]] = {
     "attacks": AttackConfig,
     "defences": Defence,
     "scenarios": Scenario,
-    "data": Plugin,  # its base lies in parties, which fedsim does not import
+    "data": Plugin,  # its base lies in parties, which fedsim does not import, as that of learners
     "wrappers": Wrapper,
+    "learners": Plugin,
     "models": ModelConfig,
     "runtimes": Runtime,
 }

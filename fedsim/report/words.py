@@ -36,6 +36,8 @@ NAMES: Mapping[str, str] = {
     "sigma": "sigma (nats)",
     "best_gain": "gain of the best (nats)",
     "dropped": "parties that fell silent",
+    "source_accuracy": "source accuracy",
+    "poison_label": "taken for the poison label",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

@@ -18,6 +18,9 @@ class OptimiserConfig(Settings):
     kind: Literal["sgd", "momentum", "adam"] = Field("adam", description="sgd | momentum | adam")
     lr: float = Field(1e-3, gt=0, description="learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="for kind momentum")
+    beta1: float = Field(
+        0.9, ge=0, lt=1, description="for kind adam: how much of the running mean of gradients is kept"
+    )
     weight_decay: float = Field(0.0, ge=0, description="L2 penalty, added to the gradient")
 
     def build(self, parameters: Mapping[str, Tensor]) -> Optimiser:
@@ -63,7 +66,7 @@ class Optimiser:
             [],
             [self._steps] * len(self._live),
             lr=self._config.lr,
-            beta1=0.9,
+            beta1=self._config.beta1,
             beta2=0.999,
             weight_decay=self._config.weight_decay,
             eps=1e-8,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 import torch
@@ -16,6 +17,8 @@ from fedsim.plugins import Settings
 from fedsim.seeding import Rng
 
 Sampling = Literal["epochs", "uniform"]
+Pool = tuple[range, ...]
+"""Row numbers."""
 CHUNK = 4096
 
 
@@ -50,6 +53,7 @@ class Turn:
         rehearsal: gradients flow as in training, and the same rows follow once more; no model moves.
         quiet: neither dropout nor augmentation.
         last: it ends an evaluation.
+        phase: which exchange over the rows of its batch, from 0.
     """
 
     step: int
@@ -60,6 +64,7 @@ class Turn:
     quiet: bool = False
     last: bool = False
     rehearsal: bool = False
+    phase: int = 0
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class Schedule:
             subset without replacement (CAFE's sampling).
         window: when models are held still.
         rehearse: each training step is played twice, the first time as a rehearsal.
+        pools: sets of training rows, each as ranges; a batch takes ``batch`` rows of each set. None: one set, all rows.
+        phases: exchanges over the rows of each batch.
     """
 
     seed: Rng
@@ -86,12 +93,19 @@ class Schedule:
     sampling: Sampling = "epochs"
     window: Window | None = None
     rehearse: bool = False
+    pools: tuple[Pool, ...] | None = None
+    phases: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch > self.train:
-            raise ConfigError(
-                f"scenario.batch: {self.batch} rows a batch, but there are only {self.train} training rows"
-            )
+        fewest = min(sum(map(len, pool)) for pool in self._sets())
+        if self.batch > fewest:
+            what = "training rows" if self.pools is None else "training rows in one of its domains"
+            raise ConfigError(f"scenario.batch: {self.batch} rows a batch, but there are only {fewest} {what}")
+
+    @property
+    def together(self) -> int:
+        """Rows of a full batch, of all sets together."""
+        return self.batch * len(self._sets())
 
     def turns(self, start: int = 0) -> Iterator[Turn]:
         """The turns from step ``start`` on."""
@@ -99,9 +113,9 @@ class Schedule:
         for index, rows in enumerate(self._batches()):
             hold = self.window is not None and self.window.covers(index)
             quiet = hold and self.window is not None and self.window.quiet
-            for rehearsal in (True, False) if self.rehearse else (False,):
+            for rehearsal, phase in product((True, False) if self.rehearse else (False,), range(self.phases)):
                 if step >= start:
-                    yield Turn(step, index, "train", rows, hold or rehearsal, quiet, rehearsal=rehearsal)
+                    yield Turn(step, index, "train", rows, hold or rehearsal, quiet, rehearsal=rehearsal, phase=phase)
                 step += 1
             if (index + 1) % self.every == 0 or index + 1 == self.steps:
                 for turn in pass_over("evaluate", self.test, step, index + 1):
@@ -109,17 +123,29 @@ class Schedule:
                         yield turn
                     step = turn.step + 1
 
+    def _sets(self) -> tuple[Pool, ...]:
+        return ((range(self.train),),) if self.pools is None else self.pools
+
     def _batches(self) -> Iterator[Tensor]:
-        per_epoch = -(-self.train // self.batch)
+        sets = [
+            self._drawn(pool, self.seed.child("pool", i) if i else self.seed) for i, pool in enumerate(self._sets())
+        ]
+        for parts in zip(*sets, strict=True):
+            yield torch.cat(parts)
+
+    def _drawn(self, pool: Pool, seed: Rng) -> Iterator[Tensor]:
+        """The rows that each batch takes of one set."""
+        ids = torch.cat([torch.arange(each.start, each.stop) for each in pool])
+        per_epoch = -(-len(ids) // self.batch)
         for index in range(self.steps):
             if self.sampling == "uniform":
-                order = torch.randperm(self.train, generator=self.seed.child("batch", index).torch())
-                yield order[: self.batch]
+                order = torch.randperm(len(ids), generator=seed.child("batch", index).torch())
+                yield ids[order[: self.batch]]
                 continue
             epoch, nth = divmod(index, per_epoch)
             if nth == 0:
-                order = torch.randperm(self.train, generator=self.seed.child("epoch", epoch).torch())
-            yield order[nth * self.batch : (nth + 1) * self.batch]
+                order = torch.randperm(len(ids), generator=seed.child("epoch", epoch).torch())
+            yield ids[order[nth * self.batch : (nth + 1) * self.batch]]
 
 
 def pass_over(purpose: Purpose, rows: int, step: int = 0, index: int = 0) -> Iterator[Turn]:

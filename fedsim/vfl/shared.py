@@ -15,11 +15,11 @@ from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
 from fedsim.vfl.optimise import OptimiserConfig, on_cpu, snapshot
 from fedsim.vfl.schedule import Turn
 from fedsim.vfl.split import Own, Score, gather, note, update
-from fedsim.vfl.top import Top
+from fedsim.vfl.top import HubModel
 
 
 async def serve(
-    top: Top,
+    top: HubModel,
     config: OptimiserConfig,
     turns: Iterable[Turn],
     net: Net,

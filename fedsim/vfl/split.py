@@ -15,7 +15,7 @@ from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn
-from fedsim.vfl.top import Top
+from fedsim.vfl.top import HubModel
 
 Score = Callable[[Turn, Tensor], None]
 """Called with a turn that does not train and the probabilities (B, C) of its rows."""
@@ -24,7 +24,7 @@ Own = tuple[Bottom, Optimiser]
 
 
 async def serve(
-    top: Top, turns: Iterable[Turn], net: Net, parties: Sequence[RoleId], score: Score, own: Own | None = None
+    top: HubModel, turns: Iterable[Turn], net: Net, parties: Sequence[RoleId], score: Score, own: Own | None = None
 ) -> None:
     """The hub: gather embeddings, step the top, send each party its gradient."""
     for turn in turns:
@@ -66,7 +66,7 @@ def update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> Non
         optimiser.step(grads)
 
 
-def note(turn: Turn, top: Top, net: Net) -> None:
-    """Log the loss of a training step."""
-    if not turn.rehearsal:
+def note(turn: Turn, top: HubModel, net: Net) -> None:
+    """Log the loss of a training step, once."""
+    if not turn.rehearsal and turn.phase == 0:
         net.log(step=turn.index, loss=top.loss)

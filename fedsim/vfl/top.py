@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,29 @@ from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
+
+
+class HubModel(Protocol):
+    """What the hub trains with and predicts with.
+
+    Attributes:
+        network: what lies at the hub; its parameters are saved.
+        labels: of the training rows, (N,) int64.
+        loss: of the last training step, nats.
+    """
+
+    labels: Tensor
+    loss: float
+
+    @property
+    def network(self) -> Network:
+        """From the joined embeddings to logits."""
+
+    def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
+        """One training step: the gradient of each embedding, of its shape."""
+
+    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
+        """The probabilities (B, C) of the classes."""
 
 
 class Top:

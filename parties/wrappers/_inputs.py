@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from functools import partial
+from collections.abc import Callable
+from functools import cache, partial
 
 from pydantic import Field
 from torch import Tensor
@@ -35,15 +36,20 @@ class InputFault(Wrapper, ABC):
     def _begin(self, role: Role, rng: Rng) -> Told:
         bottom = bottom_of(role, self.kind())
         check_step(self.kind(), self.at, role)
-        spoilt: Features = {
-            purpose: self.corrupt(rows, rng.child(purpose)) for purpose, rows in bottom.features.items()
-        }
-        bottom.distortions.append(partial(self._measured, spoilt))
-        moved = max(float((spoilt[p] - rows).abs().max()) for p, rows in bottom.features.items() if len(rows))
-        rows = sum(int((spoilt[p] != r).flatten(1).any(1).sum()) for p, r in bottom.features.items())
-        numbers = {"largest change": moved, "rows that differ": rows}
-        return lambda: {"kind": self.kind(), "numbers": numbers, "changes": []}
 
-    def _measured(self, spoilt: Features, rows: Tensor, turn: Turn) -> Tensor:
+        @cache  # at the first turn all rows are there, also those that a prologue has entered
+        def spoilt() -> Features:
+            return {p: self.corrupt(rows, rng.child(p)) for p, rows in bottom.features.items()}
+
+        bottom.distortions.append(partial(self._measured, spoilt))
+        return lambda: {"kind": self.kind(), "numbers": _differences(spoilt(), bottom.features), "changes": []}
+
+    def _measured(self, spoilt: Callable[[], Features], rows: Tensor, turn: Turn) -> Tensor:
         begun = turn.purpose != "train" if self.at == "inference" else turn.index >= self.at
-        return spoilt[turn.purpose].index_select(0, turn.rows) if begun else rows
+        return spoilt()[turn.purpose].index_select(0, turn.rows) if begun else rows
+
+
+def _differences(spoilt: Features, healthy: Features) -> dict[str, float]:
+    moved = max(float((spoilt[p] - rows).abs().max()) for p, rows in healthy.items() if len(rows))
+    rows = sum(int((spoilt[p] != r).flatten(1).any(1).sum()) for p, r in healthy.items())
+    return {"largest change": moved, "rows that differ": rows}

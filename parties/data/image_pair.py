@@ -1,0 +1,118 @@
+"""Two sets of labelled images as two domains: MNIST and USPS, MNIST and MNIST-M."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch.nn import functional
+
+from fedsim.errors import DataError
+from parties.cut import ImageSchema, Part, Schema
+from parties.data import Array
+from parties.data._cells import pixels
+from parties.data._files import find_file, reading
+from parties.data._pair import Pair
+
+KEYS = ("x_train", "x_test", "y_train", "y_test")
+
+
+class ImagePair(Pair):
+    """Two numpy archives with x_train, y_train, x_test and y_test each, brought to the size of the source's images.
+
+    Images are (n, H, W) or (n, H, W, 3). A target of another size is cropped from its middle, or, with ``inner``, resized
+    (bilinear) and put in the middle of zeros; grey images become three equal channels beside coloured ones. The archives say
+    which rows are held out.
+    """
+
+    location: ClassVar[frozenset[str]] = frozenset({"source", "target"})
+
+    source: str = Field("mnist.npz", description="the labelled domain: a file, from the current folder or $FEDSIM_DATA")
+    target: str = Field("usps.npz", description="the other domain, likewise")
+    source_scale: float = Field(255, gt=0, description="divide pixels of the source by this")
+    target_scale: float = Field(255, gt=0, description="divide pixels of the target by this; 2000 for usps.npz")
+    inner: int | None = Field(None, ge=1, description="resize target images to this many pixels each way; none: crop")
+
+    def load(self) -> tuple[Array, Array]:
+        """Images (n, C, H, W) uint8, source first, held-out rows of each domain last; and labels (n,)."""
+        return _load(self.source, self.target, self.source_scale, self.target_scale, self.inner)[:2]
+
+    def schema(self) -> Schema:  # type: ignore[override]
+        """The shape of one image."""
+        channels, height, width = self.load()[0].shape[1:]
+        return ImageSchema((channels, height, width))
+
+    def read(self, part: Part) -> Array:
+        """This block of the images, float32 in [0, 1]."""
+        return pixels(np.asarray(part.take(self.load()[0])), 255, f"{self.source} and {self.target}")
+
+    def labels(self) -> Array:
+        """The labels, (n,)."""
+        return self.load()[1]
+
+    def count(self) -> int:
+        """How many rows both archives have."""
+        return len(self.labels())
+
+    def is_target(self) -> npt.NDArray[np.bool_]:
+        """The rows of the second archive."""
+        return np.isin(self._parts(), (2, 3))
+
+    def held_out(self) -> npt.NDArray[np.bool_]:
+        """The test rows of either archive."""
+        return np.isin(self._parts(), (1, 3))
+
+    def _parts(self) -> Array:
+        """0 and 1: the source's training and test rows; 2 and 3: the target's."""
+        lengths = _load(self.source, self.target, self.source_scale, self.target_scale, self.inner)[2]
+        return np.repeat(np.arange(4), lengths)
+
+
+@cache  # every party of a simulation asks for it, more than once
+def _load(
+    source: str, target: str, source_scale: float, target_scale: float, inner: int | None
+) -> tuple[Array, Array, tuple[int, ...]]:
+    one, other = _images(source, source_scale), _images(target, target_scale)
+    height, width = one[0].shape[2:]
+    other[:2] = [_fit(each, height, width, inner, target) for each in other[:2]]
+    channels = max(one[0].shape[1], other[0].shape[1])
+    images = np.concatenate([np.repeat(x, channels // x.shape[1], axis=1) for x in (*one[:2], *other[:2])])
+    labels = np.concatenate([*one[2:], *other[2:]])
+    for array in (images, labels):
+        array.setflags(write=False)
+    return images, labels, tuple(len(x) for x in (*one[:2], *other[:2]))
+
+
+def _images(path: str, scale: float) -> list[Array]:
+    """Training and test images (n, C, H, W) uint8, then their labels."""
+    file = find_file(path)
+    with reading(file, "npz"), np.load(file, allow_pickle=False) as archive:
+        if absent := [key for key in KEYS if key not in archive.files]:
+            raise DataError(f"{path} has no array '{absent[0]}'; expected {', '.join(KEYS)}")
+        found = [archive[key] for key in KEYS]
+    return [_bytes(x, scale, path) for x in found[:2]] + found[2:]
+
+
+def _bytes(x: Array, scale: float, path: str) -> Array:
+    if x.ndim not in (3, 4) or (x.ndim == 4 and x.shape[3] != 3):
+        raise DataError(f"{path}: images have shape {x.shape}; allowed: (n, H, W) and (n, H, W, 3)")
+    x = x[:, None] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
+    return (pixels(x, scale, path) * 255).round().astype(np.uint8)
+
+
+def _fit(x: Array, height: int, width: int, inner: int | None, path: str) -> Array:
+    if inner is not None:
+        resized = functional.interpolate(torch.tensor(x).float(), (inner, inner), mode="bilinear", antialias=True)
+        x = resized.round().clamp(0, 255).to(torch.uint8).numpy()
+        top, left = (height - inner) // 2, (width - inner) // 2
+        if min(top, left) < 0:
+            raise DataError(f"{path}: inner: {inner} pixels do not fit into images of {height} x {width}")
+        return np.pad(x, ((0, 0), (0, 0), (top, height - inner - top), (left, width - inner - left)))
+    top, left = (x.shape[2] - height) // 2, (x.shape[3] - width) // 2
+    if min(top, left) < 0:
+        raise DataError(f"{path}: images of {x.shape[2]} x {x.shape[3]} are smaller than {height} x {width}; set inner")
+    return x[:, :, top : top + height, left : left + width]

@@ -1,0 +1,166 @@
+"""How a hub learns from a labelled and an unlabelled domain at once: one learner a file, each after its paper.
+
+Everything of it lies at the hub. Parties run the plain split exchange: they send embeddings of rows of both domains and receive
+one gradient, in which the pull towards a common representation is already mixed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from fedsim.message import RoleId
+from fedsim.models import ModelConfig
+from fedsim.plugins import Plugin
+from fedsim.seeding import Rng
+from fedsim.vfl.network import Network
+from fedsim.vfl.optimise import Optimiser, OptimiserConfig
+from fedsim.vfl.schedule import Turn
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a learner is made of.
+
+    Attributes:
+        head: the model of the head, from the joined embeddings (B, ``width``) to logits (B, ``classes``).
+        labels: of the training rows, (N,) int64; -1: unlabelled, so of the target domain.
+        trim: share of a batch's labelled rows, those of largest loss, that are left out.
+        public: the learner's node that every seat has; ``rng``: the hub's own.
+    """
+
+    head: ModelConfig
+    width: int
+    classes: int
+    labels: Tensor
+    optimiser: OptimiserConfig
+    smoothing: float
+    trim: float
+    public: Rng
+    rng: Rng
+
+    def network(self, name: str, config: ModelConfig, width: int, out: int) -> Part:
+        """A network with its optimiser; ``name`` tells its random node from those of others."""
+        rng = self.rng.child(*([name] if name else []))
+        with rng.child("initial").as_global(), torch.no_grad():
+            network = Network(config.build((width,), out), rng)
+        return Part(network, self.optimiser.build(network.parameters))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A network and what updates it."""
+
+    network: Network
+    optimiser: Optimiser
+
+    def descend(self, loss: Tensor) -> None:
+        """One update of this network alone."""
+        self.optimiser.step(self.network.pull_back(loss)[1])
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One exchange, as the hub sees it.
+
+    Attributes:
+        z: the joined embeddings of rows of both domains, (B, E); its gradient goes back to the parties.
+        labels: (B,), -1 for rows of the target domain.
+    """
+
+    turn: Turn
+    z: Tensor
+    labels: Tensor
+
+    @property
+    def source(self) -> Tensor:
+        """Which rows are labelled, (B,) bool."""
+        return self.labels >= 0
+
+    @property
+    def domains(self) -> Tensor:
+        """0 for source, 1 for target, (B,) int64."""
+        return (~self.source).long()
+
+
+class Learner(ABC):
+    """A hub's model over both domains (`fedsim.vfl.top.HubModel`).
+
+    Attributes:
+        labels: of the training rows, (N,) int64; -1: unlabelled.
+        loss: cross-entropy of the labelled rows in the last exchange that had them, nats.
+    """
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.labels, self.loss = bench, bench.labels, float("nan")
+        self.head = bench.network("", bench.head, bench.width, bench.classes)
+
+    @property
+    def network(self) -> Network:
+        """That of the head."""
+        return self.head.network
+
+    @abstractmethod
+    def learn(self, batch: Batch) -> Tensor:
+        """One exchange: update what lies at the hub; the gradient of ``batch.z``, (B, E)."""
+
+    def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
+        """The gradient of each party's embedding, of its shape."""
+        z = torch.cat(list(embeddings.values()), dim=1).requires_grad_()
+        g = self.learn(Batch(turn, z, self.labels.index_select(0, turn.rows)))
+        parts = torch.split(g, [e.shape[1] for e in embeddings.values()], dim=1)
+        return dict(zip(embeddings, parts, strict=True))
+
+    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
+        """The probabilities (B, C) of the classes."""
+        return self.logits(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """What rows are judged by, (B, C); nothing is learned."""
+        return self.network.infer(z)
+
+    def labelling_loss(self, batch: Batch, heads: Sequence[Part]) -> Tensor:
+        """Cross-entropy of the labelled rows under each head, summed; the first is noted."""
+        labels, z = batch.labels[batch.source], batch.z[batch.source]
+        losses = [self._labelling(part.network.train(z, batch.turn), labels) for part in heads]
+        self.loss = losses[0].item()
+        return torch.stack(losses).sum()
+
+    def _labelling(self, logits: Tensor, labels: Tensor) -> Tensor:
+        smoothing, count = self.bench.smoothing, len(labels) - round(self.bench.trim * len(labels))
+        if count == len(labels):
+            return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+        losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
+        return losses.topk(max(1, count), largest=False).values.mean()
+
+    def descend(self, loss: Tensor, batch: Batch, parts: Sequence[Part]) -> Tensor:
+        """Update some networks, and hand on the gradient of the embeddings."""
+        wanted = [batch.z, *(p for part in parts for p in part.network.live)]
+        g, *grads = torch.autograd.grad(loss, wanted)
+        for part in parts:
+            names = list(part.network.parameters)
+            part.optimiser.step(dict(zip(names, grads[: len(names)], strict=True)))
+            grads = grads[len(names) :]
+        return g
+
+
+class LearnerConfig(Plugin, ABC):
+    """The settings of a learner; one subclass a file in ``parties/learners``."""
+
+    @property
+    def exchanges(self) -> int:
+        """How often parties send the embeddings of one batch."""
+        return 1
+
+    def pretext(self, rows: Tensor, turn: Turn, rng: Rng) -> Tensor:
+        """What a party makes of the rows (B, ...) of a training turn before they reach its bottom; ``rng`` is public."""
+        return rows
+
+    @abstractmethod
+    def build(self, bench: Bench) -> Learner:
+        """The learner, untrained."""

@@ -1,0 +1,179 @@
+"""Before a federation over two domains trains: facts are granted, and the label holder may enter records.
+
+Training rows lie at every seat in one order: source, target, then what was entered. An entered record stands for one that
+every party holds already: an honest party enters that record of its own once more. What the label holder says of its label,
+nobody else can check.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple, Protocol, get_args
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import ProtocolError
+from fedsim.message import Message, RoleId
+from fedsim.net import Net
+from fedsim.threat import Knowledge
+from fedsim.vfl.bottom import Distortion
+from fedsim.vfl.schedule import Pool, Schedule
+from parties.data._pair import Sizes
+from parties.features import FeatureParty
+from parties.labels import LabelHolder
+
+Fact = Literal["labels", "target_labels"]
+"""What an attacker can be granted: the labels of the source, and those of the target, which no learner has."""
+UP = ("Distances",)
+DOWN = ("Granted", "Candidates", "Twins", "Entered")
+"""The kinds of message between a party and the hub."""
+
+
+@dataclass(frozen=True, eq=False)
+class Granted(Message):
+    """One fact, on its way to an attacker: ``values`` (n,) int64."""
+
+    about: str
+    values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates(Message):
+    """To a party in the plot: which source records (n, K) could be the twin of each of some target records (n,)."""
+
+    target: Tensor
+    source: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Distances(Message):
+    """Back: the squared distances in this party's slice, (n, K)."""
+
+    squares: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Twins(Message):
+    """To a party in the plot: which source record and which target record it is to blend, (n,) each."""
+
+    source: Tensor
+    target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Entered(Message):
+    """To every party: which of its records are entered once more, (n,); often none."""
+
+    rows: Tensor
+
+
+class Entries(NamedTuple):
+    """What the label holder enters: ``rows`` as in `Entered`, ``labels`` (n,)."""
+
+    rows: Tensor
+    labels: Tensor
+
+
+@dataclass
+class Records:
+    """A party's training rows before the training, (N, ...), which an attacker at its seat may change.
+
+    Attributes:
+        rows: source, target, and at the end what was entered.
+        sizes: how many there are of each domain.
+        knowledge: what was granted here.
+    """
+
+    rows: Tensor
+    sizes: Sizes
+    knowledge: Knowledge
+
+    def target(self, ids: Tensor) -> Tensor:
+        """Target records by their number in the target domain."""
+        return self.rows[self.sizes.source + ids]
+
+
+class Plot(Protocol):
+    """What a label holder does before the training."""
+
+    async def __call__(self, labels: Tensor, sizes: Sizes, knowledge: Knowledge, net: Net) -> Entries:
+        """Records to enter; ``labels`` (N,) are the learner's, -1 for the target."""
+
+
+class Tampering(Protocol):
+    """What a party does to its own slice before the training."""
+
+    async def conspire(self, records: Records, net: Net) -> None:
+        """Before anything is entered: agree with the label holder, if that is the plot."""
+
+    def tamper(self, records: Records) -> Tensor:
+        """The rows it trains on instead, of the same shape."""
+
+
+class Opening:
+    """The prologue of one seat (`parties.vertical.Prologue`).
+
+    Attributes:
+        plots: at the hub, what enters records, in order.
+        tampering: at a party, what befalls its slice, in order.
+        pretext: at a party, what the learner has it do to rows on their way to the bottom.
+    """
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        grants: Mapping[RoleId, Sequence[Fact]],
+        truths: Mapping[str, Tensor],
+        pretext: Distortion,
+    ) -> None:
+        self.sizes, self.grants, self.truths, self.pretext = sizes, grants, truths, pretext
+        self.plots: list[Plot] = []
+        self.tampering: list[Tampering] = []
+
+    async def at_hub(self, hub: LabelHolder, net: Net) -> None:
+        """Disclose what is granted, carry out plots, tell every party what is entered."""
+        for party in hub.parties:
+            for fact in self.grants.get(party, ()):
+                await net.send(party, Granted(_step(fact), fact, self.truths[fact], purpose="query"))
+        knowledge = Knowledge({str(fact): self.truths[fact] for fact in self.grants.get(net.me, ())})
+        entries = [await plot(hub.top.labels, self.sizes, knowledge, net) for plot in self.plots]
+        rows = torch.cat([torch.empty(0, dtype=torch.int64), *(each.rows for each in entries)])
+        for party in hub.parties:
+            await net.send(party, Entered(0, rows, purpose="query"))
+        hub.top.labels = torch.cat([hub.top.labels, *(each.labels for each in entries)])
+        hub.schedule = self._widened(hub.schedule, len(rows))
+
+    async def at_party(self, party: FeatureParty, net: Net) -> None:
+        """Take what is granted, enter what the label holder says, and whatever an attacker at this seat does besides."""
+        granted: dict[str, Tensor] = {}
+        for fact in self.grants.get(net.me, ()):
+            granted[fact] = (await net.recv(net.hub, Granted, _step(fact))).values
+        records = Records(party.bottom.features["train"], self.sizes, Knowledge(granted))
+        for each in self.tampering:
+            await each.conspire(records, net)
+        rows = (await net.recv(net.hub, Entered, 0)).rows
+        known = range(self.sizes.source + self.sizes.target)
+        if rows.ndim != 1 or any(row not in known for row in rows.tolist()):
+            raise ProtocolError(f"{net.hub} enters records that {net.me} does not have; it has {len(known)}")
+        records.rows = torch.cat([records.rows, records.rows[rows]])
+        for each in self.tampering:
+            records.rows = each.tamper(records)
+        party.bottom.distortions.append(self.pretext)
+        party.bottom.features = {**party.bottom.features, "train": records.rows}
+        party.schedule = self._widened(party.schedule, len(rows))
+
+    def _widened(self, schedule: Schedule, entered: int) -> Schedule:
+        train = self.sizes.source + self.sizes.target + entered
+        return replace(schedule, train=train, pools=pools(self.sizes, entered))
+
+
+def pools(sizes: Sizes, entered: int = 0) -> tuple[Pool, Pool]:
+    """Labelled and unlabelled training rows."""
+    known = sizes.source + sizes.target
+    return (range(sizes.source), range(known, known + entered)), (range(sizes.source, known),)
+
+
+def _step(fact: Fact) -> int:
+    return get_args(Fact).index(fact)
