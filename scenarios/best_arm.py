@@ -72,6 +72,11 @@ class BestArm(Vertical):
         if len(self.candidates) < 2:
             raise ConfigError(f"scenario.parties: a contest needs two candidates, found {len(self.candidates)}")
         hub = Vertical.plan(self).hub
+        if (least := len(self.candidates) * self.search.start) > self.search.max_pulls:
+            raise ConfigError(
+                f"scenario.search.max_pulls: expected at least {least}, start for each of {len(self.candidates)} candidates; "
+                f"found {self.search.max_pulls}"
+            )
         seats = {SERVER: Seat(partial(build_chooser, self))} if hub == SERVER else {}
         for name in (*self.parties, *self.noise):
             build = partial(build_chooser, self) if name == hub else partial(build_candidate, self, name)

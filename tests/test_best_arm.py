@@ -185,7 +185,9 @@ def test_between_processes_a_deadline_is_one() -> None:
 
 
 def test_only_a_candidate_can_be_silent() -> None:
-    with pytest.raises(ThreatModelError, match="silent: expected a candidate of a contest, found a FeatureParty"):
+    with pytest.raises(
+        ThreatModelError, match="silent: expected a candidate of best_arm, found a seat that answers no pulls"
+    ):
         play(small("baseline", seats={"north": [{"kind": "silent"}]}))
 
 
@@ -240,6 +242,14 @@ def test_one_candidate_is_no_contest() -> None:
     columns = {"north": {"columns": "0:12"}}
     with pytest.raises(ConfigError, match=r"scenario\.parties: a contest needs two candidates, found 1"):
         contest(parties=columns, noise={}).plan()
+
+
+def test_a_cap_below_the_first_look_is_refused() -> None:
+    scenario: Any = contest().scenario
+    least = len(scenario.candidates) * scenario.search.start
+    contest(search={"max_pulls": least}).plan()
+    with pytest.raises(ConfigError, match=rf"max_pulls: expected at least {least}, .*; found {least - 1}"):
+        contest(search={"max_pulls": least - 1}).plan()
 
 
 def test_rewards_pass_the_link_and_labels_do_not_come_back() -> None:

@@ -153,7 +153,10 @@ RULES: Mapping[Rule, Callable[[Tally, float], Verdict]] = {
 
 
 def identify(problem: Problem, search: Search) -> Generator[Wanted, Given, Outcome]:
-    """Search for the best arm; ``problem`` has the search's own eps and delta. See `Outcome` for what is returned."""
+    """Search for the best arm; ``problem`` has the search's own eps and delta. See `Outcome` for what is returned.
+
+    ``max_pulls`` is at least ``start`` for each arm.
+    """
     tally, history = Tally(problem, search.estimator), list[tuple[int, tuple[Interval, ...]]]()
     wanted: Wanted = dict.fromkeys(range(problem.arms), search.start)
     chosen: int | None = None

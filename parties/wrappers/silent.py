@@ -14,7 +14,7 @@ from parties.wrappers._around import Around, Told
 
 
 class Silent(Wrapper):
-    """A candidate that is there and trains, but stops to answer pulls."""
+    """A candidate that is there and trains, but stops answering pulls."""
 
     after: int = Field(0, ge=0, description="blocks of pulls that it still answers; the pilot is the first")
 
@@ -24,6 +24,6 @@ class Silent(Wrapper):
 
     def _begin(self, role: Role) -> Told:
         if not isinstance(role, FeatureParty) or not isinstance(role.epilogue, Candidate):
-            raise ThreatModelError(f"silent: expected a candidate of a contest, found a {type(role).__name__}")
+            raise ThreatModelError("silent: expected a candidate of best_arm, found a seat that answers no pulls")
         role.epilogue.answers = self.after
         return lambda: {"kind": self.kind(), "numbers": {"blocks_answered": self.after}, "changes": []}
