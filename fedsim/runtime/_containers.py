@@ -20,7 +20,7 @@ from fedsim.errors import ConfigError, OutputError
 from fedsim.message import RoleId
 from fedsim.plan import Plan
 from fedsim.report.folder import scenario_text
-from fedsim.runtime._deployment import SWITCHES
+from fedsim.runtime._deployment import APP, SWITCHES
 from fedsim.transport.certificates import HOST, Authority, node_keys
 
 LINK, HUB, RUN, REGISTER = "superlink", "hub", "run", "register"
@@ -29,22 +29,6 @@ PORT, DATA_PORT, NODE_PORT = 8000, 7000, 9094
 """Where SuperLink, the hub and (inside its container only) each SuperNode listen."""
 USER = 10001
 """Whose processes they are, and whose files, if root asks for them; else they are of the user that asks."""
-APP = """\
-[project]
-name = "fedsim-run"
-version = "1.0.0"
-description = "a scenario, played in containers"
-license = "Apache-2.0"
-
-[tool.flwr.app]
-publisher = "fedsim"
-
-[tool.flwr.app.components]
-serverapp = "fedsim.flower_app:server"
-clientapp = "fedsim.flower_app:client"
-
-[tool.flwr.app.config]
-"""
 CONNECTION = """\
 [superlink]
 default = "here"

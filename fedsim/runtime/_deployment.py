@@ -37,7 +37,7 @@ APP = """\
 [project]
 name = "fedsim-run"
 version = "1.0.0"
-description = "one arm of a scenario"
+description = "a scenario"
 license = "Apache-2.0"
 
 [tool.flwr.app]
@@ -48,8 +48,8 @@ serverapp = "fedsim.flower_app:server"
 clientapp = "fedsim.flower_app:client"
 
 [tool.flwr.app.config]
-arm = {arm}
 """
+"""A Flower app that is nothing but fedsim's own; the settings of its run follow."""
 CONNECTION = """\
 [superlink]
 default = "here"
@@ -106,7 +106,7 @@ class Deployment:
         app = self._folder / f"app-{self._runs}"
         app.mkdir()
         arm = json.dumps(json.dumps(file.resolved()))
-        (app / "pyproject.toml").write_text(APP.format(arm=arm))
+        (app / "pyproject.toml").write_text(f"{APP}arm = {arm}\n")
         self._order(f"run-{self._runs}", "flwr", "run", str(app), home="run")
         return f"run-{self._runs}"
 
