@@ -53,6 +53,14 @@ def contest(links: Mapping[RoleId, Mapping[str, Any]] | None = None, **more: Any
     return validate({"scenario": scenario, "links": lies, "seats": seats}, "contest", {})
 
 
+def said(file: ScenarioFile) -> list[str]:
+    """The last thing that people are told."""
+    shown: list[str] = []
+    watch = lambda role, row: shown.append(row["notice"]) if "notice" in row else None  # noqa: E731
+    asyncio.run(play_all(file, memory(file.plan()), watch=watch))
+    return shown[-1:]
+
+
 def play(file: ScenarioFile) -> dict[RoleId, SeatReport]:
     return {report.role: report for report in asyncio.run(play_all(file, memory(file.plan())))}
 
@@ -167,7 +175,7 @@ def test_if_the_best_is_silent_the_best_of_the_others_is_chosen(best: RoleId) ->
 def test_the_page_of_a_contest_shows_intervals_and_who_was_silent(best: RoleId, tmp_path: Path) -> None:
     file = contest(harmful(best), seats={"static": [{"kind": "silent"}]})
     page = (experiment.run(file, tmp_path / "run") / "report.html").read_text("utf-8")
-    for words in ("What may still be the best", "The arms", "true gain", "blocks_answered 0", "silent", "lying"):
+    for words in ("What may still be the best", "The candidates", "true gain", "blocks_answered 0", "silent", "lying"):
         assert words in page
 
 
@@ -175,6 +183,21 @@ def test_if_nobody_answers_nobody_is_chosen() -> None:
     names = (*SETTINGS["parties"], "static")
     found = play(contest(seats={name: [{"kind": "silent"}] for name in names}))
     assert (numbers(found)["decided"], numbers(found)["dropped"], numbers(found)["pulls"]) == (0, 4, 0)
+
+
+def test_the_answer_is_told_in_a_sentence(best: RoleId) -> None:
+    other = next(name for name in SETTINGS["parties"] if name != best)
+    pulls = int(numbers(play(contest()))["pulls"])
+    assert said(contest()) == [f"chose {best} after {pulls:,} pulls"]
+    (silent,) = said(contest(seats={other: [{"kind": "silent"}]}))
+    assert silent.startswith(f"chose {best} after ")
+    assert silent.endswith(f"; {other} fell silent")
+    (open_,) = said(contest(harmful(best), search={"rows": 1, "max_pulls": 6000}))
+    assert open_.startswith("undecided after ")
+    assert best in open_
+    assert open_.endswith(" may still be the best")
+    everyone = {name: [{"kind": "silent"}] for name in (*SETTINGS["parties"], "static")}
+    assert said(contest(seats=everyone)) == ["no candidate answered: nothing is decided"]
 
 
 def test_between_processes_a_deadline_is_one() -> None:

@@ -22,7 +22,7 @@ from fedsim.vfl.optimise import snapshot
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.top import Top
 from parties.arms import Contest, Pull, Reward, Truth, Yardstick
-from parties.arms.result import figures, numbers
+from parties.arms.result import figures, numbers, words
 from parties.encode import LabelEncoder
 from parties.features import FeatureParty
 
@@ -89,6 +89,7 @@ class Chooser:
             head, classes = snapshot(top.network.parameters), len(self.classes.classes)
             await net.send(arm, Yardstick(0, own[1], base, self.held_out, head, classes, purpose="query"))
         found = await self._contest(net)
+        net.show({"notice": words(found)})
         net.log(step=self.schedule.steps, test=numbers(found, self.contest))
         for figure in figures(found):
             net.draw(figure)

@@ -35,6 +35,21 @@ def numbers(found: Found, contest: Contest) -> dict[str, float]:
     }
 
 
+def words(found: Found) -> str:
+    """The answer in a sentence."""
+    outcome = found.outcome
+    silent = [name for name in found.names if name not in found.gains]
+    left = f"; {', '.join(silent)} fell silent" if silent else ""
+    if outcome is None or len(silent) == len(found.names):
+        return "no candidate answered: nothing is decided"
+    if outcome.arm is not None:
+        return f"chose {found.arms[outcome.arm]} after {outcome.total:,} pulls{left}"
+    asked = [i for i, arm in enumerate(found.arms) if arm not in silent]
+    floor = max(outcome.intervals[i].low for i in asked)
+    rivals = [found.arms[i] for i in asked if outcome.intervals[i].high >= floor]
+    return f"undecided after {outcome.total:,} pulls: {', '.join(rivals)} may still be the best{left}"
+
+
 def figures(found: Found) -> Iterator[Figure]:
     """For the report: how the intervals narrowed, and what is known of each arm in the end."""
     if found.outcome is not None:
@@ -69,7 +84,7 @@ def _table(found: Found) -> Grid:
         ends = [_plain(value) for value in (known.centre, known.low, known.high)]
         rows.append([pulls, *ends, found.gains.get(name, math.nan), int(chosen)])
     return Grid(
-        "The arms",
+        "The candidates",
         list(found.names),
         ["pulls", "estimate", "from", "to", "true gain", "chosen"],
         rows,
