@@ -65,11 +65,14 @@ def archive(tmp_path: Path, **arrays: Any) -> str:
 # -- every kind
 
 
+KINDS = ["csv", "domains", "image_pair", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"]
+
+
 def test_the_kinds() -> None:
-    assert names("data") == ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"]
+    assert names("data") == KINDS
 
 
-@pytest.mark.parametrize("kind", ["csv", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_and_field_is_described(kind: str) -> None:
     found = find("data", kind, Data)
     assert found.__doc__

@@ -195,7 +195,7 @@ def test_another_key_is_named_and_a_secret_without_a_key_refused(tmp_path: Path)
         (lambda t: t.assign(number=None), "id column 'number' of {path} at north has 95 missing cells"),
         (lambda t: t.assign(number=" "), "id column 'number' of {path} at north has 95 empty cells; every row needs"),
         (lambda t: t.assign(number=range(95)), "no id of the 90 rows at server is at every other seat: nothing is left"),
-        (lambda t: t.assign(age=[*t["age"][1:], "n/a"]), "{path} at north must be numeric; found 'n/a', the first of 1"),
+        (lambda t: t.assign(age=[*t["age"][1:], "n/a"]), "column 'age' of {path} at north must be numeric; found 'n/a'"),
         (lambda t: t.assign(age=[*t["age"][1:], None]), "column 'age' of {path} at north has 1 missing cells (NaN)"),
         (lambda t: t[:0], "{path} at north has no rows"),
     ],
