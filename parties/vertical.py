@@ -174,11 +174,20 @@ class Vertical(Scenario, ABC):
         return (), ()
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
-        """The turns, given how many rows there are."""
+        """The turns, given how many rows there are.
+
+        Raises:
+            ConfigError: they are fewer than a batch.
+        """
         every = self.evaluate or max(1, self.steps // 10)
         window, rehearse = self.window_of_stillness(), self.hardened().adversarial > 0
         node = rng.child("schedule")
-        return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse)
+        try:
+            return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse)
+        except ConfigError as error:
+            if not self.data.left_out():
+                raise
+            raise ConfigError(f"{error}: the tables have only {train + test} ids in common") from error
 
     def part(self, name: RoleId) -> Part:
         """What one party holds; every seat checks the whole cut, unless it has a table of its own."""

@@ -144,7 +144,8 @@ def by_hand(role: str, where: str, out: str = "", token: str = "", **environment
 def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) -> None:
     pytest.importorskip("cryptography", reason="needs fedsim[flower]")
     port = free_port()
-    assert fedsim("keys", "s.yaml", "--out", "keys").out == "keys: keys\n"
+    made = fedsim("keys", "s.yaml", "--out", "keys").out
+    assert made == "keys: keys\nseats reach the hub at localhost with these; for other machines: --host NAME\n"
     assert {path.stat().st_mode & 0o777 for path in here.glob("keys/*/*")} == {0o600}
     files = {
         role: f"--ca keys/{role}/ca.pem --cert keys/{role}/cert.pem --key keys/{role}/key.pem" for role in ("a", "b")
@@ -174,6 +175,15 @@ def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) 
     )
     again = fedsim("keys", "s.yaml", "--out", "keys")
     assert (again.code, again.err) == (2, "fedsim: keys: cannot be written: File exists\n")
+
+
+def test_keys_and_seats_take_a_profile(here: Path) -> None:
+    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    paper = ("uda_poisoning", "--profile", "paper")
+    assert fedsim("keys", *paper, "--host", "hub.example.org", "--out", "keys").out == "keys: keys\n"
+    assert {path.name for path in here.glob("keys/*")} == {"server", "upper", "lower"}
+    seat = fedsim("seat", *paper, "--arm", "clean", "--role", "north", "--connect", "127.0.0.1:1")
+    assert seat.err == "fedsim: no seat 'north'; allowed: lower, server, upper\n"
 
 
 @pytest.mark.parametrize(

@@ -250,7 +250,18 @@ def test_check_does_with_the_tables_that_are_here(here: Path) -> None:
     (here / "north.csv").write_text("number,age\n1,2\n")
     assert refused("check", "own.yaml") == "north.csv at north: the data has no column 'sex'; allowed: age"
     fine("show", "tables")
-    assert refused("run", "own.yaml").startswith("no data file 'server.csv'; looked at: ")
+    assert refused("run", "own.yaml").startswith("the table of server: no data file 'server.csv'; looked at: ")
+
+
+def test_too_few_ids_in_common_are_named_as_the_reason(here: Path) -> None:
+    for seat, path in write(here / "data").items():
+        table = pd.read_csv(path, dtype=str)
+        (table if seat != "east" else table.sort_values("number").head(8)).to_csv(here / f"{seat}.csv", index=False)
+    said = refused("run", "own.yaml")
+    assert re.fullmatch(
+        r"scenario.batch: 10 rows a batch, but there are only \d training rows: the tables have only 8 ids in common",
+        said,
+    )
 
 
 def test_predict_takes_one_table_with_the_columns_of_all(here: Path) -> None:

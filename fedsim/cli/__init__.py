@@ -118,6 +118,7 @@ def seat(
     ids_key: Annotated[
         str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
     ] = "",
+    profile: Profile = "",
     overrides: Overrides = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
@@ -125,11 +126,14 @@ def seat(
     ] = None,
 ) -> None:
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
+    from fedsim import config
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
     own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
-    path = play(source, overrides or [], arm, role, connect, listen, token_file, identity, wait, own, out)
+    path = play(
+        config.read(source, overrides or [], profile), arm, role, connect, listen, token_file, identity, wait, own, out
+    )
     typer.echo(f"run folder: {path}")
 
 
@@ -139,15 +143,22 @@ def keys(
     out: Annotated[Path, typer.Option(metavar="DIR", help="where to write; a folder a seat, for nobody else to see")],
     host: Annotated[
         Optional[list[str]],  # noqa: UP045 (typer)
-        typer.Option(metavar="NAME", help="a name or address under which seats reach the hub; repeatable"),
+        typer.Option(
+            metavar="NAME", help="under which seats reach the hub, a name or address; repeatable; default: localhost"
+        ),
     ] = None,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the certificates hold")] = 7,
+    profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
     """Make what the seats of a run need to know each other: for each a certificate, its key and a token."""
+    from fedsim import config
     from fedsim.cli.seating import write_keys
 
-    typer.echo(f"keys: {write_keys(source, overrides or [], host or ['localhost', '127.0.0.1'], days, out)}")
+    file = config.read(source, overrides or [], profile)
+    typer.echo(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
+    if not host:
+        typer.echo("seats reach the hub at localhost with these; for other machines: --host NAME")
 
 
 @app.command()

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedsim import config, experiment
+from fedsim import experiment
 from fedsim.cli.progress import Progress
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError, suggest
@@ -23,8 +23,7 @@ TOKEN = "FEDSIM_TOKEN"
 
 
 def play(
-    source: str,
-    overrides: Sequence[str],
+    file: ScenarioFile,
     arm: str,
     role: RoleId,
     connect: str,
@@ -45,7 +44,7 @@ def play(
     Raises:
         ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
     """
-    file = _one_arm(config.read(source, overrides), arm)
+    file = _one_arm(file, arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
         if address and not re.fullmatch(r"\S+:\d{1,5}", address):
             raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
@@ -70,7 +69,7 @@ def play(
         )
 
 
-def write_keys(source: str, overrides: Sequence[str], hosts: Sequence[str], days: float, out: Path) -> Path:
+def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path) -> Path:
     """Write a folder for each seat of a scenario, with its certificate, its key and its token; returns where they lie.
 
     Raises:
@@ -81,7 +80,7 @@ def write_keys(source: str, overrides: Sequence[str], hosts: Sequence[str], days
         from fedsim.transport.certificates import certify
     except ImportError as error:
         raise ConfigError("fedsim keys: cryptography is not installed; pip install 'fedsim[flower]'") from error
-    plans = [arm.plan() for arm in config.read(source, overrides).arms().values()]
+    plans = [arm.plan() for arm in file.arms().values()]
     hub, roles = plans[0].hub, dict.fromkeys(role for plan in plans for role in plan.roster)
     token, ids_key = os.urandom(32).hex(), os.urandom(32).hex()
     tables = any(seat.meet for plan in plans for seat in plan.seats.values())

@@ -57,7 +57,10 @@ class OwnTable:
             DataError: the file is missing, not readable, lacks a column, has an id twice or not at all, or a cell that is
                 no number in a column of numbers.
         """
-        file = find_file(self.path)
+        try:
+            file = find_file(self.path)
+        except DataError as error:
+            raise DataError(f"the table of {self.seat}: {error}") from error
         form = form_of(file)
         with reading(file, form.name):
             header = form.header(file)

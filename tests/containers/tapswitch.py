@@ -53,7 +53,7 @@ def main() -> None:
     print("ready", flush=True)
     while True:
         left = late[0][0] - time.monotonic() if late else -1
-        for fd, _ in poll.poll(-1 if not late else left if left > 0.001 else 0):  # it counts in ms, and rounds up
+        for fd, _ in poll.poll(-1 if not late else max(left - 0.001, 0)):  # it rounds up to ms; the last one is spun
             while frame := _read(fd):
                 homes[frame[6:12]] = fd
                 late.append((time.monotonic() + delay, fd, frame))
