@@ -23,7 +23,7 @@ from parties.encode import LabelEncoder
 from parties.features import FeatureParty
 from parties.vertical import SERVER, Raw, Vertical, build_head, build_party
 
-UNUSED = ("augment", "evaluate", "exchange")
+UNUSED = ("augment", "evaluate", "exchange", "fairness", "resilience", "trained", "worth")
 
 
 class BestArm(Vertical):
