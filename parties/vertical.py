@@ -114,7 +114,9 @@ class Vertical(Scenario, ABC):
     worth: Worth | None = Field(None, description="what each party is worth to it; default: not asked")
     resilience: Resilience | None = Field(None, description="what it bears, seat by seat; default: not asked")
     trained: Taken | None = Field(
-        None, description="a run of this scenario whose weights are taken up: nothing is trained any more"
+        None,
+        description="a run of this scenario whose weights are taken up: nothing is trained, and nothing done afterwards but what "
+        "fairness, worth and resilience ask for",
     )
 
     @field_validator("parties")
@@ -308,7 +310,7 @@ def build_party(
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
-    epilogue = epilogue or scenario.epilogue(private.child("epilogue"))
+    epilogue = epilogue or (None if scenario.trained else scenario.epilogue(private.child("epilogue")))
     prologue, left_out = scenario.prologue(name, None, public), scenario.data.left_out()
     appraisal = appraiser(scenario, name, public)
     return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
@@ -335,7 +337,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
-        scenario.epilogue(private.child("epilogue")),
+        None if scenario.trained else scenario.epilogue(private.child("epilogue")),
     )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
     before, after = (left_out, epilogue, prologue), appraiser(scenario, scenario.labels, public)

@@ -63,8 +63,12 @@ def axes(asked: Resilience) -> list[Axis]:
         Axis("noisy", asked.noisy, asked.noisy),
         Axis("missing", asked.missing, asked.missing),
         Axis("shifted", asked.shifted, asked.shifted),
-        Axis("quantise", tuple(map(float, asked.quantise)), tuple(float(i + 1) for i in range(len(asked.quantise)))),
-        Axis("bitflip", tuple(map(float, asked.bitflip)), tuple(float(i + 1) for i in range(len(asked.bitflip)))),
+        Axis(
+            "quantised weights",
+            tuple(map(float, asked.quantise)),
+            tuple(float(i + 1) for i in range(len(asked.quantise))),
+        ),
+        Axis("flipped bits", tuple(map(float, asked.bitflip)), tuple(float(i + 1) for i in range(len(asked.bitflip)))),
     ]
 
 
@@ -86,9 +90,9 @@ def drills(plan: Appraisal, seat: RoleId, top: bool = False) -> Iterator[Drill]:
             yield Drill("shifted", by, seat, False, {"kind": "shifted", "by": by}, once)
     layers = {"layers": ["top.*"]} if top else {}
     for bits in asked.quantise:
-        yield Drill("quantise", bits, seat, top, {"kind": "quantise", "bits": bits, **layers}, once)
+        yield Drill("quantised weights", bits, seat, top, {"kind": "quantise", "bits": bits, **layers}, once)
     for count in asked.bitflip:
-        yield Drill("bitflip", count, seat, top, {"kind": "bitflip", "count": count, **layers}, several)
+        yield Drill("flipped bits", count, seat, top, {"kind": "bitflip", "count": count, **layers}, several)
 
 
 def begin(drill: Drill, role: FeatureParty | LabelHolder, seed: int) -> None:

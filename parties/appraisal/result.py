@@ -58,5 +58,5 @@ def worth_figures(found: Worths, orders: int) -> Iterator[Figure]:
             found.errors[:, k].tolist(),
             along=f"gain in {measure}" if k == 0 else "fall of the log loss (nats)",
             note=f"Shapley values, {how}; in place of an absent party stands the mean of its training embeddings. They sum to "
-            f"{float(found.gain[k]):.4g}, what all gain over none. Whiskers: standard errors {over}, of this one model.",
+            f"{float(found.gain[k]):.4g}, what all gain over none. Standard errors are {over}, of this one model.",
         )
