@@ -115,8 +115,8 @@ class Vertical(Scenario, ABC):
     resilience: Resilience | None = Field(None, description="what it bears, seat by seat; default: not asked")
     trained: Taken | None = Field(
         None,
-        description="a run of this scenario whose weights are taken up: nothing is trained, and nothing done afterwards but what "
-        "fairness, worth and resilience ask for",
+        description="a run of this scenario whose weights are taken up: nothing is trained, and nothing done afterwards "
+        "but what fairness, worth and resilience ask for",
     )
 
     @field_validator("parties")
