@@ -57,6 +57,6 @@ def worth_figures(found: Worths, orders: int) -> Iterator[Figure]:
             found.values[:, k].tolist(),
             found.errors[:, k].tolist(),
             along=f"gain in {measure}" if k == 0 else "fall of the log loss (nats)",
-            note=f"Shapley values, {how}; in place of an absent party stands the mean of its training embeddings. They sum to what "
-            f"all parties gain over none. Standard errors are {over}, of this one model.",
+            note=f"Shapley values, {how}; in place of an absent party stands the mean of its training embeddings. They sum to "
+            f"what all parties gain over none. Standard errors are {over}, of this one model.",
         )
