@@ -206,12 +206,12 @@ def test_the_hub_may_know_the_column_itself_and_then_nothing_travels(tmp_path: P
 
 def test_intervals_hold_the_true_rate_as_often_as_they_say() -> None:
     rng, inside = np.random.default_rng(0), []
-    for i in range(200):
+    for i in range(60):
         selected, positive = rng.random(400) < 0.3, rng.random(400) < 0.5
         counts = np.array(list(sums(np.array(["g"] * 400), selected, positive).values()))
-        (found,) = rates(counts, Rng.root(i), True)["selection_rate"]
+        (found,) = rates(counts, Rng.root(i), False)["selection_rate"]
         inside.append(found.low <= 0.3 <= found.high)
-    assert 0.9 <= np.mean(inside) <= 0.99
+    assert 0.87 <= np.mean(inside) < 1
 
 
 def test_planted_unfairness_is_found_and_fair_guesses_are_within_their_interval() -> None:

@@ -178,15 +178,23 @@ class Desk:
             raise ProtocolError(
                 f"{party} asks for the {goal} of embeddings of shape {tuple(z.shape)}; there are {rows} rows"
             )
-        z = z.detach().requires_grad_()
-        logits = self._through(party, z)
         if goal == "loss":
             truth = self.hub.held_out[:rows].repeat(len(z))
-            loss = functional.cross_entropy(logits.flatten(0, 1).double(), truth, reduction="none")
-            return Valued(step, loss.detach().view(len(z), rows).mean(dim=1), torch.empty(0), purpose="query")
-        own = functional.one_hot(self.probabilities[:rows].argmax(dim=1), logits.shape[2]).bool()
-        odds = (logits * own).sum(dim=2) - logits.masked_fill(own, -torch.inf).logsumexp(dim=2)
-        return Valued(step, odds.detach(), torch.autograd.grad(odds.sum(), z)[0], purpose="query")
+            with torch.no_grad():
+                logits = self._through(party, z).flatten(0, 1).double()
+            loss = functional.cross_entropy(logits, truth, reduction="none").view(len(z), rows)
+            return Valued(step, loss.mean(dim=1), torch.empty(0), purpose="query")
+        with torch.enable_grad():  # a party at this very seat asks in the midst of a pass of its own
+            z = z.detach().requires_grad_()
+            odds = self._log_odds(self._through(party, z))
+            g = torch.autograd.grad(odds.sum(), z)[0]
+        return Valued(step, odds.detach(), g, purpose="query")
+
+    def _log_odds(self, logits: Tensor) -> Tensor:
+        """Of the class that is predicted for each row, (V, n), from logits (V, n, C)."""
+        predicted = self.probabilities[: logits.shape[1]].argmax(dim=1)
+        own = functional.one_hot(predicted, logits.shape[2]).bool()
+        return (logits * own).sum(dim=2) - logits.masked_fill(own, -torch.inf).logsumexp(dim=2)
 
     def _through(self, party: RoleId, z: Tensor) -> Tensor:
         """Logits (V, n, C)."""
