@@ -29,7 +29,7 @@ from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
 from fedsim.vfl.top import HubModel, Top
 from parties.appraisal import Appraisal, Fairness, Resilience, Worth
-from parties.appraisal.taking import Taken, appraiser, check_favourable, owners, take_up, take_up_top
+from parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from parties.augment import Augment
 from parties.cut import Part
 from parties.data import Array, Columns, Data, Held, Rows
@@ -275,7 +275,7 @@ class Vertical(Scenario, ABC):
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
-        grouped = (("GroupSums",), ("Outcomes",)) if self.fairness else ((), ())
+        grouped = (("GroupSums",), ("Outcomes",)) if may_know(self, party) else ((), ())
         explained = (("Varied",), ("Valued",)) if self.worth and self.parties[party].disclose else ((), ())
         for more_up, more_down in (self.prologue_kinds(), self.epilogue_kinds(), grouped, explained):
             up, down = [*up, *more_up], [*down, *more_down]

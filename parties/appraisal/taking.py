@@ -100,6 +100,20 @@ def owners(scenario: Vertical) -> dict[str, RoleId]:
     return found
 
 
+def may_know(scenario: Vertical, name: RoleId) -> bool:
+    """Whether a party knows a column of ``fairness.by`` as far as the file says; its patterns are resolved with the data."""
+    asked = scenario.fairness
+    for column in asked.by if asked else ():
+        named = [asked.at[column]] if asked and column in asked.at else _naming(scenario, column)
+        if name in named or not named:
+            return True
+    return False
+
+
+def _naming(scenario: Vertical, column: str) -> list[RoleId]:
+    return [name for name in scenario.parties if column in _terms(scenario, name)]
+
+
 def check_favourable(scenario: Vertical, classes: tuple[str, ...]) -> None:
     """ConfigError if the class that people wish for is none of these."""
     wish = scenario.fairness.favourable if scenario.fairness else ""
@@ -151,10 +165,14 @@ def _load(network: Network, tensors: Mapping[str, Any], role: RoleId) -> None:
 def _columns(scenario: Vertical, name: RoleId) -> tuple[str, ...]:
     """A party's columns; where each seat has a table of its own, those that the file names one by one."""
     if scenario.data.apart:
-        spec = scenario.parties[name].columns
-        return tuple(term.strip() for term in spec.split(",")) if isinstance(spec, str) else spec
+        return _terms(scenario, name)
     part = scenario.part(name)
     return part.columns if isinstance(part, TablePart) else ()
+
+
+def _terms(scenario: Vertical, name: RoleId) -> tuple[str, ...]:
+    spec = scenario.parties[name].columns
+    return tuple(term.strip() for term in spec.split(",")) if isinstance(spec, str) else spec
 
 
 def _groups(scenario: Vertical, column: str) -> npt.NDArray[Any]:
