@@ -106,11 +106,13 @@ def _shown(run: Run, part: Section) -> list[Shown]:
 def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
     scenario, seats = run.scenario["scenario"], record["seats"]
     holder = seats[record["hub"]]["describe"]
+    travels = (
+        "embeddings, gradients and models" if scenario["exchange"] == "shared" else "only embeddings and gradients"
+    )
     text = [
-        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation: "
-        f"{words.listed([role for role in seats if role != record['hub']])} and the hub, {record['hub']}, which holds the "
-        f"labels. Each party has a model of its own columns; only embeddings and gradients travel "
-        f"(exchange {scenario['exchange']}).",
+        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation of "
+        f"{words.listed(list(scenario['parties']))}; the hub, {record['hub']}, holds the labels. Each party has a model of its "
+        f"own columns; {travels} travel (exchange {scenario['exchange']}).",
         "It was made in a test bed for research. Nobody has approved it for decisions about people.",
     ]
     models = [
