@@ -110,9 +110,9 @@ def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Se
         "embeddings, gradients and models" if scenario["exchange"] == "shared" else "only embeddings and gradients"
     )
     text = [
-        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation of "
-        f"{words.listed(list(scenario['parties']))}; the hub, {record['hub']}, holds the labels. Each party has a model of its "
-        f"own columns; {travels} travel (exchange {scenario['exchange']}).",
+        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation "
+        f"of {words.listed(list(scenario['parties']))}; the hub, {record['hub']}, holds the labels. Each party has a model of "
+        f"its own columns; {travels} travel (exchange {scenario['exchange']}).",
         "It was made in a test bed for research. Nobody has approved it for decisions about people.",
     ]
     models = [
