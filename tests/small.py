@@ -67,14 +67,13 @@ SMALL: dict[str, dict[str, Any]] = {
     "appraisal": {
         "scenario": {
             "kind": "baseline",
-            "labels": "east",
             **SHORT,
             "bottom": {"kind": "mlp", "hidden": [6], "dropout": 0.2},
             "worth": {"exact": 1, "orders": 3},
             "resilience": {"missing": [0.3], "noisy": [1], "shifted": [1], "draws": 2},
         },
-        "seats": {"north": [{"kind": "absent"}], "east": [{"kind": "wrong_labels"}]},
-        "links": [{"to": "east", "message": "Embedding", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}],
+        "seats": {"north": [{"kind": "absent"}], "server": [{"kind": "wrong_labels"}]},
+        "links": [{"to": "server", "message": "Embedding", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}],
     },
     "uda_poisoning": {
         "scenario": {

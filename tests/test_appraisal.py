@@ -251,9 +251,9 @@ def whole(folder: Path, **more: Any) -> ScenarioFile:
     return make_file(folder, parties=parties, fairness=FAIR, worth=worth, resilience=FEW, **more)
 
 
-@pytest.mark.parametrize("kind", ["processes", "ray", "flower"])
+@pytest.mark.parametrize("kind", ["processes", "ray"])
 def test_the_same_figures_on_every_runtime(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    for library in ("captum", "fairlearn", *({"ray": ["ray"], "flower": ["flwr"]}.get(kind, []))):
+    for library in ("captum", "fairlearn", *(["ray"] if kind == "ray" else [])):
         if importlib.util.find_spec(library) is None:
             pytest.skip(f"needs {library}")
     if kind == "ray":
