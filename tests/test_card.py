@@ -164,6 +164,8 @@ def test_what_the_file_asks_is_on_the_card_and_in_the_report(here: Path) -> None
 def test_what_has_no_card_is_refused(here: Path) -> None:
     assert "nix: no such folder" in refused("card", "nix")
     assert "no arm 'opn'; did you mean 'open'?" in refused("card", "run", "--arm", "opn")
+    fine("run", "baseline", "--set", "scenario.steps=3", "--seeds", "2", "--out", "both")
+    assert "both: a summary over seeds; choose one of its runs: seed-7, seed-8" in refused("card", "both")
     assert "--runtime: unknown kind 'lokal'" in refused("card", "run", "--runtime", "lokal")
     fine("run", "best_arm", "--set", "scenario.steps=3", "--set", "scenario.search.max_pulls=2100", "--out", "arms")
     assert "a model card is of one model" in refused("card", "arms")

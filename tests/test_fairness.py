@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import own_tables
 import pandas as pd
 import pytest
 import torch
 from people import FAIR, SCENARIO, make_file, table
 
-from fedsim.config import ScenarioFile, read
+from fedsim.config import ScenarioFile, read, validate
 from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.experiment import build
 from fedsim.message import Message
@@ -202,6 +203,17 @@ def test_the_hub_may_know_the_column_itself_and_then_nothing_travels(tmp_path: P
     reports, sent = run(file)
     assert not {"Outcomes", "GroupSums"} & {m.kind() for role in sent for m in messages(sent[role])}
     check_against_fairlearn(file, reports, table(), "server")
+
+
+def test_a_seat_with_a_table_of_its_own_keeps_the_column_there(tmp_path: Path) -> None:
+    whole = own_tables.scenario(own_tables.write(tmp_path)).resolved()
+    asked = {"by": ["sex"], "at_least": 2}
+    file = validate({**whole, "scenario": {**whole["scenario"], "fairness": asked}}, "tables", {})
+    reports, sent = run(file)
+    assert list(figure(reports["north"], "sex"))[:2] == ["f", "m"]
+    (counts,) = [m.counts for m in messages(sent["north"]) if isinstance(m, GroupSums)]
+    assert int(counts.sum()) == 20
+    assert "GroupSums" not in {m.kind() for m in messages(sent["east"])}
 
 
 def test_intervals_hold_the_true_rate_as_often_as_they_say() -> None:
