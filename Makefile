@@ -24,7 +24,7 @@ format: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt torch
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev,flower,parquet,ray]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[card,dev,flower,parquet,ray]'
 	touch $@
 
 clean:

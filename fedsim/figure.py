@@ -62,7 +62,26 @@ class Grid:
     note: str = ""
 
 
-Figure = Lines | Grid
+@dataclass(frozen=True)
+class Bars:
+    """A bar for each name; NaN where there is no number.
+
+    Attributes:
+        title, note: as of `Lines`.
+        names, values: from top to bottom.
+        errors: standard errors, one a bar; none if they are not known.
+        along: what the bars measure.
+    """
+
+    title: str
+    names: Sequence[str]
+    values: Sequence[float]
+    errors: Sequence[float] = ()
+    along: str = ""
+    note: str = ""
+
+
+Figure = Lines | Grid | Bars
 
 
 def plain(figure: Figure) -> dict[str, Any]:
@@ -82,6 +101,8 @@ def figure(values: Mapping[str, Any]) -> Figure:
             return Lines(**{**settings, "lines": [Line(**line) for line in settings["lines"]]})
         if values["form"] == "grid":
             return Grid(**settings)
+        if values["form"] == "bars":
+            return Bars(**settings)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a figure: {error}") from error
-    raise ValueError(f"not a figure: of form {values['form']!r}; expected lines or grid")
+    raise ValueError(f"not a figure: of form {values['form']!r}; expected lines, grid or bars")

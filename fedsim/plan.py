@@ -18,6 +18,7 @@ from fedsim.errors import ConfigError, ThreatModelError, suggest
 from fedsim.message import Message, RoleId
 from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
+from fedsim.resilience import Axis
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
@@ -171,6 +172,23 @@ class Scenario(Plugin, ABC):
             ConfigError: this kind of scenario trains nothing that predicts.
         """
         raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that predicts")
+
+    def appraised(self, run: str, arm: str, by: Sequence[str]) -> Scenario:
+        """The same federation as one arm of a run has trained it, asked for everything that a model card says.
+
+        ``by`` are columns that tell groups of people apart; without any those of the scenario.
+
+        Raises:
+            ConfigError: this kind of scenario has nothing to appraise.
+        """
+        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
+
+    def retrained(self) -> tuple[Scenario, Sequence[tuple[Axis, float, RoleId, Wrapper]]]:
+        """What a model card tries that takes a training of its own: the scenario to train, and each wrapper at its seat.
+
+        With each wrapper stand its axis and its level there.
+        """
+        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
 
 
 def complete(

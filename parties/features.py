@@ -36,6 +36,7 @@ class FeatureParty:
         architecture: the bottom's configuration, as it may be disclosed.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
         epilogue: what the scenario has this party do after the training, if anything.
+        appraisal: what it does after that for a model card, if anything.
         prologue: the same before the training.
     """
 
@@ -49,10 +50,11 @@ class FeatureParty:
         left_out: int | None = None,
         epilogue: AtParty | None = None,
         prologue: AtParty | None = None,
+        appraisal: AtParty | None = None,
     ) -> None:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
-        self.epilogue, self.prologue = epilogue, prologue
+        self.epilogue, self.prologue, self.appraisal = epilogue, prologue, appraisal
 
     async def run(self, net: Net) -> None:
         """Say how many rows there are, follow the hub, and do what the scenario has come before and after it."""
@@ -64,8 +66,9 @@ class FeatureParty:
             await shared.follow(self.bottom, turns, net)
         else:
             await split.follow(self.bottom, self.optimiser, turns, net)
-        if self.epilogue is not None:
-            await self.epilogue.at_party(self, net)
+        for after in (self.epilogue, self.appraisal):
+            if after is not None:
+                await after.at_party(self, net)
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The bottom's parameters."""

@@ -45,8 +45,10 @@ class LabelHolder:
         own: the feature party at this very seat, if the labels lie at a party.
         left_out: rows of this seat's own table that not all seats have; None where all seats have the same rows.
         epilogue: what the scenario has the hub do after the training, if anything.
+        appraisal: what it does after that for a model card, if anything.
         prologue: the same before the training.
         scoring: how held-out rows are scored.
+        found: what was found of the federation after the training, by name, in plain values.
     """
 
     def __init__(
@@ -62,10 +64,13 @@ class LabelHolder:
         epilogue: Epilogue | None = None,
         prologue: Prologue | None = None,
         scoring: Scoring = classification,
+        appraisal: Epilogue | None = None,
     ) -> None:
         self.top, self.held_out, self.schedule, self.parties = top, held_out, schedule, tuple(parties)
         self.classes, self.bottoms, self.own = classes, bottoms, own
         self.left_out, self.epilogue, self.prologue, self.scoring = left_out, epilogue, prologue, scoring
+        self.appraisal = appraisal
+        self.found: dict[str, Any] = {}
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
@@ -79,8 +84,9 @@ class LabelHolder:
             await split.serve(self.top, turns, net, self.parties, evaluation, own)
         else:
             await shared.serve(self.top, self.bottoms, turns, net, self.parties, evaluation, own)
-        if self.epilogue is not None:
-            await self.epilogue.at_hub(self, net)
+        for after in (self.epilogue, self.appraisal):
+            if after is not None:
+                await after.at_hub(self, net)
 
     async def _align(self, net: Net) -> None:
         others = [party for party in self.parties if party != net.me]
@@ -109,13 +115,14 @@ class LabelHolder:
         return self.top.labels.clone() if name == "labels" else None
 
     def describe(self) -> Mapping[str, Any]:
-        """Classes, rows, parameters; and the feature party at this seat."""
+        """Classes, rows, parameters; the feature party at this seat; what was found after the training."""
         return {
             "classes": list(self.classes.classes),
             "rows": {"train": self.schedule.train, "test": self.schedule.test},
             "parameters": sum(p.numel() for p in self.top.network.parameters.values()),
             "own": self.own[0].describe() if self.own else None,
             **({} if self.left_out is None else {"left_out": self.left_out}),
+            **({"found": dict(self.found)} if self.found else {}),
         }
 
     def disclose(self, name: str) -> Fact:

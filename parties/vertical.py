@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -19,13 +19,17 @@ from fedsim.models import ModelConfig
 from fedsim.net import Net
 from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
+from fedsim.resilience import Axis
 from fedsim.seeding import Rng
+from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Window
 from fedsim.vfl.top import HubModel, Top
+from parties.appraisal import Appraisal, Fairness, Resilience, Worth
+from parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from parties.augment import Augment
 from parties.cut import Part
 from parties.data import Array, Columns, Data, Held, Rows
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
 SERVER = "server"
 
 
+S = TypeVar("S", bound=Settings)
 Raw: TypeAlias = "pd.DataFrame | Array"
 """Features as a data set gives them: a table (n, columns) or images (n, C, h, w)."""
 
@@ -65,6 +70,10 @@ class Prologue(AtParty, Protocol):
         """The hub's half; also for the bottom at its own seat."""
 
 
+def _default(kind: type[S]) -> S:
+    return kind.model_validate({})
+
+
 def _model(kind: str) -> ModelConfig:
     return load("models", ModelConfig, {"kind": kind})
 
@@ -75,6 +84,7 @@ class PartyConfig(Settings):
     columns: str | tuple[str, ...] = Field(description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'")
     bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
     embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
+    disclose: bool = Field(False, description="whether the party consents to show what its features are worth")
 
 
 class Vertical(Scenario, ABC):
@@ -100,6 +110,14 @@ class Vertical(Scenario, ABC):
     steps: int = Field(500, ge=1, description="training steps")
     sampling: Sampling = Field("epochs", description="epochs: each row once an epoch; uniform: fresh subsets")
     evaluate: int | None = Field(None, ge=1, description="steps between evaluations; default: a tenth of the steps")
+    fairness: Fairness | None = Field(None, description="whom the trained federation treats how; default: not asked")
+    worth: Worth | None = Field(None, description="what each party is worth to it; default: not asked")
+    resilience: Resilience | None = Field(None, description="what it bears, seat by seat; default: not asked")
+    trained: Taken | None = Field(
+        None,
+        description="a run of this scenario whose weights are taken up: nothing is trained, and nothing done afterwards "
+        "but what fairness, worth and resilience ask for",
+    )
 
     @field_validator("parties")
     @classmethod
@@ -173,6 +191,31 @@ class Vertical(Scenario, ABC):
         """The kinds of message of the epilogue: from a party to the hub, and back."""
         return (), ()
 
+    def appraised(self, run: str, arm: str, by: Sequence[str]) -> Vertical:
+        """See `Scenario.appraised`; what the file does not ask is asked with its defaults, but for columns."""
+        fairness = (
+            (self.fairness or Fairness(by=tuple(by))).model_copy(update={"by": tuple(by)}) if by else self.fairness
+        )
+        worth, resilience = self.worth or _default(Worth), self.resilience or _default(Resilience)
+        asked = {"fairness": fairness, "worth": worth, "resilience": resilience}
+        return self.model_copy(update={**asked, "trained": Taken(run=run, arm=arm)})
+
+    def retrained(self) -> tuple[Vertical, Sequence[tuple[Axis, float, RoleId, Wrapper]]]:
+        """See `Scenario.retrained`: training labels are wrong."""
+        plain = self.model_copy(update={"fairness": None, "worth": None, "resilience": None})
+        levels = (self.resilience or _default(Resilience)).labels
+        axis = Axis("wrong labels", levels, levels)
+        wrong = ((rate, load("wrappers", Wrapper, {"kind": "wrong_labels", "rate": rate})) for rate in levels)
+        return plain, [(axis, rate, self.labels, wrapper) for rate, wrapper in wrong]
+
+    def appraisal(self) -> Appraisal | None:
+        """What is asked of the trained federation for a model card, if anything is."""
+        if self.fairness is None and self.worth is None and self.resilience is None:
+            return None
+        disclosing = [name for name, party in self.parties.items() if party.disclose]
+        asked = self.fairness, self.worth, self.resilience
+        return Appraisal(list(self.parties), self.labels, *asked, owners(self), disclosing)
+
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are.
 
@@ -182,8 +225,9 @@ class Vertical(Scenario, ABC):
         every = self.evaluate or max(1, self.steps // 10)
         window, rehearse = self.window_of_stillness(), self.hardened().adversarial > 0
         node = rng.child("schedule")
+        over = self.trained is not None
         try:
-            return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse)
+            return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse, over=over)
         except ConfigError as error:
             if not self.data.left_out():
                 raise
@@ -240,7 +284,9 @@ class Vertical(Scenario, ABC):
     def _flows(self, party: RoleId) -> list[Flow]:
         up = ["Rows", "Embedding"] + (["Model", "ParameterGradient"] if self.exchange == "shared" else [])
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
-        for more_up, more_down in (self.prologue_kinds(), self.epilogue_kinds()):
+        grouped = (("GroupSums",), ("Outcomes",)) if may_know(self, party) else ((), ())
+        explained = (("Varied",), ("Valued",)) if self.worth and self.parties[party].disclose else ((), ())
+        for more_up, more_down in (self.prologue_kinds(), self.epilogue_kinds(), grouped, explained):
             up, down = [*up, *more_up], [*down, *more_down]
         return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
 
@@ -267,14 +313,16 @@ def build_party(
     if scenario.augment:
         scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
+    take_up(scenario, name, network, {"encoder": encoder.to_json(), "architecture": architecture})
     optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
     bottom = Bottom(network, {"train": train, "evaluate": test}, augment, hardening)
-    epilogue = epilogue or scenario.epilogue(private.child("epilogue"))
+    epilogue = epilogue or (None if scenario.trained else scenario.epilogue(private.child("epilogue")))
     prologue, left_out = scenario.prologue(name, None, public), scenario.data.left_out()
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue)
+    appraisal = appraiser(scenario, name, public)
+    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
 
 
 def _pick(raw: Raw, rows: Rows) -> Raw:
@@ -287,7 +335,9 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     raw = scenario.data.labels()
     classes = LabelEncoder.fit(raw)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
+    check_favourable(scenario, classes.classes)
     top = scenario.hub_model(labels, len(classes.classes), public, private.child("top"))
+    take_up_top(scenario, top, classes.to_json())
     schedule = scenario.schedule(public, len(labels), len(held_out))
     own = None
     if scenario.labels != SERVER:
@@ -296,12 +346,11 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
-        scenario.epilogue(private.child("epilogue")),
+        None if scenario.trained else scenario.epilogue(private.child("epilogue")),
     )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
-    return LabelHolder(
-        top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue, prologue, scenario.scoring()
-    )
+    before, after = (left_out, epilogue, prologue), appraiser(scenario, scenario.labels, public)
+    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, *before, scenario.scoring(), after)
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NoReturn
 
 from pydantic import Field, model_validator
 
@@ -23,7 +24,7 @@ from parties.encode import LabelEncoder
 from parties.features import FeatureParty
 from parties.vertical import SERVER, Raw, Vertical, build_head, build_party
 
-UNUSED = ("augment", "evaluate", "exchange")
+UNUSED = ("augment", "evaluate", "exchange", "fairness", "resilience", "trained", "worth")
 
 
 class BestArm(Vertical):
@@ -61,6 +62,12 @@ class BestArm(Vertical):
         if bad := [name for name, columns in self.noise.items() if columns < 1]:
             raise ValueError(f"noise: '{bad[0]}' needs at least one column")
         return self
+
+    def appraised(self, run: str, arm: str, by: Sequence[str]) -> NoReturn:
+        """There is no one model that a card could describe."""
+        raise ConfigError(
+            "a scenario of kind 'best_arm' trains a head for each candidate; a model card is of one model"
+        )
 
     @property
     def candidates(self) -> list[RoleId]:

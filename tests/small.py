@@ -64,6 +64,17 @@ SMALL: dict[str, dict[str, Any]] = {
         },
         "links": [{"from": "north", "message": "Reward", "sender": [{"kind": "lying", "harm": "down"}]}],
     },
+    "appraisal": {
+        "scenario": {
+            "kind": "baseline",
+            **SHORT,
+            "bottom": {"kind": "mlp", "hidden": [6], "dropout": 0.2},
+            "worth": {"exact": 1, "orders": 3},
+            "resilience": {"missing": [0.3], "noisy": [1], "shifted": [1], "draws": 2},
+        },
+        "seats": {"north": [{"kind": "absent"}], "server": [{"kind": "wrong_labels"}]},
+        "links": [{"to": "server", "message": "Embedding", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}],
+    },
     "uda_poisoning": {
         "scenario": {
             "kind": "uda_poisoning",

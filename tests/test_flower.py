@@ -66,6 +66,11 @@ def test_the_same_numbers_with_frames_as_messages_of_flower() -> None:
 
 
 @pytest.mark.usefixtures("_deployed")
+def test_the_same_figures_of_an_appraisal() -> None:
+    check_runtime(Flower(), small("appraisal"))
+
+
+@pytest.mark.usefixtures("_deployed")
 def test_the_same_numbers_with_a_table_a_seat(tmp_path: Path) -> None:
     check_runtime(Flower(), scenario(write(tmp_path)))
 

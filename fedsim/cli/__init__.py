@@ -257,6 +257,28 @@ def predict(
 
 
 @app.command()
+def card(
+    folder: Folder,
+    arm: Annotated[str, typer.Option(metavar="NAME", help="which arm; default: the first")] = "",
+    by: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(metavar="COLUMN", help="a column that tells groups of people apart; repeatable"),
+    ] = None,
+    runtime: Annotated[str, typer.Option(metavar="KIND", help="where seats are played; default: as in the run")] = "",
+    training: Annotated[bool, typer.Option(help="train with wrong labels as well")] = True,
+) -> None:
+    """A model card of a trained federation: scores, fairness, what parties are worth, what it bears, what leaks."""
+    from fedsim import carding
+    from fedsim.cli.progress import Progress
+
+    kind = _known(runtime)
+    with Progress() as progress:
+        paths = carding.write(folder, arm=arm, by=by or [], runtime=kind, training=training, started=progress.arm)
+    for path in paths:
+        typer.echo(f"card: {path}")
+
+
+@app.command()
 def diff(one: Folder, other: Folder) -> None:
     """How two runs differ: settings, scores, weights to the bit, traffic."""
     from fedsim.report.diff import diff as compare

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fedsim.errors import OutputError
-from fedsim.figure import Figure, Grid, Lines, figure
+from fedsim.figure import Bars, Figure, Grid, Lines, figure
 from fedsim.report.curves import DASHES, INKS, MARKS, as_text, as_uri, dress, plain_style
 from fedsim.report.view import View
 
@@ -64,15 +64,17 @@ def _shown(title: str, panels: Sequence[tuple[View, Figure]], arms: int) -> Show
 def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
     from matplotlib.figure import Figure as Canvas
 
-    across, wide = min(ACROSS, len(panels)), isinstance(panels[0][1], Grid)
+    across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     with plain_style():
-        tall = 0.9 + 0.23 * len(panels[0][1].rows) if isinstance(panels[0][1], Grid) else 2.9
-        canvas = Canvas(figsize=(11.2, (tall if wide else 2.9) * down), layout="constrained")
+        canvas = Canvas(figsize=(11.2, _height(panels[0][1]) * down), layout="constrained")
         every = canvas.subplots(down, across, squeeze=False, sharey=True).flatten()
         for axes, (view, each) in zip(every, panels, strict=False):
             name = as_text(view.name) if arms > 1 else ""
-            _lines(axes, each, name) if isinstance(each, Lines) else _grid(axes, each, name)
+            if isinstance(each, Bars):
+                _bars(axes, each, name)
+            else:
+                _lines(axes, each, name) if isinstance(each, Lines) else _grid(axes, each, name)
         for axes in every[len(panels) :]:
             axes.set_visible(False)
         if isinstance(panels[0][1], Lines):
@@ -86,6 +88,24 @@ def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
         elif (drawn := [image for axes in every for image in axes.get_images()]) != []:
             canvas.colorbar(drawn[0], ax=list(every[: len(panels)]), shrink=0.8)
         return as_uri(canvas)
+
+
+def _height(each: Figure) -> float:
+    """Of one panel, inches."""
+    if isinstance(each, Lines):
+        return 2.9
+    return 0.9 + 0.23 * len(each.rows if isinstance(each, Grid) else each.names)
+
+
+def _bars(axes: Axes, each: Bars, name: str) -> None:
+    values = [math.nan if value is None else value for value in each.values]
+    errors = [math.nan if error is None else error for error in each.errors] or None
+    axes.barh(range(len(values)), values, xerr=errors, color=INKS[0], height=0.62, ecolor=INKS[1], capsize=2.5)
+    dress(axes, name, as_text(each.along))
+    axes.set_axisbelow(True)
+    axes.axvline(0, color="#23272b", linewidth=0.8)
+    axes.set_yticks(range(len(values)), [as_text(each_name) for each_name in each.names])
+    axes.set_ylim(len(values) - 0.4, -0.6)
 
 
 def _lines(axes: Axes, each: Lines, name: str) -> None:

@@ -26,7 +26,8 @@ from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, finite, rows, summarise
 
-WRITTEN = ("scenario.yaml", "metrics.jsonl", "summary.json", "seats.json", "report.html", "model", "claims")
+CARD = ("card.md", "card.html", "card.json")
+WRITTEN = ("scenario.yaml", "metrics.jsonl", "summary.json", "seats.json", "report.html", "model", "claims", *CARD)
 """What a run leaves beside ``manifest.json``: removed when the same experiment is written again."""
 AT_FIRST = {"manifest.json", "scenario.yaml"}
 """What a run has before its first row."""

@@ -169,6 +169,23 @@ def load_seats(path: Path, arm: str | None = None) -> dict[RoleId, tuple[dict[st
     }
 
 
+def load_seat(path: Path, role: RoleId, arm: str = "") -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What one seat saved: its trained parameters and its sidecar; the folder may hold the part of that seat only.
+
+    ``arm`` is by default the first.
+
+    Raises:
+        OutputError: not a run, no such arm or seat, or the files are not whole.
+    """
+    run = read(path)
+    arms = _json(path / "seats.json").get("arms", {})
+    there = arms.get(arm or next(iter(arms), ""), {}).get("seats", {})
+    if role not in there:
+        raise OutputError(f"{path}: holds nothing of seat '{role}'{f' in arm {arm!r}' if arm else ''}")
+    stem = there[role]["model"]
+    return run.tensors(f"{stem}.safetensors"), _json(path / f"{stem}.json")
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")

@@ -17,7 +17,7 @@ Features = Mapping[Purpose, Tensor]
 Augment = Callable[[Tensor, Rng], Tensor]
 """Maps training rows (B, ...) to varied ones of the same shape."""
 Distortion = Callable[[Tensor, Turn], Tensor]
-"""What becomes of a turn's rows (B, ...) on their way to the bottom."""
+"""What becomes of a turn's rows (B, ...) on their way to the bottom; or of its embeddings (B, E) on their way out."""
 
 
 class Bottom:
@@ -29,6 +29,7 @@ class Bottom:
         network, features: what it computes with, and what it reads.
         reaches: whether a training turn sends the embedding's reach beside it.
         distortions: what befalls the features of any turn, in order: a broken sensor.
+        replies: what becomes of the embeddings of turns that do not train, in order: a party that is not there.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Bottom:
     ) -> None:
         self.network, self.features = network, features
         self.distortions: list[Distortion] = []
+        self.replies: list[Distortion] = []
         self.reaches = hardening.robust > 0
         self._through = hardening.outward if self.reaches else None
         self._augment = augment
@@ -52,7 +54,7 @@ class Bottom:
         """
         rows = self.rows(turn)
         if turn.purpose != "train":
-            return self.network.infer(rows)
+            return self._replied(self.network.infer(rows), turn)
         if self._augment is not None and not turn.quiet:
             vary, rng = self._augment
             rows = vary(rows, rng.child(turn.step))
@@ -65,6 +67,11 @@ class Bottom:
         for distort in self.distortions:
             rows = distort(rows, turn)
         return rows
+
+    def _replied(self, z: Tensor, turn: Turn) -> Tensor:
+        for reply in self.replies:
+            z = reply(z, turn)
+        return z
 
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:
         """The gradient of the loss with respect to each parameter, from that of what was sent. Updates nothing."""

@@ -82,6 +82,7 @@ class Schedule:
         rehearse: each training step is played twice, the first time as a rehearsal.
         pools: sets of training rows, each as ranges; a batch takes ``batch`` rows of each set. None: one set, all rows.
         phases: exchanges over the rows of each batch.
+        over: the training was done before: there are no turns any more.
     """
 
     seed: Rng
@@ -95,6 +96,7 @@ class Schedule:
     rehearse: bool = False
     pools: tuple[Pool, ...] | None = None
     phases: int = 1
+    over: bool = False
 
     def __post_init__(self) -> None:
         fewest = min(sum(map(len, pool)) for pool in self._sets())
@@ -107,8 +109,16 @@ class Schedule:
         """Rows of a full batch, of all sets together."""
         return self.batch * len(self._sets())
 
+    @property
+    def total(self) -> int:
+        """How many steps the exchange has: the number of the first one after it."""
+        exchanges = self.steps * self.phases * (2 if self.rehearse else 1)
+        return exchanges + -(-self.steps // self.every) * len(list(pass_over("evaluate", self.test)))
+
     def turns(self, start: int = 0) -> Iterator[Turn]:
         """The turns from step ``start`` on."""
+        if self.over:
+            return
         step = 0
         for index, rows in enumerate(self._batches()):
             hold = self.window is not None and self.window.covers(index)

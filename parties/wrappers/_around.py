@@ -22,17 +22,21 @@ Told = Callable[[], Mapping[str, Any]]
 
 
 class Around:
-    """Plays as the role inside does; ``begin`` changes that role just before, ``told`` says in the end what happened."""
+    """Plays as the role inside does; ``change`` befalls that role just before, and says in the end what happened."""
 
-    def __init__(self, role: Role, begin: Callable[[Role], Told]) -> None:
+    def __init__(self, role: Role, change: Callable[[Role], Told]) -> None:
         self.role = role
-        self._begin = begin
+        self._change = change
         self._told: Told = dict
 
     async def run(self, net: Net) -> None:
-        """Put what is around the seat in its place, then play."""
-        self._told = self._begin(core(self.role))
+        """Begin, then play."""
+        self.begin()
         await self.role.run(net)
+
+    def begin(self) -> None:
+        """Put what is around the seat in its place."""
+        self._told = self._change(core(self.role))
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Those of the role inside."""

@@ -1,0 +1,123 @@
+"""The model card of a trained run: its weights are taken up, appraised, and what takes a training of its own is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from fedsim import config
+from fedsim.config import ScenarioFile
+from fedsim.errors import OutputError, suggest
+from fedsim.figure import Figure, figure
+from fedsim.net import Watch
+from fedsim.outcome import SeatReport
+from fedsim.report import card
+from fedsim.report.folder import write_json, write_text
+from fedsim.report.reading import Run, read
+from fedsim.resilience import Row, Table
+from fedsim.seeding import determine
+
+Started = Callable[[str, ScenarioFile], Watch]
+"""Called before each playing with a title and its file; returns who watches it."""
+SCHEMA = 1
+
+
+def write(
+    folder: Path,
+    *,
+    arm: str = "",
+    by: Sequence[str] = (),
+    runtime: str = "",
+    training: bool = True,
+    started: Started,
+) -> tuple[Path, ...]:
+    """Write ``card.md``, ``card.html`` and ``card.json`` into a run folder; returns where they lie.
+
+    Args:
+        folder: a run.
+        arm: of its arms; default: the first.
+        by: columns that tell groups of people apart, instead of those of the scenario.
+        runtime: a kind; where the seats are played. Default: that of the run.
+        training: whether to play what takes a training: wrong labels.
+        started: told of each playing.
+
+    Raises:
+        InputError: not a run, no such arm, or a scenario that trains nothing to describe.
+        FedsimError: whatever ended a playing.
+    """
+    run = read(folder)
+    if run.over_seeds:
+        raise OutputError(f"{folder}: a summary over seeds; choose one of its runs: {', '.join(run.summary['runs'])}")
+    name, file = _chosen(run, arm, runtime)
+    appraised = file.scenario.appraised(str(folder.resolve()), name, by)
+    whole = file.model_copy(update={"scenario": appraised, "trials": ()})
+    reports = whole.runtime.run(whole, started(f"{file.name}: appraisal", whole))
+    table = _table(reports)
+    if training:
+        table = _trained(file, table, started)
+    found = _found(reports, table)
+    parts = card.sections(run, name, found)
+    title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"
+    plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "resilience": table.plain()}
+    plain["figures"] = [each for report in reports for each in report.figures]
+    paths = tuple(folder / f"card.{ending}" for ending in ("md", "html", "json"))
+    try:
+        write_text(paths[0], card.markdown(title, parts))
+        write_text(paths[1], card.html(run, title, parts))
+        write_json(paths[2], plain)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    return paths
+
+
+def _chosen(run: Run, arm: str, runtime: str) -> tuple[str, ScenarioFile]:
+    arms = config.read(str(run.path / "scenario.yaml"), runtime=runtime).arms()
+    name = arm or next(iter(arms))
+    if name not in arms:
+        raise OutputError(f"{run.path}: no arm '{name}'{suggest(name, arms)}")
+    determine(arms[name].threads)
+    return name, arms[name]
+
+
+def _table(reports: Sequence[SeatReport]) -> Table:
+    return next(Table.of(r.describe["found"]["resilience"]) for r in reports if "found" in r.describe)
+
+
+def _trained(file: ScenarioFile, table: Table, started: Started) -> Table:
+    """The table with a row for each training of its own."""
+    plain, wrongs = file.scenario.retrained()
+    axes, rows = list(table.axes), list(table.rows)
+    for axis, level, seat, wrapper in wrongs:
+        seats = {**file.seats, seat: (*file.seats.get(seat, ()), wrapper)}
+        one = file.model_copy(update={"scenario": plain, "trials": (), "seats": seats})
+        reports = one.runtime.run(one, started(f"{file.name}: {axis.name}, {level:g}", one))
+        scores = _scores(reports)
+        accuracy, given = scores["accuracy"], wrapper.model_dump(mode="json", exclude_defaults=False)
+        made = f"{given.pop('kind')} ({', '.join(f'{k}={v}' for k, v in given.items())}) in training"
+        rows.append(Row(axis.name, level, seat, made, [file.seed], accuracy, accuracy, scores["log_loss"]))
+        axes += [axis] if axis not in axes else []
+    return replace(table, axes=axes, rows=rows)
+
+
+def _scores(reports: Sequence[SeatReport]) -> dict[str, float]:
+    """The last evaluation."""
+    return dict([row["test"] for report in reports for row in report.rows if "test" in row][-1])
+
+
+def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
+    resilience = list(table.figures())
+    titles = {each.title for each in resilience}
+    drawn: list[Figure] = [figure(values) for report in reports for values in report.figures]
+    others = [each for each in drawn if each.title not in titles]
+    fairness = [each for each in others if each.title.startswith("Fairness")]
+    worth = [each for each in others if each not in fairness]
+    return card.Found(_scores(reports), fairness, worth, resilience, {n: _version(n) for n in card.LIBRARIES})
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
