@@ -161,8 +161,8 @@ class Vertical(Scenario, ABC):
         hardening = _harden(self, network, rng.child("hardening"))
         return Top(network, labels, self.optimiser, self.label_smoothing, hardening)
 
-    def scoring(self) -> Scoring:
-        """How held-out rows are scored."""
+    def scoring(self, top: HubModel) -> Scoring:
+        """How held-out rows are scored; ``top`` is what judged them."""
         return classification
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
@@ -300,7 +300,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
     return LabelHolder(
-        top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue, prologue, scenario.scoring()
+        top, held_out, schedule, parties, classes, bottoms, own, left_out, epilogue, prologue, scenario.scoring(top)
     )
 
 
