@@ -99,7 +99,9 @@ class Drawn:
             for name, (metric, plus, sign) in SHOWN.items()
         ]
         note = "The bound is estimated from held-out rows of both domains: labelling mismatch - source error - MMD."
-        net.draw(Lines("Target error and the lower bound on it", "training steps", "share of rows", lines, note=note))
+        net.draw(
+            Lines("Target error and the lower bound on it", "training steps", "share of rows; MMD", lines, note=note)
+        )
 
     async def at_party(self, party: FeatureParty, net: Net) -> None:
         """Nothing."""
