@@ -392,3 +392,5 @@ def test_a_tenth_of_mislabelled_target_records_turns_adaptation_against_the_targ
     assert found["mislabelled target"]["poison_label"] > 0.8
     assert found["mislabelled source"]["accuracy"] > 0.85
     assert all(score["source_accuracy"] > 0.95 for score in found.values())
+    assert found["mislabelled target"]["lower_bound"] > 0.5  # of an error of .99
+    assert found["clean"]["lower_bound"] == found["mislabelled source"]["lower_bound"] == 0
