@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, get_args
+from typing import Any, Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -17,17 +17,25 @@ from torch import Tensor
 from fedsim.errors import ProtocolError
 from fedsim.message import Message, RoleId
 from fedsim.net import Net
+from fedsim.seeding import Rng
 from fedsim.threat import Knowledge
 from fedsim.vfl.bottom import Distortion
 from fedsim.vfl.schedule import Pool, Schedule
 from parties.data._pair import Sizes
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
+from parties.rehearsal import Rehearse, Slices
 
-Fact = Literal["labels", "target_labels"]
-"""What an attacker can be granted: the labels of the source, and those of the target, which no learner has."""
-UP = ("Distances",)
-DOWN = ("Granted", "Candidates", "Twins", "Entered")
+Fact = Literal["labels", "target_labels", "pseudo_labels", "slices"]
+"""What an attacker can be granted.
+
+The labels of the source; those of the target, which no learner has; what a rehearsal of the training says these are; or, the
+label holder alone, what every party holds, from which it can rehearse itself.
+"""
+TOLD: tuple[Fact, ...] = ("pseudo_labels", "slices")
+"""Facts for which every party sends the label holder its slice."""
+UP = ("Slice", "Distances")
+DOWN = ("Granted", "Candidates", "Twins", "Crafted", "Entered")
 """The kinds of message between a party and the hub."""
 
 
@@ -37,6 +45,14 @@ class Granted(Message):
 
     about: str
     values: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Slice(Message):
+    """To the label holder: what this party holds, encoded, where the label holder is granted as much."""
+
+    train: Tensor
+    held_out: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,6 +76,13 @@ class Twins(Message):
 
     source: Tensor
     target: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Crafted(Message):
+    """To a party in the plot: what is to stand in its slice of the records that are entered, (n, ...)."""
+
+    rows: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +142,7 @@ class Opening:
         plots: at the hub, what enters records, in order.
         tampering: at a party, what befalls its slice, in order.
         pretext: at a party, what the learner has it do to rows on their way to the bottom.
+        rehearse: makes a federation like this one at one seat, from slices that were told.
     """
 
     def __init__(
@@ -127,17 +151,26 @@ class Opening:
         grants: Mapping[RoleId, Sequence[Fact]],
         truths: Mapping[str, Tensor],
         pretext: Distortion,
+        rehearse: Rehearse,
+        rng: Rng,
     ) -> None:
-        self.sizes, self.grants, self.truths, self.pretext = sizes, grants, truths, pretext
+        self.sizes, self.grants, self.truths, self.pretext = sizes, grants, dict(truths), pretext
+        self.rehearse, self._rng = rehearse, rng
+        self._told = any(fact in TOLD for facts in grants.values() for fact in facts)
         self.plots: list[Plot] = []
         self.tampering: list[Tampering] = []
 
     async def at_hub(self, hub: LabelHolder, net: Net) -> None:
         """Disclose what is granted, carry out plots, tell every party what is entered."""
+        facts: dict[str, Any] = dict(self.truths)
+        if self._told:
+            facts["slices"] = slices = await self._slices(hub, net)
+            if any("pseudo_labels" in granted for granted in self.grants.values()):
+                facts["pseudo_labels"] = self._pseudo_labels(hub, slices)
         for party in hub.parties:
             for fact in self.grants.get(party, ()):
-                await net.send(party, Granted(_step(fact), fact, self.truths[fact], purpose="query"))
-        knowledge = Knowledge({str(fact): self.truths[fact] for fact in self.grants.get(net.me, ())})
+                await net.send(party, Granted(_step(fact), fact, facts[fact], purpose="query"))
+        knowledge = Knowledge({str(fact): facts[fact] for fact in self.grants.get(net.me, ())})
         entries = [await plot(hub.top.labels, self.sizes, knowledge, net) for plot in self.plots]
         rows = torch.cat([torch.empty(0, dtype=torch.int64), *(each.rows for each in entries)])
         for party in hub.parties:
@@ -147,6 +180,9 @@ class Opening:
 
     async def at_party(self, party: FeatureParty, net: Net) -> None:
         """Take what is granted, enter what the label holder says, and whatever an attacker at this seat does besides."""
+        if self._told:
+            features = party.bottom.features
+            await net.send(net.hub, Slice(0, features["train"], features["evaluate"], purpose="query"))
         granted: dict[str, Tensor] = {}
         for fact in self.grants.get(net.me, ()):
             granted[fact] = (await net.recv(net.hub, Granted, _step(fact))).values
@@ -163,6 +199,20 @@ class Opening:
         party.bottom.distortions.append(self.pretext)
         party.bottom.features = {**party.bottom.features, "train": records.rows}
         party.schedule = self._widened(party.schedule, len(rows))
+
+    async def _slices(self, hub: LabelHolder, net: Net) -> Slices:
+        told, known = await net.gather(Slice, 0, hub.parties), self.sizes.source + self.sizes.target
+        for party, each in told.items():
+            if (len(each.train), len(each.held_out)) != (known, len(hub.held_out)):
+                found = f"{len(each.train)} training and {len(each.held_out)} held-out rows"
+                raise ProtocolError(f"{party} tells {found} of its slice; expected {known} and {len(hub.held_out)}")
+        return Slices({p: t.train for p, t in told.items()}, {p: t.held_out for p, t in told.items()})
+
+    def _pseudo_labels(self, hub: LabelHolder, slices: Slices) -> Tensor:
+        """What the model of a whole rehearsal takes the target's training rows for, (target,)."""
+        rehearsal = self.rehearse(slices.train, hub.top.labels, self._rng)
+        rehearsal.play(rehearsal.steps)
+        return rehearsal.label({party: rows[self.sizes.source :] for party, rows in slices.train.items()})
 
     def _widened(self, schedule: Schedule, entered: int) -> Schedule:
         train = self.sizes.source + self.sizes.target + entered

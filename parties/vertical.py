@@ -179,8 +179,8 @@ class Vertical(Scenario, ABC):
         hardening = _harden(self, network, rng.child("hardening"))
         return Top(network, labels, self.optimiser, self.label_smoothing, hardening)
 
-    def scoring(self) -> Scoring:
-        """How held-out rows are scored."""
+    def scoring(self, top: HubModel) -> Scoring:
+        """How held-out rows are scored; ``top`` is what judged them."""
         return classification
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
@@ -350,7 +350,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
     before, after = (left_out, epilogue, prologue), appraiser(scenario, scenario.labels, public)
-    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, *before, scenario.scoring(), after)
+    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, *before, scenario.scoring(top), after)
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar, Literal
 
@@ -16,12 +17,17 @@ from fedsim.metrics import classification
 from fedsim.plan import Plan
 from fedsim.plugins import OneOf, load
 from fedsim.seeding import Rng
+from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.schedule import Schedule
+from fedsim.vfl.top import HubModel
+from parties.bound import Domain, Drawn, bound
 from parties.data._pair import Pair
 from parties.labels import Scoring
 from parties.learners import Bench, Learner, LearnerConfig
 from parties.opening import DOWN, UP, Fact, Opening, pools
-from parties.vertical import Vertical
+from parties.rehearsal import Rehearsal
+from parties.screening import Screen
+from parties.vertical import Vertical, build_bottom
 
 
 def _dann() -> LearnerConfig:
@@ -50,15 +56,28 @@ class UdaPoisoning(Vertical):
         lt=1,
         description="a defence: share of a batch's labelled rows, those of largest loss, that are left out",
     )
+    knn: int = Field(
+        0,
+        ge=0,
+        description="a defence: rows labelled unlike most of so many nearest labelled ones are left out; 0: none",
+    )
+    cap: float | None = Field(
+        None,
+        gt=0,
+        description="a defence: no labelled row pulls at its logits by more than this (2-norm, at most 1.41)",
+    )
     grants: dict[RoleId, tuple[Fact, ...]] = Field(
-        {}, description="what an attacker at a seat is told: labels (of the source), target_labels"
+        {},
+        description="what an attacker at a seat is told: labels (of the source), target_labels, pseudo_labels, slices",
     )
 
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
-        for name in self.grants:
+        for name, facts in self.grants.items():
             if name not in self._roster():
                 raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self._roster())}")
+            if "slices" in facts and name != self.labels:
+                raise ConfigError(f"scenario.grants: slices can be granted to {self.labels} only; found {name}")
         return Vertical.plan(self)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
@@ -73,31 +92,68 @@ class UdaPoisoning(Vertical):
         """The learner, which does not have the labels of the target."""
         width = sum(party.embedding or self.embedding for party in self.parties.values())
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
+        screen = Screen(self.trim, self.knn, self.cap)
         node, smoothing = public.child("learner"), self.label_smoothing
-        return self.learner.build(
-            Bench(self.top, width, classes, known, self.optimiser, smoothing, self.trim, node, rng)
-        )
+        return self.learner.build(Bench(self.top, width, classes, known, self.optimiser, smoothing, screen, node, rng))
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Opening:
         """Grants, entered records, and what the learner has parties do to rows."""
         sizes = self.data.sizes()
         truths = {} if labels is None else {"labels": labels[: sizes.source], "target_labels": labels[sizes.source :]}
-        return Opening(sizes, self.grants, truths, partial(self.learner.pretext, rng=public.child("learner")))
+        pretext = partial(self.learner.pretext, rng=public.child("learner"))
+        return Opening(sizes, self.grants, truths, pretext, self.rehearsal, public.child("rehearsal"))
+
+    def rehearsal(self, train: Mapping[RoleId, Tensor], labels: Tensor, rng: Rng) -> Rehearsal:
+        """See `parties.rehearsal.Rehearse`."""
+        sizes, known = self.data.sizes(), self.data.sizes().source + self.data.sizes().target
+        learner = self.hub_model(labels[:known], int(labels.max()) + 1, rng, rng.child("hub"))
+        learner.labels = labels
+        bottoms, optimisers = {}, []
+        for party, rows in train.items():
+            network = build_bottom(self.architecture(party, tuple(rows.shape[1:])), rng.child("bottom", party))
+            bottoms[party] = Bottom(network, {"train": rows})
+            bottoms[party].distortions.append(partial(self.learner.pretext, rng=rng.child("learner")))
+            optimisers.append(self.optimiser.build(network.parameters))
+        schedule = replace(
+            self.schedule(rng, known, 0), train=len(labels), pools=pools(sizes, len(labels) - known), every=self.steps
+        )
+        return Rehearsal(learner, bottoms, optimisers, schedule)
 
     def prologue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """See `Vertical.prologue_kinds`."""
         return UP, DOWN
 
-    def scoring(self) -> Scoring:
-        """Of target rows what any classifier is scored by; accuracy on the source; how often the poison label is said."""
-        return partial(_scores, self.data.sizes().held_source)
+    def scoring(self, top: HubModel) -> Scoring:
+        """Of target rows what any classifier is scored by; accuracy on the source; the poison label; the bound."""
+        assert isinstance(top, Learner)
+        return partial(_scores, top, self.data.sizes().held_source)
+
+    def epilogue(self, rng: Rng) -> Drawn:
+        """The figure of the bound."""
+        return Drawn()
 
 
-def _scores(source: int, probabilities: Tensor, labels: Tensor) -> Mapping[str, float]:
+def _scores(learner: Learner, source: int, probabilities: Tensor, labels: Tensor) -> Mapping[str, float]:
     guess, classes = probabilities.argmax(dim=1), probabilities.shape[1]
     right, next_class = guess == labels, guess == (labels + 1) % classes
+    z, accuracy = torch.cat(learner.judged), float(right[:source].double().mean())
+    learner.judged.clear()
+    domains = Domain(z[:source], labels[:source]), Domain(z[source:], labels[source:])
     return {
         **classification(probabilities[source:], labels[source:]),
-        "source_accuracy": float(right[:source].double().mean()),
+        "source_accuracy": accuracy,
         "poison_label": float(next_class[source:].double().mean()),
+        **bound(*domains, 1 - accuracy, classes),
+        **_weights(learner),
     }
+
+
+def _weights(learner: Learner) -> Mapping[str, float]:
+    """With a defence: at which rows of the source count, and those that were entered."""
+    found = learner.screening.weights
+    if not len(found):
+        return {}
+    unlabelled = torch.nonzero(learner.labels < 0).flatten()
+    begin, end = int(unlabelled[0]), int(unlabelled[-1]) + 1
+    parts = {"source_weight": found[:begin], "entered_weight": found[end:]}
+    return {name: float(part.nanmean()) for name, part in parts.items() if len(part)}

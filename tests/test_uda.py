@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -14,70 +13,31 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from two_domains import DATA, PARTIES, build, make_file, played, run, scores, weights
 
-from fedsim.config import ScenarioFile, read, validate
+from fedsim.config import read, validate
 from fedsim.errors import ConfigError, DataError, StallError, ThreatModelError
 from fedsim.models import ModelConfig
-from fedsim.outcome import SeatReport
 from fedsim.plugins import load, names
 from fedsim.runtime.local import Local, memory, play_all
-from fedsim.seeding import Rng, simulated_secret
-from fedsim.state import digest
+from fedsim.seeding import Rng
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
 from parties.data._pair import Pair, Sizes
-from parties.features import FeatureParty
 from parties.labels import LabelHolder
 from parties.learners import Bench, LearnerConfig
 from parties.learners.rotation import quarters_of
 from parties.opening import pools
+from parties.screening import Screen
 
-DATA = {"kind": "domains", "count": 400, "rows": 300, "test": 100, "shift": 5, "nuisance": 0.6}
-PARTIES = {"a": {"columns": "0:8"}, "b": {"columns": "8:16"}}
-SCENARIO = {
-    "kind": "uda_poisoning",
-    "data": DATA,
-    "parties": PARTIES,
-    "bottom": {"kind": "mlp", "hidden": [32]},
-    "embedding": 8,
-    "top": {"kind": "mlp", "hidden": [16]},
-    "optimiser": {"kind": "adam", "lr": 0.002, "beta1": 0.5},
-    "batch": 50,
-    "steps": 12,
-    "evaluate": 12,
-    "grants": {"server": ["target_labels"]},
-}
 IMAGES = {"a": {"columns": "0:6, 0:12"}, "b": {"columns": "6:12, 0:12"}}
 LINEAR = ("models", ModelConfig, {"kind": "linear"})
 BOTH = {"a": ["labels", "target_labels"], "b": ["labels", "target_labels"]}
 
 
-def make_file(seats: Mapping[str, Any] | None = None, **more: Any) -> ScenarioFile:
-    return validate({"seed": 3, "scenario": {**SCENARIO, **more}, "seats": seats or {}}, "test", {})
-
-
-def run(seats: Mapping[str, Any] | None = None, **more: Any) -> dict[str, SeatReport]:
-    return {report.role: report for report in Local().run(make_file(seats, **more), lambda role, row: None)}
-
-
-def weights(reports: Mapping[str, SeatReport]) -> dict[str, str]:
-    return {role: digest(report.tensors) for role, report in reports.items()}
-
-
-def scores(reports: Mapping[str, SeatReport]) -> Mapping[str, float]:
-    return [row["test"] for row in reports["server"].rows if "test" in row][-1]
-
-
 def gaps(one: Tensor, other: Tensor) -> Tensor:
     """Distances, exact where rows are equal."""
     return torch.cdist(one, other, compute_mode="donot_use_mm_for_euclid_dist")
-
-
-def build(file: ScenarioFile) -> dict[str, Any]:
-    public, plan = Rng.root(file.seed), file.plan()
-    return {
-        role: seat.build(public, Rng.secret(simulated_secret(file.seed, role))) for role, seat in plan.seats.items()
-    }
 
 
 # data
@@ -225,7 +185,7 @@ def test_a_learner_answers_each_exchange_with_gradients_and_predicts(kind: str) 
     found = []
     for _ in range(2):
         head = load("models", ModelConfig, {"kind": "linear"})
-        learner = config.build(Bench(head, 5, 3, labels, OptimiserConfig(), 0.0, 0.0, Rng.root(4), Rng.root(1)))
+        learner = config.build(Bench(head, 5, 3, labels, OptimiserConfig(), 0.0, Screen(), Rng.root(4), Rng.root(1)))
         z = torch.randn(10, 5, generator=Rng.root(2).torch())
         for phase in range(config.exchanges):
             turn = Turn(phase, 0, "train", torch.arange(10), phase=phase)
@@ -246,7 +206,7 @@ def test_trimmed_rows_are_those_of_largest_loss_and_send_no_gradient() -> None:
     labels = torch.tensor([0, 1, 2] * 4)
     z, turn = torch.randn(12, 5, generator=Rng.root(2).torch()), Turn(0, 0, "train", torch.arange(12))
     learners = [
-        config.build(Bench(head, 5, 3, labels, OptimiserConfig(), 0.0, trim, Rng.root(4), Rng.root(1)))
+        config.build(Bench(head, 5, 3, labels, OptimiserConfig(), 0.0, Screen(trim), Rng.root(4), Rng.root(1)))
         for trim in (0.0, 0.25)
     ]
     losses = functional.cross_entropy(learners[0].network.module(z), labels, reduction="none")
@@ -318,18 +278,6 @@ def test_alpha_0_is_a_mislabelled_source_record() -> None:
     plot = [{"kind": "mislabelled", "plotters": ["b"], "candidates": 1}]
     together = run({"server": plot, "b": [{"kind": "watermark", "alpha": 0.0}]})
     assert weights(together) == weights(alone)
-
-
-def played(seats: Mapping[str, Any], **more: Any) -> tuple[LabelHolder, dict[str, FeatureParty], dict[str, Tensor]]:
-    """The hub and the parties after a run, and the training rows that each party had before."""
-    file = make_file(seats, steps=1, evaluate=1, **more)
-    roles, plan = build(file), file.plan()
-    before = {party: roles[party].bottom.features["train"] for party in PARTIES}
-    built = {
-        role: replace(seat, build=lambda public, private, role=role: roles[role]) for role, seat in plan.seats.items()
-    }
-    asyncio.run(play_all(file, memory(plan), plan=replace(plan, seats=built)))
-    return roles.pop("server"), roles, before
 
 
 def test_a_watermark_is_a_blend_in_the_slices_of_the_plot_and_the_source_record_elsewhere() -> None:
@@ -444,3 +392,5 @@ def test_a_tenth_of_mislabelled_target_records_turns_adaptation_against_the_targ
     assert found["mislabelled target"]["poison_label"] > 0.8
     assert found["mislabelled source"]["accuracy"] > 0.85
     assert all(score["source_accuracy"] > 0.95 for score in found.values())
+    assert found["mislabelled target"]["lower_bound"] > 0.5  # of an error of .99
+    assert found["clean"]["lower_bound"] == found["mislabelled source"]["lower_bound"] == 0

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 from rich import box
@@ -17,7 +18,19 @@ from fedsim.report.seeds import spread
 from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
-TASK = ("accuracy", "source_accuracy", "poison_label", "roc_auc", "log_loss", "chose_the_best", "decided", "pulls")
+TASK = (
+    "accuracy",
+    "source_accuracy",
+    "poison_label",
+    "victim_taken",
+    "roc_auc",
+    "log_loss",
+    "chose_the_best",
+    "decided",
+    "pulls",
+)
+WIDEST = 15
+"""Characters of a line of the heading of a metric."""
 LEFT_OUT = ("balanced_accuracy", "macro_f1")
 """Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""
 Numbers = Mapping[str, Any]
@@ -82,7 +95,12 @@ def _row_an_arm(name: str, arms: Numbers, fared: Mapping[str, Mapping[int, Fared
     metrics = [metric for metric in TASK if any(metric in arm["task"] for arm in arms.values())]
     trials = {n: trial for found in fared.values() for n, trial in found.items()}
     pairs = [(f"{escape(trial.label)}\n{title(trial.metric)}", "blind\nguess") for trial in trials.values()]
-    for heading in (*map(title, metrics), *(word for pair in pairs for word in pair), "traffic", "seconds"):
+    for heading in (
+        *(fill(title(metric), WIDEST) for metric in metrics),
+        *(word for pair in pairs for word in pair),
+        "traffic",
+        "seconds",
+    ):
         table.add_column(heading, justify="right", no_wrap=True)
     for arm, numbers in arms.items():
         task = [number(numbers["task"].get(metric), metric) for metric in metrics]

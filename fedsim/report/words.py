@@ -38,6 +38,8 @@ NAMES: Mapping[str, str] = {
     "dropped": "parties that fell silent",
     "source_accuracy": "source accuracy",
     "poison_label": "taken for the poison label",
+    "marginal_mismatch": "marginal mismatch (MMD)",
+    "lower_bound": "lower bound on the target error",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

@@ -19,6 +19,8 @@ from parties.data._files import find_file, reading
 from parties.data._pair import Pair
 
 KEYS = ("x_train", "x_test", "y_train", "y_test")
+ORIGINS = ("src_index_train", "src_index_test")
+"""Of each target image, the number of the source image that it is made of."""
 
 
 class ImagePair(Pair):
@@ -36,10 +38,13 @@ class ImagePair(Pair):
     source_scale: float = Field(255, gt=0, description="divide pixels of the source by this")
     target_scale: float = Field(255, gt=0, description="divide pixels of the target by this; 2000 for usps.npz")
     inner: int | None = Field(None, ge=1, description="resize target images to this many pixels each way; none: crop")
+    unpaired: bool = Field(
+        False, description="drop source images that the target's are made of, by its src_index_train and src_index_test"
+    )
 
     def load(self) -> tuple[Array, Array]:
         """Images (n, C, H, W) uint8, source first, held-out rows of each domain last; and labels (n,)."""
-        return _load(self.source, self.target, self.source_scale, self.target_scale, self.inner)[:2]
+        return self._loaded()[:2]
 
     def schema(self) -> Schema:  # type: ignore[override]
         """The shape of one image."""
@@ -68,15 +73,20 @@ class ImagePair(Pair):
 
     def _parts(self) -> Array:
         """0 and 1: the source's training and test rows; 2 and 3: the target's."""
-        lengths = _load(self.source, self.target, self.source_scale, self.target_scale, self.inner)[2]
-        return np.repeat(np.arange(4), lengths)
+        return np.repeat(np.arange(4), self._loaded()[2])
+
+    def _loaded(self) -> tuple[Array, Array, tuple[int, ...]]:
+        return _load(self.source, self.target, self.source_scale, self.target_scale, self.inner, self.unpaired)
 
 
 @cache  # every party of a simulation asks for it, more than once
 def _load(
-    source: str, target: str, source_scale: float, target_scale: float, inner: int | None
+    source: str, target: str, source_scale: float, target_scale: float, inner: int | None, unpaired: bool
 ) -> tuple[Array, Array, tuple[int, ...]]:
     one, other = _images(source, source_scale), _images(target, target_scale)
+    if unpaired:
+        taken = _arrays(target, ORIGINS)
+        one = [np.delete(x, ids, axis=0) for x, ids in zip(one, [*taken, *taken], strict=True)]
     height, width = one[0].shape[2:]
     other[:2] = [_fit(each, height, width, inner, target) for each in other[:2]]
     channels = max(one[0].shape[1], other[0].shape[1])
@@ -89,12 +99,16 @@ def _load(
 
 def _images(path: str, scale: float) -> list[Array]:
     """Training and test images (n, C, H, W) uint8, then their labels."""
+    found = _arrays(path, KEYS)
+    return [_bytes(x, scale, path) for x in found[:2]] + found[2:]
+
+
+def _arrays(path: str, keys: tuple[str, ...]) -> list[Array]:
     file = find_file(path)
     with reading(file, "npz"), np.load(file, allow_pickle=False) as archive:
-        if absent := [key for key in KEYS if key not in archive.files]:
-            raise DataError(f"{path} has no array '{absent[0]}'; expected {', '.join(KEYS)}")
-        found = [archive[key] for key in KEYS]
-    return [_bytes(x, scale, path) for x in found[:2]] + found[2:]
+        if absent := [key for key in keys if key not in archive.files]:
+            raise DataError(f"{path} has no array '{absent[0]}'; expected {', '.join(keys)}")
+        return [archive[key] for key in keys]
 
 
 def _bytes(x: Array, scale: float, path: str) -> Array:

@@ -21,6 +21,7 @@ from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Turn
+from parties.screening import Screen, Screening
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Bench:
     Attributes:
         head: the model of the head, from the joined embeddings (B, ``width``) to logits (B, ``classes``).
         labels: of the training rows, (N,) int64; -1: unlabelled, so of the target domain.
-        trim: share of a batch's labelled rows, those of largest loss, that are left out.
+        screen: the defences against labelled rows that are not to be believed.
         public: the learner's node that every seat has; ``rng``: the hub's own.
     """
 
@@ -40,7 +41,7 @@ class Bench:
     labels: Tensor
     optimiser: OptimiserConfig
     smoothing: float
-    trim: float
+    screen: Screen
     public: Rng
     rng: Rng
 
@@ -94,10 +95,14 @@ class Learner(ABC):
     Attributes:
         labels: of the training rows, (N,) int64; -1: unlabelled.
         loss: cross-entropy of the labelled rows in the last exchange that had them, nats.
+        screening: the defences at work.
+        judged: joined embeddings of rows that were predicted, (n, E) each, until somebody takes them away.
     """
 
     def __init__(self, bench: Bench) -> None:
         self.bench, self.labels, self.loss = bench, bench.labels, float("nan")
+        self.screening = Screening(bench.screen, bench.classes)
+        self.judged: list[Tensor] = []
         self.head = bench.network("", bench.head, bench.width, bench.classes)
 
     @property
@@ -118,7 +123,8 @@ class Learner(ABC):
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""
-        return self.logits(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)
+        self.judged.append(torch.cat(list(embeddings.values()), dim=1))
+        return self.logits(self.judged[-1]).softmax(dim=1)
 
     def logits(self, z: Tensor) -> Tensor:
         """What rows are judged by, (B, C); nothing is learned."""
@@ -126,17 +132,18 @@ class Learner(ABC):
 
     def labelling_loss(self, batch: Batch, heads: Sequence[Part]) -> Tensor:
         """Cross-entropy of the labelled rows under each head, summed; the first is noted."""
-        labels, z = batch.labels[batch.source], batch.z[batch.source]
-        losses = [self._labelling(part.network.train(z, batch.turn), labels) for part in heads]
+        losses = [self._labelling(part.network.train(batch.z[batch.source], batch.turn), batch) for part in heads]
         self.loss = losses[0].item()
         return torch.stack(losses).sum()
 
-    def _labelling(self, logits: Tensor, labels: Tensor) -> Tensor:
-        smoothing, count = self.bench.smoothing, len(labels) - round(self.bench.trim * len(labels))
-        if count == len(labels):
+    def _labelling(self, logits: Tensor, batch: Batch) -> Tensor:
+        labels, smoothing = batch.labels[batch.source], self.bench.smoothing
+        if not self.bench.screen:
             return functional.cross_entropy(logits, labels, label_smoothing=smoothing)
         losses = functional.cross_entropy(logits, labels, label_smoothing=smoothing, reduction="none")
-        return losses.topk(max(1, count), largest=False).values.mean()
+        rows, z = batch.turn.rows[batch.source], batch.z[batch.source]
+        weights = self.screening.weigh(rows, z, self.labels, logits, losses)
+        return (weights * losses).sum() / (weights > 0).sum().clamp_min(1)
 
     def descend(self, loss: Tensor, batch: Batch, parts: Sequence[Part]) -> Tensor:
         """Update some networks, and hand on the gradient of the embeddings."""

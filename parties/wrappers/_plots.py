@@ -50,6 +50,13 @@ class Deed:
         }
 
 
+def target_truth(knowledge: Knowledge) -> Tensor:
+    """The labels of the target's training rows, or where only those are granted, pseudo-labels; (n,) int64."""
+    pseudo = "pseudo_labels" in knowledge.granted and "target_labels" not in knowledge.granted
+    truth: Tensor = knowledge.need("pseudo_labels" if pseudo else "target_labels")
+    return truth
+
+
 def drawn(count: int, of: int, what: str, rng: Rng) -> Tensor:
     """``count`` different numbers below ``of``, (count,) int64.
 

@@ -17,7 +17,7 @@ from parties.data._pair import Sizes
 from parties.labels import LabelHolder
 from parties.opening import Candidates, Distances, Entries, Twins
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, alike, counted, drawn, opening_of
+from parties.wrappers._plots import Deed, alike, counted, drawn, opening_of, target_truth
 
 
 class Mislabelled(Wrapper):
@@ -25,7 +25,8 @@ class Mislabelled(Wrapper):
 
     What is entered stands for a source record (``base: source``), in which parties in the plot blend the target record into
     their slices (`watermark`); or it is the target record itself, which every party holds (``base: target``), so that nobody
-    else is needed. Without granted labels of the target there is no telling which label is wrong: needs ``target_labels``.
+    else is needed. Without labels of the target there is no telling which label is wrong: needs ``target_labels``, or makes do
+    with ``pseudo_labels``.
     """
 
     paper: ClassVar[str] = (
@@ -56,7 +57,7 @@ class _Plot:
         config, self.deed.knowledge = self.config, knowledge
         count = counted(config.rate, sizes.target)
         target = drawn(count, sizes.target, "target records", self.rng.child("target"))
-        truth = knowledge.need("target_labels")[target]
+        truth = target_truth(knowledge)[target]
         choice = config.candidates if config.plotters else 1
         source = alike(truth, labels[: sizes.source], choice, self.rng.child("source"))
         source = await self._nearest(target, source, net)

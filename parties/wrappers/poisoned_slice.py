@@ -13,15 +13,15 @@ from fedsim.threat import Wrapper
 from parties.features import FeatureParty
 from parties.opening import Records
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, blend, counted, drawn, opening_of
+from parties.wrappers._plots import Deed, blend, counted, drawn, opening_of, target_truth
 
 
 class PoisonedSlice(Wrapper):
     """In this party's slice, source records of one class become target records of the class before.
 
     Nothing is entered and no label is touched: a record of class y + 1 looks, in this slice, like a target record of class y.
-    The party needs to know ``labels`` and ``target_labels``. Parties of the same ``plot`` choose the same pairs of records
-    without a message.
+    The party needs to know ``labels`` and ``target_labels`` or ``pseudo_labels``. Parties of the same ``plot`` choose
+    the same pairs of records without a message.
     """
 
     alpha: float = Field(1.0, ge=0, le=1, description="share of the target record in the slice")
@@ -56,7 +56,7 @@ class _Swap:
 
     def _pairs(self, records: Records) -> tuple[Tensor, Tensor]:
         """Source and target numbers, (n,) each: as many as asked, fewer where the class after has too few records."""
-        labels, truth = (records.knowledge.need(fact) for fact in ("labels", "target_labels"))
+        labels, truth = records.knowledge.need("labels"), target_truth(records.knowledge)
         rng = Rng.root(self.config.plot).child("poisoned slice")
         count = counted(self.config.rate, records.sizes.target)
         target = drawn(count, records.sizes.target, "target records", rng.child("target"))

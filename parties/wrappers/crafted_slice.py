@@ -1,0 +1,60 @@
+"""A party in the plot of a label holder: of what is entered it takes the values that the label holder crafted."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import ProtocolError
+from fedsim.net import Net
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Wrapper
+from parties.features import FeatureParty
+from parties.opening import Crafted, Records
+from parties.wrappers._around import Around, Told
+from parties.wrappers._plots import Deed, opening_of
+
+
+class CraftedSlice(Wrapper):
+    """In this party's slice, a record that `feature_collision` enters is what the label holder says.
+
+    The label holder must name this party among its plotters.
+    """
+
+    paper: ClassVar[str] = (
+        "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
+    )
+
+    def wrap(self, role: Role, rng: Rng) -> Role:
+        """See `Wrapper.wrap`."""
+        return Around(role, self._begin)
+
+    def _begin(self, role: Role) -> Told:
+        deed = Deed(self.kind())
+        opening_of(role, self.kind(), FeatureParty).tampering.append(_Taking(deed))
+        return deed.told()
+
+
+class _Taking:
+    def __init__(self, deed: Deed) -> None:
+        self.deed = deed
+        self._rows: Tensor | None = None
+
+    async def conspire(self, records: Records, net: Net) -> None:
+        """Learn what is to be entered."""
+        self._rows = (await net.recv(net.hub, Crafted, 0)).rows
+
+    def tamper(self, records: Records) -> Tensor:
+        """The entered rows, which come last, become those."""
+        assert self._rows is not None, "conspire comes first"
+        entered = records.rows[-len(self._rows) :]
+        if self._rows.shape != entered.shape:
+            raise ProtocolError(f"crafted rows have shape {tuple(self._rows.shape)}, expected {tuple(entered.shape)}")
+        self.deed.numbers |= {
+            "rows crafted": len(entered),
+            "largest change": float((self._rows - entered).abs().max()),
+        }
+        return torch.cat([records.rows[: -len(self._rows)], self._rows])
