@@ -38,6 +38,9 @@ NAMES: Mapping[str, str] = {
     "dropped": "parties that fell silent",
     "source_accuracy": "source accuracy",
     "poison_label": "taken for the poison label",
+    "joint_success": "all domains fooled",
+    "domain_success": "one domain fooled",
+    "lowest_accuracy": "accuracy of the worst model",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}
