@@ -40,15 +40,17 @@ class VictimConfig(Settings):
 class MinMax(Scenario):
     """Victims train a model each; an attacker with white-box access to all looks for perturbations that every domain falls for.
 
-    Images are attacked that no victim was trained on and that every domain gets right. Trained models are kept in the folder that
-    FEDSIM_CACHE names (~/.cache/fedsim), each by the digest of all that it follows from.
+    Images are attacked that no victim was trained on and that every domain gets right. Trained models are kept in the folder
+    that FEDSIM_CACHE names (~/.cache/fedsim), each by the digest of all that it follows from.
     """
 
     paper: ClassVar[str] = (
         "Wang et al., Adversarial Attack Generation Empowered by Min-Max Optimization, NeurIPS 2021, arXiv 1906.03563"
     )
 
-    data: Annotated[Data, OneOf("data")] = Field(description="images: victims train on some, held-out ones are attacked")
+    data: Annotated[Data, OneOf("data")] = Field(
+        description="images: victims train on some, held-out ones are attacked"
+    )
     victims: dict[RoleId, VictimConfig] = Field(min_length=1, description="by name, in roster order")
     over: Over = Field(default_factory=lambda: Over.model_validate({}), description="the domains")
     balls: tuple[Ball, ...] = Field(min_length=1, description="how far images may be moved, one attack each")
@@ -73,13 +75,19 @@ class MinMax(Scenario):
         if self.attack.rule in ("prior", "without") and self.over.kind == "inputs":
             raise ValueError(f"attack.rule: '{self.attack.rule}' names domains, and images of a group have no names")
         if self.attack.rule == "without" and self.attack.left_out not in names:
-            raise ValueError(f"attack.left_out: no domain '{self.attack.left_out}'{suggest(self.attack.left_out, names)}")
+            raise ValueError(
+                f"attack.left_out: no domain '{self.attack.left_out}'{suggest(self.attack.left_out, names)}"
+            )
         if self.attack.rule == "prior" and self.attack.weights.keys() != set(names):
             raise ValueError(f"attack.weights: expected a weight for each of {', '.join(names)}")
-        if self.attack.rule == "prior" and (min(self.attack.weights.values()) < 0 or not any(self.attack.weights.values())):
+        if self.attack.rule == "prior" and (
+            min(self.attack.weights.values()) < 0 or not any(self.attack.weights.values())
+        ):
             raise ValueError(f"attack.weights: expected weights from 0, and one above; found {self.attack.weights}")
         if self.data.apart:
-            raise ValueError(f"data: all seats have one set of images; found '{self.data.kind()}', where each has its own")
+            raise ValueError(
+                f"data: all seats have one set of images; found '{self.data.kind()}', where each has its own"
+            )
         return self
 
     def plan(self) -> Plan:

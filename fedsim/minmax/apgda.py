@@ -27,8 +27,8 @@ class Weighing(Settings):
 
     rule: Rule = Field(
         "minmax",
-        description="minmax: weights of each example that go up where it fails; average; clipped: the average of losses down to "
-        "`floor`; prior: `weights`; static: the mean weights that minmax ends with; without: the average of all but `left_out`",
+        description="minmax: weights of each example that go up where it fails; average; clipped: the average of losses down "
+        "to `floor`; prior: `weights`; static: the mean weights that minmax ends with; without: the average but for `left_out`",
     )
     gamma: float = Field(3.0, ge=0, description="how strongly weights are held together; 0: the worst domain alone")
     beta: float = Field(50.0, gt=0, description="inverse length of a step of the weights")

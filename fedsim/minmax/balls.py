@@ -86,7 +86,8 @@ def _l2(size: Tensor, bound: Tensor, eps: float) -> Tensor:
     free = (size.gather(1, order) ** 2).flip(1).cumsum(dim=1).flip(1)
     squares = full + torch.where(free > 0, reached**2 * free, 0.0)
     nth = (squares < eps**2).sum(dim=1, keepdim=True).clamp_max(size.shape[1] - 1)
-    scale = ((eps**2 - full.gather(1, nth)).clamp_min(0) / free.gather(1, nth)).sqrt()
+    left = (eps**2 - full.gather(1, nth)).clamp_min(0)
+    scale = (left / free.gather(1, nth).clamp_min(1e-300)).sqrt().clamp_max(1)  # 1: on the ball but for rounding
     return torch.minimum(scale * size, bound)
 
 
@@ -101,8 +102,8 @@ def _l1(size: Tensor, bound: Tensor, eps: float) -> Tensor:
     falls = (shrinking[:, :-1] * points.diff(dim=1)).cumsum(dim=1)
     total = torch.minimum(size, bound).sum(dim=1, keepdim=True)
     sums = torch.cat([total, total - falls], dim=1)
-    nth = (sums > eps).sum(dim=1, keepdim=True) - 1
-    past = (sums.gather(1, nth) - eps) / shrinking.gather(1, nth).clamp_min(1)
+    nth = ((sums > eps).sum(dim=1, keepdim=True) - 1).clamp_min(0)  # of a row on the ball rounding may find none
+    past = (sums.gather(1, nth) - eps).clamp_min(0) / shrinking.gather(1, nth).clamp_min(1)
     return torch.minimum((size - points.gather(1, nth) - past).clamp_min(0), bound)
 
 

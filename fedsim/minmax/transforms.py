@@ -36,6 +36,6 @@ TRANSFORMS: Mapping[Transform, Callable[[Tensor], Tensor]] = {
     "crop": _crop,
     "rotate": _rotate,
 }
-"""Images (n, C, H, W) in [0, 1] to images of that shape: the six of the paper and the image as it is. ``crop`` takes an eighth off
-each side and enlarges what is left; ``rotate`` turns by 60 degrees."""
+"""Images (n, C, H, W) in [0, 1] to images of that shape: the six of the paper and the image as it is. ``crop`` takes an
+eighth off each side and enlarges what is left; ``rotate`` turns by 60 degrees."""
 assert tuple(TRANSFORMS) == get_args(Transform)

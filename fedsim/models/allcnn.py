@@ -18,7 +18,9 @@ class AllCnn(ModelConfig):
 
     paper: ClassVar[str] = "Springenberg et al., Striving for Simplicity: The All Convolutional Net, arXiv 1412.6806"
 
-    channels: tuple[PositiveInt, PositiveInt] = Field((24, 48), description="channels of the first and the other layers")
+    channels: tuple[PositiveInt, PositiveInt] = Field(
+        (24, 48), description="channels of the first and the other layers"
+    )
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""

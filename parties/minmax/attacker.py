@@ -93,7 +93,9 @@ class Attacker:
         accuracy = 1 - wrong.double().mean(dim=1)
         right = (~wrong.any(dim=0)).nonzero().flatten()[: self.examples]
         if len(right) < (needed := max(self.over.groups) if self.over.kind == "inputs" else 1):
-            raise DataError(f"{len(right)} of {len(self.x)} images are right in every domain; at least {needed} are needed")
+            raise DataError(
+                f"{len(right)} of {len(self.x)} images are right in every domain; at least {needed} are needed"
+            )
         return right, accuracy
 
     def _domains(self, x: Tensor, labels: Tensor) -> Iterator[tuple[Domains, str]]:
@@ -104,7 +106,7 @@ class Attacker:
         else:
             for size in self.over.groups:
                 whole = len(x) // size * size
-                yield Inputs(x[:whole].unflatten(0, (-1, size)), labels[:whole].view(-1, size)), f"{size} images, "
+                yield Inputs(x[:whole].view(-1, size, *x.shape[1:]), labels[:whole].view(-1, size)), f"{size} images, "
 
     async def _fare(self, net: Net, domains: Domains, ball: Ball, title: str, x: Tensor) -> Fared:
         plan, rng, count = self.plan, self.rng.child(title), len(domains.names)
@@ -143,7 +145,9 @@ class Attacker:
         for victim, answer in answers.items():
             expected = x.shape if gradient else (0,)
             if answer.loss.shape != labels.shape or answer.wrong.shape != labels.shape or answer.g.shape != expected:
-                raise ProtocolError(f"{victim} answers with gradients of shape {tuple(answer.g.shape)}, not {tuple(expected)}")
+                raise ProtocolError(
+                    f"{victim} answers with gradients of shape {tuple(answer.g.shape)}, not {tuple(expected)}"
+                )
         self._step += 1
         return list(answers.values())
 

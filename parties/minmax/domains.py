@@ -57,7 +57,8 @@ class Models:
     """Every victim is a domain."""
 
     def __init__(self, x: Tensor, labels: Tensor, names: Sequence[str]) -> None:
-        self._x, self._labels, self.names = x, labels, names
+        self._x, self._labels = x, labels
+        self.names: Sequence[str] = names
         self.low, self.high = -x.flatten(1), 1 - x.flatten(1)
 
     def images(self, trying: Trying) -> tuple[Tensor, Tensor]:
@@ -81,7 +82,7 @@ class Inputs:
 
     def __init__(self, x: Tensor, labels: Tensor) -> None:
         self._x, self._labels = x, labels
-        self.names = [f"image {k + 1}" for k in range(x.shape[1])]
+        self.names: Sequence[str] = [f"image {k + 1}" for k in range(x.shape[1])]
         self.low = -torch.ones_like(x[:, 0].flatten(1))
         self.high = -self.low
 
@@ -93,7 +94,7 @@ class Inputs:
 
     def apart(self, answers: Sequence[Tensor]) -> Tensor:
         """By place in the group."""
-        return answers[0].unflatten(0, (-1, len(self.names))).transpose(0, 1)
+        return answers[0].view(-1, len(self.names), *answers[0].shape[1:]).transpose(0, 1)
 
     def told(self, trying: Trying, answers: Sequence[Response]) -> Told:
         """A pixel that is clipped has no gradient."""
@@ -106,7 +107,8 @@ class Transformations:
     """Everything that may become of an image is a domain."""
 
     def __init__(self, x: Tensor, labels: Tensor, transforms: Sequence[Transform]) -> None:
-        self._x, self._labels, self.names = x, labels, transforms
+        self._x, self._labels, self._transforms = x, labels, transforms
+        self.names: Sequence[str] = transforms
         self.low, self.high = -x.flatten(1), 1 - x.flatten(1)
 
     def images(self, trying: Trying) -> tuple[Tensor, Tensor]:
@@ -115,12 +117,12 @@ class Transformations:
 
     def apart(self, answers: Sequence[Tensor]) -> Tensor:
         """By transformation."""
-        return answers[0].unflatten(0, (len(self.names), -1))
+        return answers[0].view(len(self.names), -1, *answers[0].shape[1:])
 
     def told(self, trying: Trying, answers: Sequence[Response]) -> Told:
         """Gradients are pulled back through what became of the image."""
         every, found = self.apart([answers[0].g]), []
-        for name, g in zip(self.names, every, strict=True):
+        for name, g in zip(self._transforms, every, strict=True):
             delta = trying.delta.detach().requires_grad_()
             through = TRANSFORMS[name](moved(self._x[trying.rows], delta))
             found.append(torch.autograd.grad(through, delta, g)[0])
@@ -128,7 +130,7 @@ class Transformations:
 
     def _every(self, trying: Trying, delta: Tensor) -> Tensor:
         x = moved(self._x[trying.rows], delta)
-        return torch.cat([TRANSFORMS[name](x) for name in self.names]).clamp(0, 1)
+        return torch.cat([TRANSFORMS[name](x) for name in self._transforms]).clamp(0, 1)
 
 
 def moved(x: Tensor, delta: Tensor) -> Tensor:

@@ -53,8 +53,8 @@ def _fooled(fared: Sequence[Fared]) -> Iterator[Grid]:
             ["all at once", *names, *(f"weight of {name}" for name in names)],
             rows,
             shaded=False,
-            note="The share of examples that a domain takes for something else, as its victim says; and the mean weight that it "
-            "had in the end.",
+            note="The share of examples that a domain takes for something else, as its victim says; and the mean weight that "
+            "it had in the end.",
         )
 
 
@@ -73,9 +73,7 @@ def _success(fared: Sequence[Fared]) -> Lines:
 
 def _weights(each: Fared) -> Lines:
     steps = list(range(len(each.found.along)))
-    lines = [
-        Line(name, steps, [float(mean[k]) for mean, _ in each.found.along]) for k, name in enumerate(each.names)
-    ]
+    lines = [Line(name, steps, [float(mean[k]) for mean, _ in each.found.along]) for k, name in enumerate(each.names)]
     return Lines(f"Weights of the domains, {each.title}", "step", "mean weight", lines)
 
 

@@ -28,7 +28,7 @@ from fedsim.vfl.optimise import OptimiserConfig, snapshot
 from fedsim.vfl.schedule import Schedule, Turn
 
 CACHE = "FEDSIM_CACHE"
-"""The environment variable that names the folder of trained models; without it ``~/.cache/fedsim``."""
+"""The environment variable that names the folder of trained models, by default ``~/.cache/fedsim``; ``off``: none is kept."""
 
 
 class Training(Settings):
@@ -46,9 +46,7 @@ class Training(Settings):
     )
 
 
-def train(
-    network: Network, x: Tensor, labels: Tensor, plan: Training, rng: Rng, tell: Callable[[float], None]
-) -> None:
+def train(network: Network, x: Tensor, labels: Tensor, plan: Training, rng: Rng, tell: Callable[[float], None]) -> None:
     """Train on rows ``x`` (N, C, H, W) in [0, 1] and their labels (N,); ``tell`` is called with the share that is done."""
     optimiser = plan.optimiser.build(network.parameters)
     steps = plan.epochs * -(-len(x) // plan.batch)
@@ -92,16 +90,19 @@ def key(model: Any, training: Training, data: Any, data_digest: str, rng: Rng) -
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()
 
 
-def place(digest: str) -> Path:
+def place(digest: str) -> Path | None:
     """Where a trained model lies on this machine, if it was trained here before."""
-    folder = os.environ.get(CACHE, "")
-    return Path(folder or Path.home() / ".cache" / "fedsim") / f"{digest}.safetensors"
+    folder = os.environ.get(CACHE, "") or str(Path.home() / ".cache" / "fedsim")
+    return None if folder == "off" else Path(folder) / f"{digest}.safetensors"
 
 
 def restore(network: Network, digest: str) -> bool:
     """Take over the parameters that were kept under this digest; whether there were any that fit."""
+    path = place(digest)
     try:
-        network.load(load_file(place(digest)))
+        if path is None:
+            return False
+        network.load(load_file(path))
     except (OSError, ValueError, SafetensorError):  # not there, of another model, damaged: it is trained anew
         return False
     return True
@@ -110,6 +111,8 @@ def restore(network: Network, digest: str) -> bool:
 def keep(network: Network, digest: str) -> None:
     """Keep the parameters; where nothing can be written, they are not kept."""
     path = place(digest)
+    if path is None:
+        return
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
