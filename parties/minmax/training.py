@@ -116,5 +116,5 @@ def keep(network: Network, digest: str) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{os.getpid()}")
-        save_file(snapshot(network.parameters), part)
+        save_file({name: tensor.contiguous() for name, tensor in snapshot(network.parameters).items()}, part)
         part.replace(path)

@@ -80,7 +80,7 @@ class ModelVictim:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The model's parameters."""
-        return self.network.parameters
+        return {name: tensor.detach().contiguous() for name, tensor in self.network.parameters.items()}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The model's configuration."""
