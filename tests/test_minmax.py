@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from small import small
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from fedsim import experiment
@@ -27,6 +27,7 @@ from fedsim.seeding import Rng
 from fedsim.state import digest
 from fedsim.testing import check_runtime
 from parties.minmax import Query
+from parties.minmax.training import train
 from parties.minmax.victim import ModelVictim, margins
 from scenarios.minmax import build_victim
 
@@ -203,7 +204,6 @@ def test_the_page_shows_who_was_fooled_and_how_images_look(tmp_path: Path) -> No
         "weight of linear",
         "Every domain fooled at once",
         "Weights of the domains",
-        "Before and after",
     ):
         assert words in page
 
@@ -211,9 +211,9 @@ def test_the_page_shows_who_was_fooled_and_how_images_look(tmp_path: Path) -> No
 # what a victim does
 
 
-def victim() -> ModelVictim:
-    scenario: Any = file(victims={"linear": {"model": {"kind": "linear"}}}).scenario
-    return build_victim(scenario, "linear", Rng.root(0), Rng.secret(b"s"))
+def victim(model: Mapping[str, Any] | None = None) -> ModelVictim:
+    scenario: Any = file(victims={"it": {"model": model or {"kind": "linear"}}}).scenario
+    return build_victim(scenario, "it", Rng.root(0), Rng.secret(b"s"))
 
 
 def test_a_margin_is_what_the_true_class_leads_by() -> None:
@@ -286,11 +286,9 @@ def test_too_few_right_images_are_told() -> None:
 def test_our_descent_goes_where_that_of_foolbox_goes(norm: Any) -> None:
     """The same model, images, radius and steps, without a random start."""
     foolbox = pytest.importorskip("foolbox", reason="the cross-check needs foolbox (pip install foolbox)")
-    role = victim()
-    x, labels = role.x[:60], role.labels[:60]
-    with torch.random.fork_rng():
-        torch.random.manual_seed(0)
-        module = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.Tanh(), nn.Linear(32, 10)).eval()
+    role = victim({"kind": "mlp", "hidden": [32]})
+    train(role.network, role.x, role.labels, role.training, role.rng, lambda done: None)
+    x, labels, module = role.x[:60], role.labels[:60], role.network.module.eval()
     eps, step, steps = {"linf": 0.2, "l2": 1.0}[norm], 0.05, 12
 
     def uphill(moved: Tensor) -> Tensor:
@@ -303,7 +301,7 @@ def test_our_descent_goes_where_that_of_foolbox_goes(norm: Any) -> None:
     model = foolbox.PyTorchModel(module, bounds=(0, 1), device="cpu")
     _, theirs, _ = attack(model, x, labels, epsilons=eps)
     losses = [functional.cross_entropy(module(each), labels).item() for each in (x, ours, theirs)]
-    assert losses[1] > losses[0] + 1
+    assert losses[1] > losses[0] + 0.2
     if norm == "linf":
         assert ours == pytest.approx(theirs, abs=1e-5)
     else:  # theirs scales into the ball and clips to the box after; ours finds the closest point in both

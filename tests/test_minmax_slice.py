@@ -21,7 +21,6 @@ from fedsim.models.linear import Linear
 from fedsim.outcome import SeatReport
 from fedsim.runtime.local import memory, play_all
 from fedsim.runtime.processes import Processes
-from fedsim.runtime.ray import Ray
 from fedsim.seeding import Rng
 from fedsim.testing import check_runtime
 from fedsim.vfl.network import Network
@@ -94,11 +93,6 @@ def test_a_guarded_federation_bears_more_of_every_attack() -> None:
         assert found["union_accuracy"] <= min(
             value for name, value in found.items() if name.startswith("accuracy under")
         )
-
-
-@pytest.mark.usefixtures("ray_session")
-def test_the_same_numbers_as_actors() -> None:
-    check_runtime(Ray(), small("minmax_slice"))
 
 
 def test_the_same_numbers_with_a_process_a_seat() -> None:

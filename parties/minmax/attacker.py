@@ -16,7 +16,7 @@ from fedsim.minmax.balls import Ball
 from fedsim.net import Net
 from fedsim.seeding import Rng
 from parties.minmax import Query, Response
-from parties.minmax.domains import Domains, Inputs, Models, Over, Transformations, moved
+from parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
 from parties.minmax.result import figures, numbers
 
 
@@ -29,15 +29,12 @@ class Fared:
         names: of the domains.
         found: by the attacker.
         wrong: which of n examples each domain takes for something else, as the victims say, (K, n) bool.
-        before, after: the first examples, (m, C, H, W), clean and perturbed; none if a perturbation is shared by several.
     """
 
     title: str
     names: Sequence[str]
     found: Found
     wrong: Tensor
-    before: Tensor
-    after: Tensor
 
 
 class Attacker:
@@ -74,7 +71,7 @@ class Attacker:
         for domains, title in self._domains(x, labels):
             for ball in self.balls:
                 net.show({"claim": f"{title}{ball.name}", "done": 0.0})
-                fared.append(await self._fare(net, domains, ball, f"{title}{ball.name}", x))
+                fared.append(await self._fare(net, domains, ball, f"{title}{ball.name}"))
                 net.show({"claim": f"{title}{ball.name}", "done": 1.0})
         for victim in self.victims:
             await net.send(victim, Query(self._step, self.x[:0], self.labels[:0], False, purpose="query"))
@@ -108,7 +105,7 @@ class Attacker:
                 whole = len(x) // size * size
                 yield Inputs(x[:whole].view(-1, size, *x.shape[1:]), labels[:whole].view(-1, size)), f"{size} images, "
 
-    async def _fare(self, net: Net, domains: Domains, ball: Ball, title: str, x: Tensor) -> Fared:
+    async def _fare(self, net: Net, domains: Domains, ball: Ball, title: str) -> Fared:
         plan, rng, count = self.plan, self.rng.child(title), len(domains.names)
         start = torch.full((count,), 1 / count)
         if plan.rule == "static":
@@ -118,8 +115,7 @@ class Attacker:
             start = torch.tensor([weight(plan, name) for name in domains.names])
         found = await self._play(net, domains, ball, plan, start / start.sum(), rng)
         wrong = await self._judged(net, domains, found.delta)
-        shown = x[:8] if len(found.delta) == len(x) else x[:0]
-        return Fared(title, domains.names, found, wrong, shown, moved(shown, found.delta[: len(shown)]))
+        return Fared(title, domains.names, found, wrong)
 
     async def _play(self, net: Net, domains: Domains, ball: Ball, plan: Weighing, start: Tensor, rng: Rng) -> Found:
         trials = attack(domains.low, domains.high, ball, plan, start, rng)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 from fedsim.figure import Figure, Grid, Line, Lines
@@ -30,12 +28,10 @@ def numbers(fared: Sequence[Fared], accuracy: Tensor, examples: int) -> dict[str
 
 
 def figures(fared: Sequence[Fared]) -> Iterator[Figure]:
-    """For the report: who was fooled, how the attack went, who weighed how much, and what the images look like."""
+    """For the report: who was fooled, how the attack went, and who weighed how much."""
     yield from _fooled(fared)
     yield _success(fared)
     yield _weights(fared[0])
-    if len(fared[0].before):
-        yield _images(fared[0])
 
 
 def _fooled(fared: Sequence[Fared]) -> Iterator[Grid]:
@@ -75,22 +71,6 @@ def _weights(each: Fared) -> Lines:
     steps = list(range(len(each.found.along)))
     lines = [Line(name, steps, [float(mean[k]) for mean, _ in each.found.along]) for k, name in enumerate(each.names)]
     return Lines(f"Weights of the domains, {each.title}", "step", "mean weight", lines)
-
-
-def _images(each: Fared) -> Grid:
-    """Examples side by side, clean ones above: one number a pixel, the mean over channels."""
-    strips = [torch.cat([_framed(image) for image in images], dim=1) for images in (each.before, each.after)]
-    picture = torch.cat(strips)
-    return Grid(
-        f"Before and after, {each.title}",
-        [""] * len(picture),
-        [""] * picture.shape[1],
-        picture.tolist(),
-    )
-
-
-def _framed(image: Tensor) -> Tensor:
-    return torch.nn.functional.pad(image.mean(dim=0), (0, 1, 0, 1), value=math.nan)
 
 
 def _means(by_domain: Tensor) -> list[float]:

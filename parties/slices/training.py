@@ -61,7 +61,6 @@ class GuardedTop:
         network: from the joined embeddings to logits.
         labels: of the training rows, (N,) int64.
         loss: of the last training step, weighed, nats.
-        weights: of each attack in the last training step, the mean over its rows, (K,).
     """
 
     def __init__(
@@ -70,7 +69,6 @@ class GuardedTop:
         self.network, self.labels, self._guard, self._malicious = network, labels, guard, tuple(malicious)
         self._optimiser = optimiser.build(network.parameters)
         self.loss = float("nan")
-        self.weights = torch.empty(0)
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
         """The gradient of all that each party sent: of each attack's own loss in a rehearsal, then of the weighed one."""
@@ -88,7 +86,7 @@ class GuardedTop:
         assert g is not None
         if not turn.hold:
             self._optimiser.step(grads)
-            self.loss, self.weights = loss.item(), weights.mean(dim=1)
+            self.loss = loss.item()
         back = torch.split(g, [shape.numel() for shape in shapes])
         return {party: part.view(shape) for party, part, shape in zip(embeddings, back, shapes, strict=True)}
 
