@@ -103,7 +103,7 @@ def test_min_max_fools_all_models_at_once_more_often_than_the_average(minmax: Se
 def test_the_weight_goes_to_models_that_are_hard_to_fool(minmax: SeatReport) -> None:
     of = table(minmax)["linf 0.18"]
     assert of["cnn"] > max(of["firm"], of["linear"])
-    assert of["weight of mlp"] < min(of["weight of firm"], of["weight of linear"])
+    assert of["weight of cnn"] < min(of["weight of firm"], of["weight of linear"])
     assert sum(of[f"weight of {name}"] for name in MODELS) == pytest.approx(1, abs=1e-5)
 
 
@@ -177,7 +177,9 @@ def test_the_same_numbers_with_four_victims_as_actors() -> None:
     one = small("minmax")
     victims = one.resolved()["scenario"]["victims"]
     four = {f"{name}{i}": victim for name, victim in victims.items() for i in (1, 2)}
-    check_runtime(Ray(), validate({"scenario": {**one.resolved()["scenario"], "victims": four}}, "four", {}))
+    where = {role: {"cpus": 0.5} for role in ("attacker", *four)}
+    settings = {**one.resolved()["scenario"], "victims": four}
+    check_runtime(Ray(), validate({"scenario": settings, "placement": where}, "four", {}))
 
 
 def test_a_model_that_was_kept_is_the_one_that_was_trained(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
