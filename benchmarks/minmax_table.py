@@ -1,7 +1,8 @@
 """The tables of docs/minmax.md, over seeds: ``python benchmarks/minmax_table.py RUN [ARM]``.
 
 RUN is the folder of ``fedsim run ... --seeds N``, or a record of one under docs/results. Prints, for each metric, mean and
-bootstrap 95 % interval of every arm; then the differences of ARM (default: min-max) to every other arm, paired by seed.
+bootstrap 95 % interval of every arm; then the differences of ARM (default: min-max) to every other arm, paired by seed; and
+where an arm plays both rules, those of min-max to the average inside it.
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def main() -> None:
                     " | ".join(f"{name} {apart(own, each)}" for name, each in others.items()),
                     "|",
                 )
+    for name, each in arms.items():
+        for metric in (m.removesuffix(", minmax") for m in each["task"] if m.endswith(", minmax")):
+            own, other = (each["task"].get(f"{metric}, {rule}", {}).get("values") for rule in ("minmax", "average"))
+            if own and other:
+                print(f"{name}, {metric}: min-max less average {apart(own, other)}")
 
 
 if __name__ == "__main__":
