@@ -3,7 +3,8 @@
 PROFILE is one of ``scenarios/minmax.yaml`` (default: mnist). Trains the victims, or takes those that are kept; then, in this
 one process: 50 iterations on 300 images of every model, timed; and for each image and model the smallest linf perturbation that
 fools that model alone, by bisection, against the weight that the model has in the end: Spearman's rank correlation, an image at
-a time, and likewise for groups of five images under one perturbation. Prints, and writes ``docs/results/minmax-weights.json``.
+a time, and likewise for groups of five images under one perturbation. Prints, and writes
+``docs/results/minmax-weights-PROFILE.json``.
 """
 
 from __future__ import annotations
@@ -57,17 +58,15 @@ def play(domains: Domains, victims: Sequence[ModelVictim], ball: Ball, plan: Wei
 
 
 def nearest(x: Tensor, labels: Tensor, victim: ModelVictim) -> Tensor:
-    """The smallest linf radius at which each image was made wrong for one model, (n,)."""
+    """The smallest linf radius at which each image was made wrong for one model, (n,); the ball of each is its box."""
     low, high = torch.zeros(len(x)), torch.full((len(x),), WIDEST)
     plan = Weighing.model_validate({"rule": "average", "iterations": STEPS, "kappa": 0.5, "start": 0.0})
     for _ in range(HALVINGS):
-        radius = (low + high) / 2
-        wrong = torch.zeros(len(x), dtype=torch.bool)
-        for eps in radius.unique():  # images of one radius together
-            rows = (radius == eps).nonzero().flatten()
-            ball = Ball(norm="linf", eps=float(eps), step=float(eps) / 4)
-            wrong[rows] = play(Models(x[rows], labels[rows], ["it"]), [victim], ball, plan)[1][0]
-        low, high = torch.where(wrong, low, radius), torch.where(wrong, radius, high)
+        radius = ((low + high) / 2)[:, None]
+        domains = Models(x, labels, ["it"])
+        domains.low, domains.high = domains.low.clamp_min(-radius), domains.high.clamp_max(radius)
+        wrong = play(domains, [victim], Ball(norm="linf", eps=WIDEST, step=WIDEST / STEPS), plan)[1][0]
+        low, high = torch.where(wrong, low, radius[:, 0]), torch.where(wrong, radius[:, 0], high)
     return high
 
 
@@ -128,7 +127,7 @@ def main() -> None:
         "hardest_has_largest_weight": float(hardest),
         "rank_correlation_images": interval(by_image),
     }
-    (RESULTS / "minmax-weights.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (RESULTS / f"minmax-weights-{profile}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
