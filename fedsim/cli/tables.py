@@ -19,7 +19,7 @@ from fedsim.report.words import number, size, title
 
 TASK = (
     "joint_success", "domain_success", "accuracy", "source_accuracy", "poison_label", "roc_auc", "log_loss",
-    "chose_the_best", "decided", "pulls",
+    "chose_the_best", "decided", "pulls", "union_accuracy",
 )  # fmt: skip
 LEFT_OUT = ("balanced_accuracy", "macro_f1")
 """Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""

@@ -40,7 +40,8 @@ NAMES: Mapping[str, str] = {
     "poison_label": "taken for the poison label",
     "joint_success": "all domains fooled",
     "domain_success": "one domain fooled",
-    "lowest_accuracy": "accuracy of the worst model",
+    "union_accuracy": "accuracy, attacked",
+    "lowest_accuracy": "lowest clean accuracy",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}
