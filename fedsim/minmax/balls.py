@@ -36,7 +36,7 @@ class Ball(Settings):
 
     @property
     def stride(self) -> float:
-        """The step, or that of the norm: an eighth of the radius; of l1 and l0, whose balls are pointed, by experience."""
+        """The step, or that of the norm: an eighth of the radius; of l1, whose ball is pointed, a twentieth; of l0, 1."""
         defaults = {"linf": self.eps / 8, "l2": self.eps / 8, "l1": self.eps / 20, "l0": 1.0}
         return self.step or defaults[self.norm]
 
