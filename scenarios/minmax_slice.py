@@ -44,6 +44,10 @@ class MinMaxSlice(Vertical):
             for name in names:
                 if name not in self.parties:
                     raise ConfigError(f"scenario.{where}: no party '{name}'{suggest(name, self.parties)}")
+        if self.guard and self.augment:
+            raise ConfigError(
+                "scenario.augment: a guarded batch is the same in all its exchanges; expected no augmentation"
+            )
         if self.siege.over == "complements" and len(self.parties) < 2:
             raise ConfigError("scenario.siege.over: of one party there is no complement; expected two parties or more")
         return Vertical.plan(self)
@@ -57,7 +61,8 @@ class MinMaxSlice(Vertical):
         """The top model, guarded or not."""
         if self.guard is None:
             return Vertical.hub_model(self, labels, classes, public, rng)
-        return GuardedTop(build_top(self, classes, rng), labels, self.optimiser, self.guard, self._malicious())
+        network, malicious = build_top(self, classes, rng), self._malicious()
+        return GuardedTop(network, labels, self.optimiser, self.guard, malicious, self.label_smoothing)
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Posts | None:
         """A party's half of a guarded training."""

@@ -242,6 +242,7 @@ def test_what_does_not_fit_is_refused(z: Tensor) -> None:
         ({"siege": {"seats": ["insidr"]}}, r"scenario\.siege\.seats: no party 'insidr'; did you mean 'insider'"),
         ({"guard": {"balls": BALLS, "parties": ["x"]}}, r"scenario\.guard\.parties: no party 'x'"),
         ({"guard": {"balls": []}}, "balls"),
+        ({"guard": {"balls": BALLS}, "augment": {"shift": 1}}, r"scenario\.augment: a guarded batch is the same"),
         ({"labels": "left"}, "labels"),
         ({"exchange": "shared"}, "exchange"),
     ],

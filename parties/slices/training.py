@@ -64,10 +64,16 @@ class GuardedTop:
     """
 
     def __init__(
-        self, network: Network, labels: Tensor, optimiser: OptimiserConfig, guard: Guard, malicious: Sequence[RoleId]
+        self,
+        network: Network,
+        labels: Tensor,
+        optimiser: OptimiserConfig,
+        guard: Guard,
+        malicious: Sequence[RoleId],
+        smoothing: float = 0.0,
     ) -> None:
         self.network, self.labels, self._guard, self._malicious = network, labels, guard, tuple(malicious)
-        self._optimiser = optimiser.build(network.parameters)
+        self._optimiser, self._smoothing = optimiser.build(network.parameters), smoothing
         self.loss = float("nan")
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
@@ -79,7 +85,9 @@ class GuardedTop:
         target = self.labels.index_select(0, turn.rows)
         joined = self._attacked(sent, len(target))
         logits = self.network.train(joined.flatten(0, 1), turn)
-        every = functional.cross_entropy(logits, target.repeat(len(joined)), reduction="none").view(len(joined), -1)
+        every = functional.cross_entropy(
+            logits, target.repeat(len(joined)), reduction="none", label_smoothing=self._smoothing
+        ).view(len(joined), -1)
         weights = torch.ones_like(every) if turn.rehearsal else self._guard.weights(every.detach())
         loss = (weights * every).sum(dim=0).mean()
         g, grads = self.network.pull_back(loss, inputs=flat)
