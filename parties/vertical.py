@@ -223,11 +223,13 @@ class Vertical(Scenario, ABC):
             ConfigError: they are fewer than a batch.
         """
         every = self.evaluate or max(1, self.steps // 10)
-        window, rehearse = self.window_of_stillness(), self.hardened().adversarial > 0
+        window, rehearsals = self.window_of_stillness(), int(self.hardened().adversarial > 0)
         node = rng.child("schedule")
         over = self.trained is not None
         try:
-            return Schedule(node, train, test, self.batch, self.steps, every, self.sampling, window, rehearse, over=over)
+            return Schedule(
+                node, train, test, self.batch, self.steps, every, self.sampling, window, rehearsals, over=over
+            )
         except ConfigError as error:
             if not self.data.left_out():
                 raise

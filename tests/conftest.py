@@ -21,6 +21,7 @@ from fedsim.sweep.tune import session
 settings.register_profile("same every time", derandomize=True, deadline=None, database=None)
 settings.load_profile("same every time")
 torch.set_num_threads(1)
+os.environ["FEDSIM_CACHE"] = "off"  # or one test would find the models of another, and a runtime those of the next
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, by children too
 
 

@@ -93,6 +93,36 @@ SMALL: dict[str, dict[str, Any]] = {
             "east": [{"kind": "poisoned_slice"}],
         },
     },
+    "minmax": {
+        "scenario": {
+            "kind": "minmax",
+            "data": {"kind": "sklearn", "name": "digits", "rows": 200, "test": 60},
+            "victims": {
+                "north": {"model": {"kind": "mlp"}, "training": {"epochs": 12}},
+                "east": {
+                    "model": {"kind": "linear"},
+                    "training": {"epochs": 12, "against": {"norm": "linf", "eps": 0.1}},
+                },
+            },
+            "balls": [{"norm": "linf", "eps": 0.2}, {"norm": "l1", "eps": 4}],
+            "attack": {"iterations": 6},
+            "examples": 20,
+        },
+    },
+    "minmax_slice": {
+        "scenario": {
+            "kind": "minmax_slice",
+            **SHORT,
+            "guard": {"balls": [{"norm": "linf", "eps": 0.5}, {"norm": "l1", "eps": 1}], "steps": 2},
+            "siege": {
+                "balls": [{"norm": "l2", "eps": 1}],
+                "over": "complements",
+                "count": 2,
+                "rules": ["average", "minmax"],
+                "weighing": {"iterations": 5},
+            },
+        },
+    },
 }
 
 

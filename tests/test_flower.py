@@ -46,7 +46,9 @@ def _deployed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_deployed")
-@pytest.mark.parametrize("name", ["leakage", "labels", "weight_faults", "best_arm", "uda_poisoning"])
+@pytest.mark.parametrize(
+    "name", ["leakage", "labels", "weight_faults", "best_arm", "uda_poisoning", "minmax", "minmax_slice"]
+)
 def test_the_same_numbers_as_on_one_event_loop(name: str) -> None:
     check_runtime(Flower(), small(name))
     flowers = {pid for pid in children(os.getpid()) if "/flower-" in words(pid)}

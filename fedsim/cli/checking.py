@@ -121,6 +121,8 @@ def _unseen(file: ScenarioFile, plan: Plan) -> Section:
 
 
 def _holds(file: ScenarioFile, name: RoleId, about: Mapping[str, Any]) -> str:
+    if "holds" in about:
+        return str(about["holds"])
     if "classes" in about:
         return f"labels: {_listed(map(str, about['classes']))}"
     columns: list[str] = list(about.get("columns", ()))
@@ -142,7 +144,7 @@ def _listed(names: Iterable[str]) -> str:
 
 def _model(about: Mapping[str, Any]) -> str:
     if "model" not in about:
-        return "top"
+        return "top" if "classes" in about else "none"
     return f"{about['model']['kind']} -> {about['embedding']}"
 
 

@@ -13,7 +13,7 @@ from rich.console import Console
 from fedsim.config import ScenarioFile
 from fedsim.message import RoleId
 from fedsim.net import Watch
-from fedsim.report.words import number
+from fedsim.report.words import number, title
 
 APART = 0.05
 """Seconds between two updates of a bar, at least: a run may take a thousand steps a second."""
@@ -50,7 +50,8 @@ class Progress:
         """Begin an arm: the one before becomes a line."""
         self._settle()
         if not self._console.is_terminal:
-            self._console.print(f"{title}: {getattr(file.scenario, 'steps', '')} steps", markup=False, soft_wrap=True)
+            steps = getattr(file.scenario, "steps", None)
+            self._console.print(title if steps is None else f"{title}: {steps} steps", markup=False, soft_wrap=True)
         self._arm = shown = _Arm(self._bars, title, file)
 
         def watch(role: RoleId, row: Mapping[str, Any]) -> None:
@@ -85,7 +86,8 @@ class _Arm:
         if "claim" in row:
             self._claims[row["claim"]] = row["done"]
         elif "test" in row:
-            self._notes["test"] = f"test accuracy {number(row['test'].get('accuracy'))}"
+            first = "accuracy" if "accuracy" in row["test"] else next(iter(row["test"]))
+            self._notes["test"] = f"test {title(first)} {number(row['test'][first], first)}"
         elif "loss" in row:
             self._steps, self._notes["loss"] = row["step"] + 1, f"loss {row['loss']:.3f}"
         if time.monotonic() - self._shown > APART:
@@ -104,5 +106,6 @@ class _Arm:
         self._bars.update(self._training, completed=self._steps, note=", ".join(self._notes.values()))
         if self._claims:
             done = sum(part >= 1 for part in self._claims.values())
-            note, completed = f"{done} of {self._aims} claims", sum(self._claims.values())
-            self._bars.update(self._attacks, completed=completed, note=note, visible=True)
+            total = max(self._aims, len(self._claims))
+            note, completed = f"{done} of {total} claims", sum(self._claims.values())
+            self._bars.update(self._attacks, completed=completed, total=total, note=note, visible=True)

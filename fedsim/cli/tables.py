@@ -19,16 +19,9 @@ from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
 TASK = (
-    "accuracy",
-    "source_accuracy",
-    "poison_label",
-    "victim_taken",
-    "roc_auc",
-    "log_loss",
-    "chose_the_best",
-    "decided",
-    "pulls",
-)
+    "joint_success", "domain_success", "accuracy", "pgd_accuracy", "source_accuracy", "poison_label", "victim_taken",
+    "roc_auc", "log_loss", "chose_the_best", "decided", "pulls", "union_accuracy",
+)  # fmt: skip
 WIDEST = 15
 """Characters of a line of the heading of a metric."""
 LEFT_OUT = ("balanced_accuracy", "macro_f1")

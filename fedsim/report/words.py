@@ -40,6 +40,10 @@ NAMES: Mapping[str, str] = {
     "poison_label": "taken for the poison label",
     "marginal_mismatch": "marginal mismatch (MMD)",
     "lower_bound": "lower bound on the target error",
+    "joint_success": "all domains fooled",
+    "domain_success": "one domain fooled",
+    "union_accuracy": "accuracy, attacked",
+    "lowest_accuracy": "lowest clean accuracy",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 from torch import Tensor
 
@@ -20,6 +21,16 @@ Distortion = Callable[[Tensor, Turn], Tensor]
 """What becomes of a turn's rows (B, ...) on their way to the bottom; or of its embeddings (B, E) on their way out."""
 
 
+class Variants(Protocol):
+    """What a bottom is trained on besides its rows as they are: others near them, which learn from their gradients."""
+
+    def around(self, rows: Tensor, turn: Turn) -> Tensor:
+        """Rows (B, ...) of a training turn with their variants behind them, (V, ...)."""
+
+    def told(self, g: Tensor, turn: Turn) -> None:
+        """The gradients of the loss with respect to all of these, (V, ...)."""
+
+
 class Bottom:
     """A bottom model over a party's features.
 
@@ -30,6 +41,7 @@ class Bottom:
         reaches: whether a training turn sends the embedding's reach beside it.
         distortions: what befalls the features of any turn, in order: a broken sensor.
         replies: what becomes of the embeddings of turns that do not train, in order: a party that is not there.
+        variants: what training turns have besides their rows; None: nothing.
     """
 
     def __init__(
@@ -42,10 +54,12 @@ class Bottom:
         self.network, self.features = network, features
         self.distortions: list[Distortion] = []
         self.replies: list[Distortion] = []
+        self.variants: Variants | None = None
         self.reaches = hardening.robust > 0
         self._through = hardening.outward if self.reaches else None
         self._augment = augment
         self._output: Tensor | None = None
+        self._input: tuple[Tensor, Turn] | None = None
 
     def forward(self, turn: Turn) -> Tensor:
         """The embedding (B, E) of a turn's rows, detached; a training turn keeps its graph for `pull_back`.
@@ -58,6 +72,9 @@ class Bottom:
         if self._augment is not None and not turn.quiet:
             vary, rng = self._augment
             rows = vary(rows, rng.child(turn.step))
+        if self.variants is not None:
+            rows = self.variants.around(rows, turn).requires_grad_()
+            self._input = rows, turn
         self._output = self.network.train(rows, turn, self._through)
         return self._output.detach()
 
@@ -76,6 +93,9 @@ class Bottom:
     def pull_back(self, g: Tensor) -> dict[str, Tensor]:
         """The gradient of the loss with respect to each parameter, from that of what was sent. Updates nothing."""
         assert self._output is not None, "forward comes first"
-        _, grads = self.network.pull_back(self._output, g)
-        self._output = None
+        rows, turn = self._input or (None, None)
+        found, grads = self.network.pull_back(self._output, g, rows)
+        self._output = self._input = None
+        if self.variants is not None and found is not None and turn is not None:
+            self.variants.told(found, turn)
         return grads

@@ -79,7 +79,7 @@ class Schedule:
         sampling: ``epochs``: every row once an epoch, the last batch may be smaller; ``uniform``: each batch a fresh
             subset without replacement (CAFE's sampling).
         window: when models are held still.
-        rehearse: each training step is played twice, the first time as a rehearsal.
+        rehearsals: so often each training step is rehearsed before it is played.
         pools: sets of training rows, each as ranges; a batch takes ``batch`` rows of each set. None: one set, all rows.
         phases: exchanges over the rows of each batch.
         over: the training was done before: there are no turns any more.
@@ -93,7 +93,7 @@ class Schedule:
     every: int
     sampling: Sampling = "epochs"
     window: Window | None = None
-    rehearse: bool = False
+    rehearsals: int = 0
     pools: tuple[Pool, ...] | None = None
     phases: int = 1
     over: bool = False
@@ -123,7 +123,7 @@ class Schedule:
         for index, rows in enumerate(self._batches()):
             hold = self.window is not None and self.window.covers(index)
             quiet = hold and self.window is not None and self.window.quiet
-            for rehearsal, phase in product((True, False) if self.rehearse else (False,), range(self.phases)):
+            for rehearsal, phase in product((True,) * self.rehearsals + (False,), range(self.phases)):
                 if step >= start:
                     yield Turn(step, index, "train", rows, hold or rehearsal, quiet, rehearsal=rehearsal, phase=phase)
                 step += 1

@@ -1,0 +1,245 @@
+"""Projections are exact, weights go where the losses are, and the attack descends: without any federation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from torch import Tensor
+
+from fedsim.minmax import simplex
+from fedsim.minmax.apgda import Found, Rule, Told, Weighing, attack
+from fedsim.minmax.balls import Ball, Norm, project
+from fedsim.minmax.transforms import TRANSFORMS
+from fedsim.seeding import Rng
+
+NORMS: tuple[Norm, ...] = ("l0", "l1", "l2", "linf")
+ORDER = {"l1": 1, "l2": 2, "linf": math.inf, "l0": 0}
+
+
+def drawn(seed: int, rows: int, width: int, scale: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Points, and boxes around 0 of which some sides have no width."""
+    rng = np.random.default_rng(seed)
+    x = rng.random((rows, width)).round(1)
+    v = rng.normal(0, scale, (rows, width)) * (rng.random((rows, width)) > 0.1)
+    return torch.from_numpy(v), torch.from_numpy(-x), torch.from_numpy(1 - x)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    width=st.integers(1, 40),
+    scale=st.sampled_from([0.01, 0.3, 3.0]),
+    eps=st.floats(0.05, 6),
+)
+def test_a_projection_lies_in_ball_and_box_and_stays_there(
+    norm: Norm, seed: int, width: int, scale: float, eps: float
+) -> None:
+    eps = max(1, round(eps)) if norm == "l0" else eps
+    v, low, high = drawn(seed, 5, width, scale)
+    found = project(v, low, high, norm, eps)
+    assert (found >= low - 1e-12).all()
+    assert (found <= high + 1e-12).all()
+    assert (torch.linalg.vector_norm(found, ORDER[norm], dim=1) <= eps * (1 + 1e-9)).all()
+    assert project(found, low, high, norm, eps) == pytest.approx(found, abs=1e-9)
+    inside = v.clamp(low, high)
+    there = torch.linalg.vector_norm(inside, ORDER[norm], dim=1) <= eps
+    assert (found[there] == inside[there]).all()
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
+@pytest.mark.parametrize("seed", range(6))
+def test_a_projection_is_the_closest_point_that_a_solver_finds(norm: Norm, seed: int) -> None:
+    width, eps = 6, {"l1": 0.9, "l2": 0.5, "linf": 0.2}[norm]
+    v, low, high = drawn(seed, 1, width, 1.0)
+    found = project(v, low, high, norm, eps)[0].numpy()
+    target = v[0].numpy()
+    # d = p - q with p, q >= 0 makes the norm of l1 linear; SLSQP then solves a quadratic programme
+    bounds = [(0, max(0.0, b)) for b in high[0].tolist()] + [(0, max(0.0, -b)) for b in low[0].tolist()]
+    room: dict[str, Callable[[np.ndarray], float]] = {
+        "l1": lambda z: eps - z.sum(),
+        "l2": lambda z: eps**2 - ((z[:width] - z[width:]) ** 2).sum(),
+        "linf": lambda z: eps - np.abs(z[:width] - z[width:]).max(),
+    }
+    if norm == "linf":
+        bounds = [(0, min(eps, b)) for _, b in bounds]
+    solved = minimize(
+        lambda z: ((z[:width] - z[width:] - target) ** 2).sum(),
+        np.full(2 * width, 1e-3),
+        bounds=bounds,
+        constraints=[] if norm == "linf" else [{"type": "ineq", "fun": room[norm]}],
+        method="SLSQP",
+        options={"ftol": 1e-14, "maxiter": 500},
+    )
+    assert solved.success
+    assert ((found - target) ** 2).sum() <= solved.fun + 1e-9
+    assert found == pytest.approx(solved.x[:width] - solved.x[width:], abs=1e-4)
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 4))
+def test_of_l0_no_other_choice_of_entries_is_closer(seed: int, count: int) -> None:
+    import itertools
+
+    v, low, high = drawn(seed, 1, 6, 1.0)
+    found = project(v, low, high, "l0", count)
+    inside = v.clamp(low, high)
+    best = math.inf
+    for kept in itertools.combinations(range(6), count):
+        other = torch.zeros_like(v)
+        other[0, list(kept)] = inside[0, list(kept)]
+        best = min(best, float(((other - v) ** 2).sum()))
+    assert float(((found - v) ** 2).sum()) <= best + 1e-12
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10**6), count=st.integers(1, 12))
+def test_weights_land_on_the_simplex_at_its_closest_point(seed: int, count: int) -> None:
+    v = torch.from_numpy(np.random.default_rng(seed).normal(0, 2, (count, 4)))
+    found = simplex.project(v)
+    assert (found >= 0).all()
+    assert found.sum(dim=0) == pytest.approx(1, abs=1e-12)
+    assert simplex.project(found) == pytest.approx(found, abs=1e-12)
+    # optimal: v - w is one number on the support and at most that number off it
+    for k in range(4):
+        gaps = (v - found)[:, k]
+        on = found[:, k] > 0
+        assert gaps[on] == pytest.approx(float(gaps[on][0]), abs=1e-9)
+        assert (gaps[~on] <= float(gaps[on][0]) + 1e-9).all()
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.5, 3.0, 100.0])
+def test_the_worst_weights_are_those_that_a_solver_finds(gamma: float) -> None:
+    losses = torch.tensor([[4.0], [1.0], [3.5], [0.0]], dtype=torch.float64)
+    found = simplex.worst(losses, gamma)[:, 0].numpy()
+    f = losses[:, 0].numpy()
+    solved = minimize(
+        lambda w: -(w @ f - gamma / 2 * ((w - 0.25) ** 2).sum()),
+        np.full(4, 0.25),
+        bounds=[(0, 1)] * 4,
+        constraints=[{"type": "eq", "fun": lambda w: w.sum() - 1}],
+        method="SLSQP",
+        options={"ftol": 1e-12},
+    )
+    assert found == pytest.approx(solved.x, abs=1e-4)
+
+
+def test_steps_of_the_weights_end_where_the_exact_ones_are() -> None:
+    losses, weights = torch.tensor([[2.0], [1.0], [1.9]]), torch.full((3, 1), 1 / 3)
+    for _ in range(2000):
+        weights = simplex.ascend(weights, losses, 3.0, 50.0)
+    assert weights == pytest.approx(simplex.worst(losses, 3.0), abs=1e-5)
+
+
+def test_tied_domains_share_the_weight_if_nothing_holds_it_together() -> None:
+    assert simplex.worst(torch.tensor([[2.0], [2.0], [1.0]]), 0.0)[:, 0].tolist() == [0.5, 0.5, 0.0]
+
+
+# the attack, on domains whose margins are linear: b_k - a_k . delta
+
+
+def play(
+    plan: Weighing, slopes: Tensor, offsets: Tensor, ball: Ball, rows: int = 1, start: Tensor | None = None
+) -> Found:
+    """``slopes`` (K, D), ``offsets`` (K,): every example has the same domains."""
+    low, high = -torch.ones(rows, slopes.shape[1]), torch.ones(rows, slopes.shape[1])
+    first = torch.full((len(slopes),), 1 / len(slopes)) if start is None else start
+    trials = attack(low, high, ball, plan, first, Rng.root(1))
+    trying = next(trials)
+    while True:
+        margins = offsets[:, None] - slopes @ trying.delta.T
+        gradients = -slopes[:, None].expand(-1, len(trying.rows), -1)
+        try:
+            trying = trials.send(Told(margins, gradients))
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+
+
+SLOPES = torch.tensor([[4.0, 0.0], [0.0, 1.0]])
+OFFSETS = torch.tensor([1.0, 0.5])
+CIRCLE = Ball(norm="l2", eps=0.6, step=0.02)
+
+
+def plan(rule: Rule = "minmax", **more: object) -> Weighing:
+    return Weighing.model_validate({"rule": rule, "iterations": 400, "beta": 20.0, "kappa": 0.0, **more})
+
+
+def test_min_max_fools_both_domains_where_the_average_fools_the_easy_one() -> None:
+    """Inside the circle both are fooled only where delta > (.25, .5); the average goes where the slope is steep."""
+    found = play(plan(kappa=0.3, gamma=0.1), SLOPES, OFFSETS, CIRCLE)
+    average = play(plan("average", kappa=2.0), SLOPES, OFFSETS, CIRCLE)
+    assert found.along[-1][1] == 1
+    assert average.along[-1][1] == 0
+    assert average.delta[0].tolist() == pytest.approx(
+        (SLOPES.mean(dim=0) / SLOPES.mean(dim=0).norm() * 0.6).tolist(), abs=0.02
+    )
+
+
+def test_the_weight_goes_to_the_domain_that_is_hard() -> None:
+    found = play(plan(kappa=2.0, gamma=0.1), SLOPES, OFFSETS, CIRCLE)
+    assert found.weights[1] > 0.7
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_with_exact_weights_an_infinite_gamma_is_the_average(norm: Norm) -> None:
+    ball = Ball(norm=norm, eps={"l0": 1, "l1": 0.7, "l2": 0.6, "linf": 0.4}[norm])
+    limit = play(plan(gamma=1e12, inner="exact", iterations=50), SLOPES, OFFSETS, ball, rows=3)
+    average = play(plan("average", iterations=50), SLOPES, OFFSETS, ball, rows=3)
+    assert limit.delta == pytest.approx(average.delta, abs=1e-6)
+    assert limit.weights == pytest.approx(average.weights, abs=1e-6)
+
+
+def test_a_loss_that_is_clipped_pulls_no_more() -> None:
+    """The easy domain is done with at a loss of 1; from there on only the hard one pulls."""
+    found = play(plan("clipped", kappa=2.0, floor=1.5), SLOPES, OFFSETS, CIRCLE)
+    average = play(plan("average", kappa=2.0), SLOPES, OFFSETS, CIRCLE)
+    assert found.delta[0, 1] > average.delta[0, 1] + 0.2
+
+
+def test_a_domain_that_is_left_out_has_no_say() -> None:
+    found = play(plan("without", kappa=2.0), SLOPES, OFFSETS, CIRCLE, start=torch.tensor([0.0, 1.0]))
+    assert found.delta[0].tolist() == pytest.approx([0, 0.6], abs=0.02)
+
+
+def test_who_has_no_gradient_left_is_not_asked_about_again() -> None:
+    asked = []
+    low = torch.full((2, 1), -1.0)
+    trials = attack(
+        low, -low, Ball(norm="linf", eps=1, step=0.1), plan("average", iterations=8), torch.ones(1), Rng.root(1)
+    )
+    trying = next(trials)
+    for step in range(9):
+        asked.append(trying.rows.tolist())
+        told = Told(torch.where(trying.rows == 0, -1.0, 5.0)[None], torch.ones(1, len(trying.rows), 1))
+        if step < 8:
+            trying = trials.send(told)
+    with pytest.raises(StopIteration) as end:
+        trials.send(told)
+    assert asked[0] == [0, 1]
+    assert asked[1:] == [[1]] * 8
+    assert end.value.value.delta[1] < -0.5 < end.value.value.delta[0]
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_a_transformation_keeps_images_and_has_a_gradient(name: str) -> None:
+    x = torch.rand((2, 1, 16, 16), generator=torch.Generator().manual_seed(1)).requires_grad_()
+    through = TRANSFORMS[name](x)  # type: ignore[index]
+    assert through.shape == x.shape
+    assert through.min() >= 0
+    assert through.max() <= 1 + 1e-5
+    g = torch.autograd.grad(through.sum(), x)[0]
+    assert torch.isfinite(g).all()
+    assert (g != 0).double().mean() > 0.5
+
+
+def test_a_count_of_inputs_is_whole() -> None:
+    with pytest.raises(ValueError, match=r"of l0 expected a whole number of inputs, found 2\.5"):
+        Ball(norm="l0", eps=2.5)
