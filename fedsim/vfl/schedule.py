@@ -112,7 +112,7 @@ class Schedule:
     @property
     def total(self) -> int:
         """How many steps the exchange has: the number of the first one after it."""
-        exchanges = self.steps * self.phases * (2 if self.rehearse else 1)
+        exchanges = self.steps * self.phases * (1 + self.rehearsals)
         return exchanges + -(-self.steps // self.every) * len(list(pass_over("evaluate", self.test)))
 
     def turns(self, start: int = 0) -> Iterator[Turn]:
