@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -137,7 +137,13 @@ class Plan:
 
 
 class Scenario(Plugin, ABC):
-    """The settings of a scenario; one subclass a file or folder in ``scenarios``."""
+    """The settings of a scenario; one subclass a file or folder in ``scenarios``.
+
+    Class attributes:
+        resumes: whether its roles take checkpoints (`fedsim.vfl.cuts.played`), so that a run can be taken up again.
+    """
+
+    resumes: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self) -> Plan:
