@@ -65,7 +65,9 @@ def run(
     return folder.path
 
 
-def resume(path: Path, runtime: str = "", *, verbose: bool = False, started: Started = _unwatched) -> Path:
+def resume(
+    path: Path, runtime: str = "", *, verbose: bool = False, started: Started = _unwatched, pages: bool = True
+) -> Path:
     """Go on with a run that has not come to its end, from the last checkpoint that all seats have; returns where it lies.
 
     Args:
@@ -73,6 +75,7 @@ def resume(path: Path, runtime: str = "", *, verbose: bool = False, started: Sta
         runtime: the kind of another runtime; default: the run's own.
         verbose: as the runtime's.
         started: told of each arm that is not over.
+        pages: also make the page.
 
     Raises:
         OutputError: it cannot be taken up again; says why.
@@ -94,7 +97,8 @@ def resume(path: Path, runtime: str = "", *, verbose: bool = False, started: Sta
 
     with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
         _play(file, folder, "", telling)
-    page.write([path])
+    if pages:
+        page.write([path])
     return path
 
 
@@ -159,17 +163,8 @@ def run_seat(
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
-    plan = file.plan()
-    if role not in plan.seats:
-        raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
-    wanted, given = ("listen", listen) if role == plan.hub else ("connect", connect)
-    if not given or (listen and connect):
-        what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
-        raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
-    if plan.seats[role].meet is not None:  # what is wrong here is not to end the run of all the others
-        ids_key(secrets, Rng.root(file.seed))
-        file.scenario.look(role)
-    path = default_path(file)
+    plan, path = file.plan(), default_path(file)
+    _check_seat(file, role, connect, listen, secrets)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
@@ -188,6 +183,20 @@ def run_seat(
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
         folder.forget()
     return folder.path
+
+
+def _check_seat(file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets) -> None:
+    """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
+    plan = file.plan()
+    if role not in plan.seats:
+        raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
+    wanted, given = ("listen", listen) if role == plan.hub else ("connect", connect)
+    if not given or (listen and connect):
+        what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
+        raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
+    if plan.seats[role].meet is not None:
+        ids_key(secrets, Rng.root(file.seed))
+        file.scenario.look(role)
 
 
 def rehearse(file: ScenarioFile) -> None:

@@ -24,6 +24,16 @@ torch.set_num_threads(1)
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, by children too
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what takes minutes of processor time")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: needs --slow"))
+
+
 @pytest.fixture(autouse=True)
 def _numbers_as_python_knows_them() -> None:
     """Playing a seat flushes denormals for the rest of the process; a test of floats must not depend on what ran before."""
