@@ -51,13 +51,15 @@ class Reaper:
         self.runtime, self.left, self.first, self.together = runtime, list(enumerate(steps)), first, together
         self.killed = 0
         self.notices: list[str] = []
+        self.waits = False
 
     def watch(self, title: str, file: ScenarioFile) -> Watch:
         def watch(role: str, row: Mapping[str, Any]) -> None:
             if "notice" in row:
                 self.notices.append(row["notice"])
-            elif "loss" in row and self.left and row["step"] >= self.left[0][1]:
-                nth, _ = self.left.pop(0)
+                self.waits = self.waits and not row["notice"].startswith("all go on after")
+            elif "loss" in row and self.left and row["step"] >= self.left[0][1] and not self.waits:
+                (nth, _), self.waits = self.left.pop(0), True  # rows of before the death may still come
                 alive = seats(self.runtime)
                 assert len(alive) == 3, [words(pid) for pid in children(os.getpid())]
                 start = self.first(nth)
