@@ -29,7 +29,12 @@ WAYS = ("local", "processes")
 def made(runtime: str, folder: Path | None) -> ScenarioFile:
     scenario = {**SCENARIO["scenario"], "steps": STEPS, "evaluate": STEPS}  # type: ignore[dict-item]
     checkpoint = None if folder is None else {"every": EVERY}
-    settings: dict[str, Any] = {**SCENARIO, "scenario": scenario, "checkpoint": checkpoint, "runtime": {"kind": runtime}}
+    settings: dict[str, Any] = {
+        **SCENARIO,
+        "scenario": scenario,
+        "checkpoint": checkpoint,
+        "runtime": {"kind": runtime},
+    }
     file = config.validate(settings, "step", {})
     return file if folder is None else keeping(file, folder)
 
@@ -78,7 +83,9 @@ def main() -> None:
         print(json.dumps({name: round(values[-1], 3) for name, values in ratios.items()}), flush=True)
     for name, values in ratios.items():
         low, middle, high = min(values), statistics.median(values), max(values)
-        print(f"{name}: a checkpoint every {EVERY} steps leaves {middle:.3f} of the step rate ({low:.3f} to {high:.3f})")
+        print(
+            f"{name}: a checkpoint every {EVERY} steps leaves {middle:.3f} of the step rate ({low:.3f} to {high:.3f})"
+        )
     written, taken = one_part()
     print(f"a party's part: {written:.0f} us until it is written, of which training waits {taken:.0f}")
 

@@ -21,6 +21,7 @@ from fedsim.config import ScenarioFile
 from fedsim.errors import ProtocolError
 from fedsim.message import Message, Scalar
 from fedsim.net import Net, Traffic
+from fedsim.rows import Rows
 from fedsim.shelf import Part, Shelf
 from fedsim.state import Lasting, Packed, pack, unpack
 
@@ -72,7 +73,7 @@ class Cuts:
         for peer, kind, frames, size in found["traffic"]:
             traffic.frames[peer, kind], traffic.size[peer, kind] = frames, size
         self._net.recount(traffic)
-        self._net.rows[:] = map(dict, self._rows)
+        self._net.rows = Rows(self._rows)
 
     def take(self, done: int, step: int, role: Lasting) -> None:
         """See `fedsim.net.Cuts`."""

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from fedsim.channel import Placed
-from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate
+from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate, WireError
 from fedsim.figure import Figure
 from fedsim.mailbox import Mailbox
 from fedsim.message import Message, RoleId
+from fedsim.rows import Rows
 from fedsim.state import Lasting
 from fedsim.transport.base import Transport
 from fedsim.wire import Envelope, Limits, decode, encode, number_size
@@ -76,7 +77,7 @@ class Net:
         self.outgoing: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.traffic = Traffic()
-        self.rows: list[dict[str, Any]] = []
+        self.rows = Rows()
         self.figures: list[Figure] = []
         self.cuts: Cuts | None = None
         self._transport, self._limits, self._watch = transport, limits, watch
@@ -162,7 +163,10 @@ class Net:
             raise StallError(self._waits(key)) from stall
         except TransportBroken as broken:
             raise TransportBroken(f"{self._waits(key)}: {broken}") from broken
-        envelope = decode(frame, self._limits)
+        try:
+            envelope = decode(frame, self._limits)
+        except WireError as error:
+            raise WireError(f"{sender} sent what {self.me} cannot read: {error}") from error
         if envelope.src != sender or envelope.dst != self.me:
             raise ProtocolError(f"{sender} sent a frame from '{envelope.src}' to '{envelope.dst}' to {self.me}")
         if sender not in self.incoming:

@@ -102,10 +102,11 @@ async def _play(
         net.cuts = cuts
     await me.run(net)
     findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
+    rows = [dict(row) for row in net.rows]
     numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
     figures = [plain(figure) for figure in net.figures]
     return SeatReport(
-        role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures
+        role, rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures
     )
 
 

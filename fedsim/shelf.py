@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 from pydantic import Field
@@ -24,11 +23,11 @@ from torch import Tensor
 
 from fedsim.errors import OutputError
 from fedsim.plugins import Settings
+from fedsim.rows import Row
 from fedsim.state import Packed, digest
 
 SCHEMA = 1
 LOG = "rows.jsonl"
-Row = Mapping[str, Any]
 
 
 class Checkpoint(Settings):
