@@ -22,7 +22,7 @@ from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override, merge
-from fedsim.plan import Aim, LinkConfig, Plan, Scenario, complete
+from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
@@ -70,6 +70,9 @@ class ScenarioFile(Settings):
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
     )
+    missing: Missing | None = Field(
+        None, description="what the hub does when a party's message does not come in time; default: it waits"
+    )
     checkpoint: Checkpoint | None = Field(
         None, description="from where a run can be taken up again: {every: steps}; not part of the experiment"
     )
@@ -94,6 +97,8 @@ class ScenarioFile(Settings):
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
         other = {"runtime", "placement", "name", "sweep", "checkpoint"}
+        if self.missing is None:
+            other.add("missing")
         dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
@@ -141,6 +146,12 @@ class ScenarioFile(Settings):
         for role in self.placement:
             if role not in plan.seats:
                 raise ConfigError(f"placement: no seat '{role}'{suggest(role, plan.seats)}")
+        for role in self.missing.only if self.missing else ():
+            if role not in plan.seats or role == plan.hub:
+                raise ConfigError(f"missing.only: no party '{role}'{suggest(role, set(plan.seats) - {plan.hub})}")
+        if self.missing is not None and not self.scenario.misses:
+            kind = self.scenario.kind()
+            raise ConfigError(f"missing: a scenario of kind '{kind}' cannot do without a message; leave missing out")
         if self.checkpoint is not None:
             self._check_resumes()
         return plan

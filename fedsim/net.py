@@ -50,6 +50,18 @@ class Cuts(Protocol):
         """
 
 
+class Absent(Protocol):
+    """What the file says of messages that are missing: see `fedsim.plan.Missing`."""
+
+    @property
+    def policy(self) -> str:
+        """error | wait | drop | impute."""
+
+    @property
+    def after(self) -> float:
+        """Seconds."""
+
+
 class Net:
     """One seat's view: who it is, who else there is, and the stages on its ends of the links.
 
@@ -59,6 +71,7 @@ class Net:
         roster: every seat; its order is the order of every reduction.
         step: the step at which loops start (later than 0 after a resume).
         cuts: what keeps parts of checkpoints; None without.
+        missing: by peer, what is done if its messages do not come in time; without, they are waited for.
         outgoing: by peer, what a message passes before it leaves, in order.
         incoming: by peer, what a message passes before the role gets it, in order.
     """
@@ -80,6 +93,7 @@ class Net:
         self.rows = Rows()
         self.figures: list[Figure] = []
         self.cuts: Cuts | None = None
+        self.missing: dict[RoleId, Absent] = {}
         self._transport, self._limits, self._watch = transport, limits, watch
         self._mailbox = Mailbox()
         self._seq: Counter[RoleId] = Counter()
@@ -124,6 +138,10 @@ class Net:
             message = placed(message)
         assert isinstance(message, kind)
         return message
+
+    def forgo(self, frm: RoleId, kind: type[Message], step: int) -> None:
+        """Go on without this message: it is thrown away if it comes after all."""
+        self._mailbox.forgo((frm, kind.kind(), step))
 
     async def broadcast(self, message: Message) -> None:
         """Send to everyone else, in roster order."""

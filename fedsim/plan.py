@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -90,6 +90,18 @@ class LinkConfig(Settings):
         return [only(kinds, defence.stage()) for defence in defences]
 
 
+class Missing(Settings):
+    """What the hub does when a party's message does not come in time; a party that is gone for good ends the run."""
+
+    policy: Literal["error", "wait", "drop", "impute"] = Field(
+        "error",
+        description="error: the run ends | wait: on, with a notice | drop: this step without the party | impute: with the "
+        "mean of what it has sent so far",
+    )
+    after: float = Field(30.0, gt=0, description="seconds after which a message is missing")
+    only: tuple[RoleId, ...] = Field((), description="parties that it is for; default: all")
+
+
 @dataclass(frozen=True)
 class Aim:
     """One attack at one victim: what a trial with victim ``*`` falls into."""
@@ -141,9 +153,11 @@ class Scenario(Plugin, ABC):
 
     Class attributes:
         resumes: whether its roles take checkpoints (`fedsim.vfl.cuts.played`), so that a run can be taken up again.
+        misses: whether its hub follows the file's policy for parties whose messages are missing (`fedsim.vfl.absence`).
     """
 
     resumes: ClassVar[bool] = False
+    misses: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self) -> Plan:

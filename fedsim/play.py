@@ -96,6 +96,8 @@ async def _play(
         me = wrapper.wrap(me, public.child("wrapper", role, i))
     stages = _place_stages(plan, net, private)
     intruders = await _disclose(plan, me, net, private)
+    if file.missing is not None and role == plan.hub:
+        net.missing = dict.fromkeys(file.missing.only or net.peers, file.missing)
     if cuts is not None:
         cuts.stages = [*(placed for _, placed in stages), *(intruder.tap for intruder in intruders)]
         cuts.saw = [intruder.saw for intruder in intruders]

@@ -16,6 +16,7 @@ from fedsim.net import Net
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
+from fedsim.vfl.absence import Absences
 from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Rows
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
@@ -49,6 +50,7 @@ class LabelHolder:
         prologue: the same before the training.
         scoring: how held-out rows are scored.
         models: in the exchange shared, the optimiser of every other party's bottom, over a model of its own.
+        absences: what stands in for parties that are missing.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class LabelHolder:
         self.classes, self.bottoms, self.own = classes, bottoms, own
         self.left_out, self.epilogue, self.prologue, self.scoring = left_out, epilogue, prologue, scoring
         self.models: dict[RoleId, Optimiser] = {}
+        self.absences = Absences()
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
@@ -78,11 +81,13 @@ class LabelHolder:
         evaluation = Evaluation(self.held_out, net, self.top, self.scoring)
         own = self.own[1] if self.own else None
         if self.bottoms is None:
-            await split.serve(self.top, played(self.schedule, self, net), net, self.parties, evaluation, own)
+            await split.serve(
+                self.top, played(self.schedule, self, net), net, self.parties, evaluation, own, self.absences
+            )
         else:
             self.models = await shared.take_over(self.bottoms, net, self.parties)
             turns = played(self.schedule, self, net)
-            await shared.serve(self.top, self.models, turns, net, self.parties, evaluation, own)
+            await shared.serve(self.top, self.models, turns, net, self.parties, evaluation, own, self.absences)
         if self.epilogue is not None:
             await self.epilogue.at_hub(self, net)
 
@@ -99,11 +104,12 @@ class LabelHolder:
         """See `fedsim.state.Lasting`."""
         own = self.own and (self.own[1][0].network.state(), self.own[1][1].state())
         models = {party: (dict(model.parameters), model.state()) for party, model in self.models.items()}
-        return {"top": self.top.state(), "own": own, "models": models}
+        return {"top": self.top.state(), "own": own, "models": models, "absences": self.absences.state()}
 
     def restore(self, state: Any) -> None:
         """See `fedsim.state.Lasting`."""
         self.top.restore(state["top"])
+        self.absences.restore(state["absences"])
         if self.own is not None:
             (bottom, optimiser), (network, memory) = self.own[1], state["own"]
             bottom.network.restore(network)

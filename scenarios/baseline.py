@@ -11,3 +11,4 @@ class Baseline(Vertical):
     """Train a vertical federation; attacks and defences can be put on its links all the same."""
 
     resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True

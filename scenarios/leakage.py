@@ -18,6 +18,7 @@ class Leakage(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = "Jin et al., CAFE: Catastrophic Data Leakage in Vertical Federated Learning, NeurIPS 2021"
 
     window: Window | None = Field(None, description="rounds in which the hub holds every model still (shared only)")

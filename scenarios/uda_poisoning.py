@@ -36,6 +36,7 @@ class UdaPoisoning(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )

@@ -26,6 +26,7 @@ class WeightFaults(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Tsai et al., Formalizing Generalization and Robustness to Weight Perturbations, NeurIPS 2021"
     )

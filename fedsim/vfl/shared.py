@@ -10,11 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.vfl.absence import Absences
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig, on_cpu, snapshot
 from fedsim.vfl.schedule import Turn
-from fedsim.vfl.split import Own, Score, gather, note, update
+from fedsim.vfl.split import Own, Score, gather, lesson, note, update
 from fedsim.vfl.top import HubModel
 
 
@@ -38,19 +39,23 @@ async def serve(
     parties: Sequence[RoleId],
     score: Score,
     own: Own | None = None,
+    absences: Absences | None = None,
 ) -> None:
     """The hub: as in `split`, and owns the optimiser of every bottom."""
+    absences = absences or Absences()
     for turn in turns:
-        embeddings = await gather(turn, net, parties, own)
+        embeddings = await gather(turn, net, parties, own, absences)
         if turn.purpose != "train":
             score(turn, top.predict(embeddings))
             continue
         gradients = top.step(turn, embeddings)
         for party in models:
-            await net.send(party, Gradient(turn.step, gradients[party]))
+            await net.send(party, Gradient(turn.step, gradients[party], purpose=lesson(party, absences)))
         if own is not None:
             update(own[1], own[0].pull_back(gradients[net.me]), turn)
         for party, model in models.items():
+            if party in absences.away:
+                continue
             update(model, (await net.recv(party, ParameterGradient, turn.step)).grads, turn)
             await net.send(party, Model(turn.step, model.snapshot()))
         note(turn, top, net)
@@ -62,6 +67,9 @@ async def follow(bottom: Bottom, turns: Iterable[Turn], net: Net) -> None:
         await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
         if turn.purpose != "train":
             continue
-        g = (await net.recv(net.hub, Gradient, turn.step)).g
-        await net.send(net.hub, ParameterGradient(turn.step, on_cpu(bottom.pull_back(g))))
+        answer = await net.recv(net.hub, Gradient, turn.step)
+        grads = bottom.pull_back(answer.g)
+        if answer.purpose != "train":
+            continue
+        await net.send(net.hub, ParameterGradient(turn.step, on_cpu(grads)))
         bottom.network.load((await net.recv(net.hub, Model, turn.step)).parameters)
