@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from fedsim import config, experiment
 from fedsim.config import ScenarioFile
 from fedsim.errors import TransportBroken
 from fedsim.net import Watch
+from fedsim.runtime._deployment import SWITCHES
 from fedsim.seeding import Rng
 from fedsim.shelf import Checkpoint
 from fedsim.supervision import supervised
@@ -154,3 +158,30 @@ def test_restarts_are_counted_and_what_is_no_loss_is_not_tried_again() -> None:
     with pytest.raises(ValueError, match=r"^$"):
         supervised(wrong, Checkpoint(every=1), said.append)
     assert next(tries) == 5
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_party_at_a_node_of_its_own_is_killed_and_the_server_app_goes_on(
+    calm: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a deployment: nodes name a folder for their parts, and nothing is handed in again."""
+    pytest.importorskip("flwr", reason="needs fedsim[flower]")
+    from test_flower import ROOT, nodes
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "s.yaml").write_text(json.dumps(made("local").resolved()))
+    config_ = {role: f'party="{role}" checkpoints="{tmp_path}/{role}"' for role in ("north", "east")}
+    with nodes(tmp_path, config_) as (deployed, _):
+        settings = f"scenario='{tmp_path}/s.yaml' out='{tmp_path}/led'"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
+        env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+            log, deadline = tmp_path / "led/metrics.jsonl", time.monotonic() + 300
+            while not (log.exists() and '"step": 60,' in log.read_text()):
+                assert time.monotonic() < deadline
+                time.sleep(0.02)
+            os.kill(next(pid for pid in children(os.getpid()) if "flwr-clientapp" in words(pid)), signal.SIGKILL)
+            said = process.communicate(timeout=600)[0]
+    assert f"run folder: {tmp_path}/led" in said, said
+    assert _numbers(tmp_path / "led") == calm
