@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
@@ -98,7 +99,9 @@ def test_hundreds_of_schedules(capsys: pytest.CaptureFixture[str]) -> None:
         befell += faults
         errors[error.partition(":")[0] or "calm result"] += 1
     with capsys.disabled():
-        print(f"\n{len(SLOW)} schedules; troubles that befell: {dict(befell)}; ends: {dict(errors)}")
+        print(
+            f"\n{len(SLOW)} schedules; troubles that befell: {dict(befell)}; ends: {dict(errors)}", file=sys.__stdout__
+        )
     assert befell.keys() == set(FAULTS)
 
 

@@ -135,7 +135,10 @@ def test_whoever_is_killed_whenever(
         done += survives(runtime, steps, calm, tmp_path / str(runs), firsts.__getitem__).killed
         runs += 1
     with capsys.disabled():
-        print(f"\n{runtime}: {done} seats killed (SIGKILL) in {runs} runs; all ended with the numbers of the calm run")
+        print(
+            f"\n{runtime}: {done} seats killed (SIGKILL) in {runs} runs; all ended with the numbers of the calm run",
+            file=sys.__stdout__,
+        )
 
 
 def test_restarts_are_counted_and_what_is_no_loss_is_not_tried_again() -> None:
