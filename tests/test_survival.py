@@ -20,6 +20,8 @@ from fedsim import config, experiment
 from fedsim.config import ScenarioFile
 from fedsim.errors import TransportBroken
 from fedsim.net import Watch
+from fedsim.runtime import _crew
+from fedsim.runtime._crew import starved
 from fedsim.runtime._deployment import SWITCHES
 from fedsim.seeding import Rng
 from fedsim.shelf import Checkpoint
@@ -139,6 +141,18 @@ def test_whoever_is_killed_whenever(
             f"\n{runtime}: {done} seats killed (SIGKILL) in {runs} runs; all ended with the numbers of the calm run",
             file=sys.__stdout__,
         )
+
+
+def test_a_seat_that_dies_while_memory_runs_out_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert starved() >= 0
+    (source := tmp_path / "vmstat").write_text("nr_free_pages 1\noom_kill 3\nballoon 0\n")
+    assert (starved(source), starved(tmp_path / "none")) == (3, 0)
+    kills = iter((3, 3, 4))
+    monkeypatch.setattr(_crew, "starved", lambda: next(kills))
+    crew = _crew.Crew(made("local"), lambda role, row: None)
+    assert str(crew.died("north", "was killed (SIGKILL)")).endswith("before the first training step")
+    said = str(crew.died("north", "was killed (SIGKILL)"))
+    assert said.endswith("before the first training step; out of memory: give it more, or a smaller batch")
 
 
 def test_restarts_are_counted_and_what_is_no_loss_is_not_tried_again() -> None:
