@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import TransportError
+from fedsim.errors import OutputError, TransportError
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.shelf import Checkpoint, place
 
@@ -42,12 +42,19 @@ def keeping(file: ScenarioFile, folder: Path) -> ScenarioFile:
 
 
 def store(folder: Path, file: ScenarioFile, reports: list[SeatReport], seconds: float) -> None:
-    """Put away what the seats of an arm reported, so that a run that is taken up does not play it again."""
+    """Put away what the seats of an arm reported, so that a run that is taken up does not play it again.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     plan = file.plan()
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for i, report in enumerate(reports):
-        place(folder / f"report-{i}.safetensors", to_bytes(report, plan))
-    place(folder / OVER, json.dumps({"seats": len(reports), "seconds": seconds}).encode())
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for i, report in enumerate(reports):
+            place(folder / f"report-{i}.safetensors", to_bytes(report, plan))
+        place(folder / OVER, json.dumps({"seats": len(reports), "seconds": seconds}).encode())
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
 
 
 def stored(folder: Path, file: ScenarioFile) -> tuple[list[SeatReport], float] | None:
