@@ -1,8 +1,11 @@
 """What do checkpoints cost? ``python benchmarks/checkpoints.py``
 
 The network of ``benchmarks/step.py`` with and without a checkpoint every 50 training steps, interleaved so that a noisy machine
-hits both alike: in one process, where all five seats write, and with a process a seat. Wall clock, and for the first the
-processor time that the process takes, which other work on the machine changes less. Then one part of a checkpoint alone.
+hits both alike: the ratio of the step rates in one process, where all five seats write, and with a process a seat.
+
+On a machine that does much else at the same time such ratios say little. So within each run in one process the processor time
+that checkpoints take is measured as well, beside that of the training: what training waits for (a part is copied), and what
+the threads do that write. If no core is free their sum is what checkpoints cost; if one is, the former alone is, nearly.
 """
 
 from __future__ import annotations
@@ -14,15 +17,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from step import SCENARIO
 
 from fedsim import config
 from fedsim.config import ScenarioFile
+from fedsim.cuts import Cuts
 from fedsim.shelf import Shelf
 from fedsim.supervision import keeping
 
-EVERY, STEPS, ROUNDS = 50, 1000, 9
+EVERY, STEPS, ROUNDS = 50, 1000, 5
 WAYS = ("local", "processes")
 
 
@@ -39,55 +42,70 @@ def made(runtime: str, folder: Path | None) -> ScenarioFile:
     return file if folder is None else keeping(file, folder)
 
 
-def rate(file: ScenarioFile) -> tuple[float, float]:
-    """Steps a second of wall clock, and of processor time of this process, after the first quarter."""
-    marks: list[tuple[float, float]] = []
+class Spent:
+    """Processor time of this process in seconds: all of it, and what its checkpoints take of it."""
+
+    def __init__(self) -> None:
+        self.taken = self.written = 0.0
+
+    def __enter__(self) -> Spent:
+        """Measure from now on."""
+        self._take, self._write = Cuts.take, Shelf._write
+
+        def take(cuts: Cuts, *args: Any) -> None:
+            start = time.thread_time()
+            self._take(cuts, *args)
+            self.taken += time.thread_time() - start
+
+        def write(shelf: Shelf, *args: Any) -> None:
+            start = time.thread_time()
+            self._write(shelf, *args)
+            self.written += time.thread_time() - start
+
+        Cuts.take, Shelf._write = take, write  # type: ignore[method-assign, assignment]
+        self._start = time.process_time()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Measure no more."""
+        self.all = time.process_time() - self._start
+        Cuts.take, Shelf._write = self._take, self._write  # type: ignore[method-assign]
+
+
+def rate(file: ScenarioFile) -> tuple[float, Spent]:
+    """Steps a second after the first quarter, and the processor time that the run took."""
+    marks: list[float] = []
 
     def watch(role: str, row: Any) -> None:
         if "loss" in row and row["step"] in (STEPS // 4, STEPS - 1):
-            marks.append((time.perf_counter(), time.process_time()))
+            marks.append(time.perf_counter())
 
-    file.runtime.run(file, watch)
-    (start, used), (end, all_used) = marks
-    steps = STEPS - 1 - STEPS // 4
-    return steps / (end - start), steps / (all_used - used)
-
-
-def one_part(seconds: float = 2.0) -> tuple[float, float]:
-    """Microseconds until a part is written, of a party's size, and of those the share that training has to wait at most."""
-    tensors = {f"{name}{i}": torch.randn(64, 196) for name in ("parameters", "first", "second") for i in range(1)}
-    with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(Path(folder), "party", "x", 3)
-        shelf.begin(None)
-        written, taken, done, start = list[float](), list[float](), 0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            done, before = done + 1, time.perf_counter()
-            shelf.put(done, done, "m", ("{}", tensors), [])
-            taken.append(time.perf_counter() - before)
-            shelf.settle()
-            written.append(time.perf_counter() - before)
-        shelf.close()
-    return statistics.median(written) * 1e6, statistics.median(taken) * 1e6
+    with Spent() as spent:
+        file.runtime.run(file, watch)
+    return (STEPS - 1 - STEPS // 4) / (marks[1] - marks[0]), spent
 
 
 def main() -> None:
-    ratios: dict[str, list[float]] = {"local": [], "local, processor time": [], "processes": []}
+    ratios: dict[str, list[float]] = {way: [] for way in WAYS}
+    shares: dict[str, list[float]] = {"copying, for which training waits": [], "writing, by threads of its own": []}
     for _ in range(ROUNDS):
         for way in WAYS:
             with tempfile.TemporaryDirectory() as folder:
-                kept = rate(made(way, Path(folder)))
-            plain = rate(made(way, None))
-            ratios[way].append(kept[0] / plain[0])
+                kept, spent = rate(made(way, Path(folder)))
+            ratios[way].append(kept / rate(made(way, None))[0])
             if way == "local":
-                ratios["local, processor time"].append(kept[1] / plain[1])
-        print(json.dumps({name: round(values[-1], 3) for name, values in ratios.items()}), flush=True)
+                training = spent.all - spent.taken - spent.written
+                for name, seconds in zip(shares, (spent.taken, spent.written), strict=True):
+                    shares[name].append(seconds / training)
+        print(json.dumps({name: round(values[-1], 4) for name, values in {**ratios, **shares}.items()}), flush=True)
     for name, values in ratios.items():
         low, middle, high = min(values), statistics.median(values), max(values)
         print(
             f"{name}: a checkpoint every {EVERY} steps leaves {middle:.3f} of the step rate ({low:.3f} to {high:.3f})"
         )
-    written, taken = one_part()
-    print(f"a party's part: {written:.0f} us until it is written, of which training waits {taken:.0f}")
+    for name, values in shares.items():
+        low, middle, high = min(values), statistics.median(values), max(values)
+        print(f"{name}: {middle:.2%} of the processor time of training ({low:.2%} to {high:.2%})")
 
 
 if __name__ == "__main__":
