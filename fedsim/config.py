@@ -22,8 +22,9 @@ from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override, merge
-from fedsim.plan import Aim, LinkConfig, Plan, Scenario, complete
+from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
+from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 
 
@@ -69,6 +70,12 @@ class ScenarioFile(Settings):
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
     )
+    missing: Missing | None = Field(
+        None, description="what the hub does when a party's message does not come in time; default: it waits"
+    )
+    checkpoint: Checkpoint | None = Field(
+        None, description="from where a run can be taken up again: {every: steps}; not part of the experiment"
+    )
     sweep: Sweep | None = Field(None, description="variants to play with fedsim sweep; not part of the experiment")
     placement: dict[RoleId, dict[str, Annotated[float, Field(ge=0)]]] = Field(
         {}, description="by seat: gpus, cpus, and resources of a Ray cluster by name; not part of the experiment"
@@ -89,10 +96,17 @@ class ScenarioFile(Settings):
 
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
-        dump = self.model_dump(
-            mode="json", exclude={"runtime", "placement", "name", "sweep"}, context={"experiment": True}
-        )
+        other = {"runtime", "placement", "name", "sweep", "checkpoint"}
+        if self.missing is None:
+            other.add("missing")
+        dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
+
+    def accord(self) -> str:
+        """SHA-256 of what seats must have in common to play together: the experiment, and when they take checkpoints."""
+        if self.checkpoint is None:
+            return self.digest()
+        return hashlib.sha256(f"{self.digest()} every {self.checkpoint.every}".encode()).hexdigest()
 
     def arms(self) -> dict[str, ScenarioFile]:
         """The files to play, by the name of their arm; without ``compare`` one, by the name of the file.
@@ -132,7 +146,25 @@ class ScenarioFile(Settings):
         for role in self.placement:
             if role not in plan.seats:
                 raise ConfigError(f"placement: no seat '{role}'{suggest(role, plan.seats)}")
+        for role in self.missing.only if self.missing else ():
+            if role not in plan.seats or role == plan.hub:
+                raise ConfigError(f"missing.only: no party '{role}'{suggest(role, set(plan.seats) - {plan.hub})}")
+        if self.missing is not None and not self.scenario.misses:
+            kind = self.scenario.kind()
+            raise ConfigError(f"missing: a scenario of kind '{kind}' cannot do without a message; leave missing out")
+        if self.checkpoint is not None:
+            self._check_resumes()
         return plan
+
+    def _check_resumes(self) -> None:
+        """Refuse checkpoints of what could not be taken up again as it was."""
+        last = [] if self.scenario.resumes else [f"a scenario of kind '{self.scenario.kind()}'"]
+        wrapped = [wrapper for around in self.seats.values() for wrapper in around]
+        last += [f"a wrapper of kind '{wrapper.kind()}'" for wrapper in wrapped if not wrapper.resumes]
+        if last:
+            raise ConfigError(
+                f"checkpoint: {last[0]} does not say what its state is, and could not be resumed; leave checkpoint out"
+            )
 
     def check(self, places: Places) -> None:
         """Make every arm, every cell of the sweep, and their plans; errors say where what is wrong was written.

@@ -8,19 +8,23 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from fedsim import config
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError, InputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
-from fedsim.report import page
-from fedsim.report.folder import RunFolder, default_path
+from fedsim.report import manifest, page, reading
+from fedsim.report.folder import CHECKPOINTS, RunFolder, default_path
+from fedsim.report.record import slugs
 from fedsim.report.summary import Arm
 from fedsim.role import Role
 from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.supervision import keeping, store, stored, supervised
 from fedsim.transport.tls import Identity
 
 Started = Callable[[str, ScenarioFile], Watch]
@@ -59,6 +63,43 @@ def run(
     if pages:
         page.write([folder.path])
     return folder.path
+
+
+def resume(
+    path: Path, runtime: str = "", *, verbose: bool = False, started: Started = _unwatched, pages: bool = True
+) -> Path:
+    """Go on with a run that has not come to its end, from the last checkpoint that all seats have; returns where it lies.
+
+    Args:
+        path: the run folder.
+        runtime: the kind of another runtime; default: the run's own.
+        verbose: as the runtime's.
+        started: told of each arm that is not over.
+        pages: also make the page.
+
+    Raises:
+        OutputError: it cannot be taken up again; says why.
+        FedsimError: whatever ended the run; the folder says so too.
+    """
+    drifted = manifest.drift(reading.read_manifest(path))
+    file = config.read(str(path / "scenario.yaml"), runtime=runtime)
+    if verbose:
+        file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
+
+    def telling(title: str, arm: ScenarioFile) -> Watch:
+        watch = started(title, arm)
+        if drifted:
+            watch(
+                arm.plan().hub,
+                {"notice": f"numbers may differ from those of the run as it began: {'; '.join(drifted)}"},
+            )
+        return watch
+
+    with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
+        _play(file, folder, "", telling)
+    if pages:
+        page.write([path])
+    return path
 
 
 def run_seeds(
@@ -113,7 +154,8 @@ def run_seat(
         identity: for a stream that is encrypted.
         wait: seconds for the others to come.
         secrets: the seat's own; without, as in a simulation.
-        out: the run folder; default ``runs/<name>-<digest8>-<role>``.
+        out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
+            is gone on from if all seats have theirs.
         command, started: as for `run`.
 
     Raises:
@@ -121,6 +163,30 @@ def run_seat(
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
+    plan, path = file.plan(), default_path(file)
+    _check_seat(file, role, connect, listen, secrets)
+    out = out or path.with_name(f"{path.name}-{role}")
+    with RunFolder.open_for(out, file, command, going_on=True) as folder:
+        watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
+        kept = keeping(file, folder.path / CHECKPOINTS)
+
+        def play() -> SeatReport:
+            if role == plan.hub:
+                playing = play_hub(kept, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
+            else:
+                playing = play_spoke(
+                    kept, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
+                )
+            return asyncio.run(playing)
+
+        report = supervised(play, file.checkpoint, lambda line: watch(role, {"notice": line}))
+        folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
+        folder.forget()
+    return folder.path
+
+
+def _check_seat(file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets) -> None:
+    """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
     if role not in plan.seats:
         raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
@@ -128,20 +194,9 @@ def run_seat(
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
-    if plan.seats[role].meet is not None:  # what is wrong here is not to end the run of all the others
+    if plan.seats[role].meet is not None:
         ids_key(secrets, Rng.root(file.seed))
         file.scenario.look(role)
-    path = default_path(file)
-    with RunFolder.open_for(out or path.with_name(f"{path.name}-{role}"), file, command) as folder:
-        watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
-        if role == plan.hub:
-            playing = play_hub(file, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
-        else:
-            playing = play_spoke(
-                file, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
-            )
-        folder.write([Arm(file.name, file, [asyncio.run(playing)], time.perf_counter() - start)])
-    return folder.path
 
 
 def rehearse(file: ScenarioFile) -> None:
@@ -175,10 +230,25 @@ def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role
 
 
 def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:
+    files = file.arms()
+    places = {name: folder.path / CHECKPOINTS / slug for name, slug in slugs(files).items()}
     arms = []
-    for name, arm in file.arms().items():
-        watch = folder.watch(name, started(f"{prefix}{name}", arm))
-        start = time.perf_counter()
-        reports = arm.runtime.run(arm, watch)
-        arms.append(Arm(name, arm, reports, time.perf_counter() - start))
+    for name, arm in files.items():
+        over = stored(places[name], arm)
+        if over is None:
+            over = _play_arm(arm, places[name], folder.watch(name, started(f"{prefix}{name}", arm)))
+        arms.append(Arm(name, arm, *over))
     folder.write(arms)
+    folder.forget()
+
+
+def _play_arm(arm: ScenarioFile, place: Path, watch: Watch) -> tuple[list[SeatReport], float]:
+    """What the seats of an arm report, and the seconds that took."""
+    kept, hub, start = keeping(arm, place), arm.plan().hub, time.perf_counter()
+    reports = supervised(
+        lambda: arm.runtime.run(kept, watch), arm.checkpoint, lambda line: watch(hub, {"notice": line})
+    )
+    seconds = time.perf_counter() - start
+    if arm.checkpoint is not None:
+        store(place, arm, reports, seconds)
+    return reports, seconds

@@ -1,9 +1,10 @@
 """fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
 
 Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
-folder, where the ServerApp runs), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait``
-(seconds in which they must have joined), ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own
-``data`` (its table, or the folder of its data sets), ``secret`` and ``ids_key`` (files).
+folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come to its end), ``listen``
+(the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they must have joined),
+``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or the folder of its
+data sets), ``secret`` and ``ids_key`` (files).
 """
 
 from __future__ import annotations
@@ -34,7 +35,11 @@ def lead(grid: Grid, context: Context) -> None:
     hub = next(iter(file.arms().values())).plan().hub
     file, secrets = Belongings.named(settings).at(file, hub)
     with flower.conducting(grid, secrets):
-        print(f"run folder: {experiment.run(file, _out(settings), pages=False)}")
+        out = _out(settings)
+        if settings["resume"] and out is not None and (out / "manifest.json").exists():
+            print(f"run folder: {experiment.resume(out, pages=False)}")
+        else:
+            print(f"run folder: {experiment.run(file, out, pages=False)}")
 
 
 @client.query("session")

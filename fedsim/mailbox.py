@@ -23,6 +23,7 @@ class Mailbox:
         self._waiting: Counter[RoleId] = Counter()
         self._next: Counter[RoleId] = Counter()
         self._early: dict[RoleId, set[int]] = {}
+        self._forgone: set[Key] = set()
 
     def put(self, envelope: Envelope) -> None:
         """Keep a message until it is taken.
@@ -33,6 +34,9 @@ class Mailbox:
         peer = envelope.src
         self._admit(peer, envelope.seq)
         key = (peer, type(envelope.message).__name__, envelope.message.step)
+        if key in self._forgone:
+            self._forgone.remove(key)
+            return
         if key in self._messages:
             raise ProtocolError(f"{peer} sent {key[1]} of step {key[2]} twice")
         if self._waiting[peer] >= self.window:
@@ -46,6 +50,10 @@ class Mailbox:
         if message is not None:
             self._waiting[key[0]] -= 1
         return message
+
+    def forgo(self, key: Key) -> None:
+        """Throw the message away when it comes; it is not there yet."""
+        self._forgone.add(key)
 
     def _admit(self, peer: RoleId, seq: int) -> None:
         expected = self._next[peer]

@@ -6,15 +6,17 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from fedsim.channel import Placed
-from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate
+from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate, WireError
 from fedsim.figure import Figure
 from fedsim.mailbox import Mailbox
 from fedsim.message import Message, RoleId
+from fedsim.rows import Rows
+from fedsim.state import Lasting
 from fedsim.transport.base import Transport
-from fedsim.wire import Envelope, Limits, decode, encode
+from fedsim.wire import Envelope, Limits, decode, encode, number_size
 
 M = TypeVar("M", bound=Message)
 Watch = Callable[[RoleId, Mapping[str, Any]], None]
@@ -28,6 +30,38 @@ class Traffic:
     size: Counter[tuple[RoleId, str]] = field(default_factory=Counter)
 
 
+class Cuts(Protocol):
+    """Where a run can be taken up again.
+
+    Attributes:
+        every: training steps from one part to the next.
+    """
+
+    every: int
+
+    def take_up(self, role: Lasting) -> None:
+        """If the run goes on from a part: become what it was; called once, when all before the training is played."""
+
+    def take(self, done: int, step: int, role: Lasting) -> None:
+        """Keep a part after ``done`` training steps, from which loops go on with ``step``.
+
+        Raises:
+            OutputError: the part before could not be written.
+        """
+
+
+class Absent(Protocol):
+    """What the file says of messages that are missing: see `fedsim.plan.Missing`."""
+
+    @property
+    def policy(self) -> str:
+        """error | wait | drop | impute."""
+
+    @property
+    def after(self) -> float:
+        """Seconds."""
+
+
 class Net:
     """One seat's view: who it is, who else there is, and the stages on its ends of the links.
 
@@ -36,6 +70,8 @@ class Net:
         hub: the seat that holds the top model.
         roster: every seat; its order is the order of every reduction.
         step: the step at which loops start (later than 0 after a resume).
+        cuts: what keeps parts of checkpoints; None without.
+        missing: by peer, what is done if its messages do not come in time; without, they are waited for.
         outgoing: by peer, what a message passes before it leaves, in order.
         incoming: by peer, what a message passes before the role gets it, in order.
     """
@@ -54,11 +90,14 @@ class Net:
         self.outgoing: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.traffic = Traffic()
-        self.rows: list[dict[str, Any]] = []
+        self.rows = Rows()
         self.figures: list[Figure] = []
+        self.cuts: Cuts | None = None
+        self.missing: dict[RoleId, Absent] = {}
         self._transport, self._limits, self._watch = transport, limits, watch
         self._mailbox = Mailbox()
         self._seq: Counter[RoleId] = Counter()
+        self._counted: Counter[RoleId] = Counter()
 
     @property
     def peers(self) -> tuple[RoleId, ...]:
@@ -69,11 +108,14 @@ class Net:
         """Pass ``message`` through this end's stages and send what comes out."""
         for placed in self.outgoing[to]:
             message = placed(message)
-        frame = encode(Envelope(self.me, to, self._seq[to], message))
+        number, count, key = self._seq[to], self._counted[to], (to, message.kind())
+        frame = encode(Envelope(self.me, to, number, message))
         self._seq[to] += 1
-        key = (to, message.kind())
+        self._counted[to] += 1
         self.traffic.frames[key] += 1
         self.traffic.size[key] += len(frame)
+        if number != count:
+            self.traffic.size[key] += number_size(count) - number_size(number)
         await self._transport.send(to, frame)
 
     async def recv(self, frm: RoleId, kind: type[M], step: int, within: float | None = None) -> M:
@@ -97,6 +139,10 @@ class Net:
         assert isinstance(message, kind)
         return message
 
+    def forgo(self, frm: RoleId, kind: type[Message], step: int) -> None:
+        """Go on without this message: it is thrown away if it comes after all."""
+        self._mailbox.forgo((frm, kind.kind(), step))
+
     async def broadcast(self, message: Message) -> None:
         """Send to everyone else, in roster order."""
         for peer in self.peers:
@@ -105,6 +151,12 @@ class Net:
     async def gather(self, kind: type[M], step: int, peers: Sequence[RoleId] | None = None) -> dict[RoleId, M]:
         """One message from each of ``peers`` (default: everyone else), in roster order whatever came first."""
         return {peer: await self.recv(peer, kind, step) for peer in peers or self.peers}
+
+    def recount(self, traffic: Traffic) -> None:
+        """Go on counting from ``traffic``; frames count as in a run that was not cut short, where their numbers follow it."""
+        self.traffic, self._counted = traffic, Counter()
+        for (peer, _), frames in traffic.frames.items():
+            self._counted[peer] += frames
 
     def log(self, **values: Any) -> None:
         """Note a row of metrics, and show it to whoever watches the run."""
@@ -129,7 +181,10 @@ class Net:
             raise StallError(self._waits(key)) from stall
         except TransportBroken as broken:
             raise TransportBroken(f"{self._waits(key)}: {broken}") from broken
-        envelope = decode(frame, self._limits)
+        try:
+            envelope = decode(frame, self._limits)
+        except WireError as error:
+            raise WireError(f"{sender} sent what {self.me} cannot read: {error}") from error
         if envelope.src != sender or envelope.dst != self.me:
             raise ProtocolError(f"{sender} sent a frame from '{envelope.src}' to '{envelope.dst}' to {self.me}")
         if sender not in self.incoming:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
@@ -91,6 +91,18 @@ class LinkConfig(Settings):
         return [only(kinds, defence.stage()) for defence in defences]
 
 
+class Missing(Settings):
+    """What the hub does when a party's message does not come in time; a party that is gone for good ends the run."""
+
+    policy: Literal["error", "wait", "drop", "impute"] = Field(
+        "error",
+        description="error: the run ends | wait: on, with a notice | drop: this step without the party | impute: with the "
+        "mean of what it has sent so far",
+    )
+    after: float = Field(30.0, gt=0, description="seconds after which a message is missing")
+    only: tuple[RoleId, ...] = Field((), description="parties that it is for; default: all")
+
+
 @dataclass(frozen=True)
 class Aim:
     """One attack at one victim: what a trial with victim ``*`` falls into."""
@@ -138,7 +150,15 @@ class Plan:
 
 
 class Scenario(Plugin, ABC):
-    """The settings of a scenario; one subclass a file or folder in ``scenarios``."""
+    """The settings of a scenario; one subclass a file or folder in ``scenarios``.
+
+    Class attributes:
+        resumes: whether its roles take checkpoints (`fedsim.vfl.cuts.played`), so that a run can be taken up again.
+        misses: whether its hub follows the file's policy for parties whose messages are missing (`fedsim.vfl.absence`).
+    """
+
+    resumes: ClassVar[bool] = False
+    misses: ClassVar[bool] = False
 
     @abstractmethod
     def plan(self) -> Plan:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from fedsim.channel import Placed, tap
 from fedsim.config import ScenarioFile
+from fedsim.cuts import Cuts, agree
 from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
@@ -68,23 +69,46 @@ async def play(
         watch: shown every row that the role logs.
     """
     determine(file.threads)
+    cut = plan is None and file.checkpoint is not None and bool(file.checkpoint.folder)
     plan, public = plan or file.plan(), Rng.root(file.seed)
     private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     await _greet(file, net)
+    if not cut:
+        return await _play(file, plan, net, public, private, secrets)
+    cuts = await agree(file, net)
+    try:
+        return await _play(file, plan, net, public, private, secrets, cuts)
+    finally:
+        cuts.close()
+
+
+async def _play(
+    file: ScenarioFile, plan: Plan, net: Net, public: Rng, private: Rng, secrets: Secrets, cuts: Cuts | None = None
+) -> SeatReport:
+    """What comes after the greeting."""
+    role = net.me
     seat = plan.seats[role]
     if seat.meet is not None:
         seat = await seat.meet(net, ids_key(secrets, public))
     me: Role = seat.build(public, private)
     for i, wrapper in enumerate(plan.wrappers.get(role, ())):
         me = wrapper.wrap(me, public.child("wrapper", role, i))
-    defences = _place_stages(plan, net, private)
+    stages = _place_stages(plan, net, private)
     intruders = await _disclose(plan, me, net, private)
+    if file.missing is not None and role == plan.hub:
+        net.missing = dict.fromkeys(file.missing.only or net.peers, file.missing)
+    if cuts is not None:
+        cuts.stages = [*(placed for _, placed in stages), *(intruder.tap for intruder in intruders)]
+        cuts.saw = [intruder.saw for intruder in intruders]
+        net.cuts = cuts
     await me.run(net)
     findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
+    rows = [dict(row) for row in net.rows]
+    numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
     figures = [plain(figure) for figure in net.figures]
     return SeatReport(
-        role, net.rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, defences(), figures
+        role, rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures
     )
 
 
@@ -105,7 +129,7 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
     Raises:
         ProtocolError: names the peer and both digests.
     """
-    mine = file.digest()
+    mine = file.accord()
     hello = Hello(0, mine, purpose="query")
     if net.me == net.hub:
         peers: Mapping[RoleId, Hello] = await net.gather(Hello, 0)
@@ -115,13 +139,14 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
         peers = {net.hub: await net.recv(net.hub, Hello, 0)}
     for peer, theirs in peers.items():
         if theirs.digest != mine:
+            more = "" if file.checkpoint is None else ", or not the same checkpoint.every"
             raise ProtocolError(
-                f"{peer} plays scenario {theirs.digest[:8]}, {net.me} plays {mine[:8]}: not the same file"
+                f"{peer} plays scenario {theirs.digest[:8]}, {net.me} plays {mine[:8]}: not the same file{more}"
             )
 
 
-def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
-    """Put the file's stages on this seat's ends of its links; returns what asks them for their numbers."""
+def _place_stages(plan: Plan, net: Net, private: Rng) -> list[tuple[dict[str, Any], Placed[Any]]]:
+    """Put the file's stages on this seat's ends of its links; returns them with where they lie."""
     placed: list[tuple[dict[str, Any], Placed[Any]]] = []
     flowing = {flow.kind for flow in plan.flows}
     for i, link in enumerate(plan.links):
@@ -134,7 +159,7 @@ def _place_stages(plan: Plan, net: Net, private: Rng) -> Any:
                 for j, stage in enumerate(link.stages(defences, flowing) if lies else ()):
                     way.append(Placed(stage, private.child("stage", peer, i, j)))
                     placed.append(({"link": name, "stage": defences[j].kind()}, way[-1]))
-    return lambda: [{**name, **_numbers(stage.state)} for name, stage in placed]
+    return placed
 
 
 def _numbers(state: Any) -> dict[str, float]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -18,6 +18,16 @@ from torch import Tensor
 from fedsim.seeding import Rng
 
 Packed = tuple[str, dict[str, Tensor]]
+
+
+class Lasting(Protocol):
+    """What can be put away after a training step, and taken up again by one that was built anew from the same file."""
+
+    def state(self) -> Any:
+        """All that steps have changed here, as a state. Tensors may be the live ones: who keeps them copies them."""
+
+    def restore(self, state: Any) -> None:
+        """Become what ``state`` says; the next step then gives the same bits."""
 
 
 def pack(state: Any) -> Packed:

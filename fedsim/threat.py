@@ -170,7 +170,14 @@ class Defence(Plugin, ABC):
 
 
 class Wrapper(Plugin, ABC):
-    """What may be wrapped around a seat: faults, corrupted features, poisoned records; one a file in ``parties/wrappers``."""
+    """What may be wrapped around a seat: faults, corrupted features, poisoned records; one a file in ``parties/wrappers``.
+
+    Class attributes:
+        resumes: whether what it does follows, after a checkpoint, from playing what comes before the training once more and
+            from the state of networks and the strikes on them.
+    """
+
+    resumes: ClassVar[bool] = False
 
     @abstractmethod
     def wrap(self, role: Role, rng: Rng) -> Role:

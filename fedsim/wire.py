@@ -102,6 +102,11 @@ def encode(envelope: Envelope) -> bytes:
     return b"".join((_PREFIX.pack(MAGIC, VERSION, len(header)), header, *buffers))
 
 
+def number_size(seq: int) -> int:
+    """Bytes that the number of an envelope takes in its frame."""
+    return len(msgspec.msgpack.encode(seq))
+
+
 def decode(frame: bytes, limits: Limits = Limits()) -> Envelope:
     """The envelope in a frame.
 

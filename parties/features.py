@@ -14,6 +14,7 @@ from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient, Rows
 from fedsim.vfl.optimise import Optimiser, snapshot
 from fedsim.vfl.schedule import Schedule
@@ -61,14 +62,24 @@ class FeatureParty:
         await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
         if self.prologue is not None:
             await self.prologue.at_party(self, net)
-        turns = self.schedule.turns(net.step)
         if self.optimiser is None:
-            await shared.follow(self.bottom, turns, net)
+            await shared.hand_over(self.bottom, net)
+            await shared.follow(self.bottom, played(self.schedule, self, net), net)
         else:
-            await split.follow(self.bottom, self.optimiser, turns, net)
+            await split.follow(self.bottom, self.optimiser, played(self.schedule, self, net), net)
         for after in (self.epilogue, self.appraisal):
             if after is not None:
                 await after.at_party(self, net)
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return {"bottom": self.bottom.network.state(), "optimiser": self.optimiser and self.optimiser.state()}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.bottom.network.restore(state["bottom"])
+        if self.optimiser is not None:
+            self.optimiser.restore(state["optimiser"])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The bottom's parameters."""

@@ -16,8 +16,10 @@ from fedsim.net import Net
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
+from fedsim.vfl.absence import Absences
+from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Rows
-from fedsim.vfl.optimise import OptimiserConfig
+from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import HubModel
@@ -49,6 +51,8 @@ class LabelHolder:
         prologue: the same before the training.
         scoring: how held-out rows are scored.
         found: what was found of the federation after the training, by name, in plain values.
+        models: in the exchange shared, the optimiser of every other party's bottom, over a model of its own.
+        absences: what stands in for parties that are missing.
     """
 
     def __init__(
@@ -71,6 +75,8 @@ class LabelHolder:
         self.left_out, self.epilogue, self.prologue, self.scoring = left_out, epilogue, prologue, scoring
         self.appraisal = appraisal
         self.found: dict[str, Any] = {}
+        self.models: dict[RoleId, Optimiser] = {}
+        self.absences = Absences()
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
@@ -78,12 +84,15 @@ class LabelHolder:
         if self.prologue is not None:
             await self.prologue.at_hub(self, net)
         evaluation = Evaluation(self.held_out, net, self.top, self.scoring)
-        turns = self.schedule.turns(net.step)
         own = self.own[1] if self.own else None
         if self.bottoms is None:
-            await split.serve(self.top, turns, net, self.parties, evaluation, own)
+            await split.serve(
+                self.top, played(self.schedule, self, net), net, self.parties, evaluation, own, self.absences
+            )
         else:
-            await shared.serve(self.top, self.bottoms, turns, net, self.parties, evaluation, own)
+            self.models = await shared.take_over(self.bottoms, net, self.parties)
+            turns = played(self.schedule, self, net)
+            await shared.serve(self.top, self.models, turns, net, self.parties, evaluation, own, self.absences)
         for after in (self.epilogue, self.appraisal):
             if after is not None:
                 await after.at_hub(self, net)
@@ -96,6 +105,26 @@ class LabelHolder:
                     f"{party} holds {rows.train} training and {rows.test} held-out rows, "
                     f"{net.me} holds {self.schedule.train} and {self.schedule.test}"
                 )
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        own = self.own and (self.own[1][0].network.state(), self.own[1][1].state())
+        models = {party: (dict(model.parameters), model.state()) for party, model in self.models.items()}
+        return {"top": self.top.state(), "own": own, "models": models, "absences": self.absences.state()}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.top.restore(state["top"])
+        self.absences.restore(state["absences"])
+        if self.own is not None:
+            (bottom, optimiser), (network, memory) = self.own[1], state["own"]
+            bottom.network.restore(network)
+            optimiser.restore(memory)
+        for party, model in self.models.items():
+            parameters, memory = state["models"][party]
+            model.restore(memory)
+            for name, tensor in model.parameters.items():
+                tensor.copy_(parameters[name])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters, and those of the bottom at this seat."""

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from parties.vertical import Vertical
 
 
 class Baseline(Vertical):
     """Train a vertical federation; attacks and defences can be put on its links all the same."""
+
+    resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True

@@ -34,6 +34,7 @@ class BestArm(Vertical):
     candidate is trained once beforehand, beside the others; lies are stages on the links ``Reward`` to the hub.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Mukherjee et al., Mean-based Best Arm Identification in Stochastic Bandits under Reward Contamination, "
         "NeurIPS 2021, arXiv 2111.07458 (radii: a reconstruction)"

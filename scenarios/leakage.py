@@ -17,6 +17,8 @@ class Leakage(Vertical):
     train at a learning rate of 1e-6); without it models move as usual (regime training).
     """
 
+    resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = "Jin et al., CAFE: Catastrophic Data Leakage in Vertical Federated Learning, NeurIPS 2021"
 
     window: Window | None = Field(None, description="rounds in which the hub holds every model still (shared only)")

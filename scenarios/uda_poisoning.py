@@ -41,6 +41,8 @@ class UdaPoisoning(Vertical):
     them. Poison is a wrapper under ``seats:``.
     """
 
+    resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )

@@ -25,6 +25,8 @@ class WeightFaults(Vertical):
     Faults themselves are wrappers under ``seats:``; the examination is of the weights that are in use after them.
     """
 
+    resumes: ClassVar[bool] = True
+    misses: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Tsai et al., Formalizing Generalization and Robustness to Weight Perturbations, NeurIPS 2021"
     )

@@ -25,6 +25,16 @@ os.environ["FEDSIM_CACHE"] = "off"  # or one test would find the models of anoth
 signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background of a script it is ignored, by children too
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also run what takes minutes of processor time")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: needs --slow"))
+
+
 @pytest.fixture(autouse=True)
 def _numbers_as_python_knows_them() -> None:
     """Playing a seat flushes denormals for the rest of the process; a test of floats must not depend on what ran before."""

@@ -69,6 +69,16 @@ def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path
         assert 'agrees="/settings/scenario.yaml"' in services(tmp_path / "out")[f"party-{seat}"]["command"][-1]
 
 
+def test_with_checkpoints_a_party_has_a_folder_for_its_parts_that_outlives_its_container(
+    source: Path, tmp_path: Path
+) -> None:
+    fine("compose", source, "--out", tmp_path / "out", "--set", "checkpoint={every: 5}")
+    found = services(tmp_path / "out")["party-a"]
+    assert "./seats/a/checkpoints:/checkpoints" in found["volumes"]
+    assert 'checkpoints="/checkpoints"' in found["command"][-1]
+    assert (tmp_path / "out/seats/a/checkpoints").is_dir()
+
+
 def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     fine("compose", source, "--out", out)

@@ -199,7 +199,7 @@ def test_rows_and_progress_are_shown_and_only_rows_are_kept() -> None:
     net = Net("a", "a", ["a"], network.transport("a"), watch=lambda role, row: shown.append((role, dict(row))))
     net.log(step=1, loss=0.5)
     net.show({"done": 0.5})
-    assert net.rows == [{"step": 1, "loss": 0.5}]
+    assert list(net.rows) == [{"step": 1, "loss": 0.5}]
     assert shown == [("a", {"step": 1, "loss": 0.5}), ("a", {"done": 0.5})]
 
 

@@ -45,7 +45,7 @@ def test_the_summary_is_the_contract(played: tuple[Path, list[Arm]], file: Scena
     path, arms = played
     summary = json.loads((path / "summary.json").read_text())
     top = ["schema", "name", "digest", "seed", "runtime", "scenario", "task", "trials", "weights_sha256", "traffic"]
-    assert list(summary) == [*top, "steps", "seconds", "arms"]
+    assert list(summary) == [*top, "steps", "missing", "seconds", "arms"]
     assert (summary["schema"], summary["name"], summary["digest"]) == (1, "baseline", file.digest())
     assert (summary["seed"], summary["runtime"], summary["scenario"]) == (7, "local", "baseline")
     assert (summary["steps"], summary["seconds"]) == (12, 1.5)

@@ -64,6 +64,22 @@ def run(
 
 
 @app.command()
+def resume(
+    folder: Folder,
+    runtime: Annotated[str, typer.Option(metavar="KIND", help="where seats run from now on; default: as before")] = "",
+    verbose: Verbose = False,
+) -> None:
+    """Go on with a run that has not come to its end, from its last checkpoint."""
+    from fedsim import experiment
+    from fedsim.cli.progress import Progress
+    from fedsim.cli.tables import print_results
+
+    with Progress() as progress:
+        path = experiment.resume(folder, _known(runtime), verbose=verbose, started=progress.arm)
+    print_results(path)
+
+
+@app.command()
 def sweep(
     source: Source,
     profile: Profile = "",

@@ -19,6 +19,7 @@ from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
 from fedsim.plan import LinkConfig, Scenario
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, find, names
+from fedsim.shelf import Checkpoint
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
 
 BASES: dict[str, type[Plugin]] = {
@@ -32,8 +33,14 @@ BASES: dict[str, type[Plugin]] = {
     "runtimes": Runtime,
 }
 
-PARTS: dict[str, type[Settings]] = {"file": ScenarioFile, "links": LinkConfig, "trials": Trial, "sweep": Sweep}
-"""The parts of a scenario file that are no plugins: its top level, an entry of each list, the sweep."""
+PARTS: dict[str, type[Settings]] = {
+    "file": ScenarioFile,
+    "links": LinkConfig,
+    "trials": Trial,
+    "sweep": Sweep,
+    "checkpoint": Checkpoint,
+}
+"""The parts of a scenario file that are no plugins: its top level, an entry of each list, the sweep, checkpoints."""
 WIDTH = 15
 """Of the column of kinds, in characters: the groups stand under each other."""
 

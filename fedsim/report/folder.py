@@ -26,8 +26,20 @@ from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, finite, rows, summarise
 
+CHECKPOINTS = "checkpoints"
+"""The folder in a run folder with what a run can be taken up from; gone when the run is complete."""
 CARD = ("card.md", "card.html", "card.json")
-WRITTEN = ("scenario.yaml", "metrics.jsonl", "summary.json", "seats.json", "report.html", "model", "claims", *CARD)
+WRITTEN = (
+    "scenario.yaml",
+    "metrics.jsonl",
+    "summary.json",
+    "seats.json",
+    "report.html",
+    "model",
+    "claims",
+    CHECKPOINTS,
+    *CARD,
+)
 """What a run leaves beside ``manifest.json``: removed when the same experiment is written again."""
 AT_FIRST = {"manifest.json", "scenario.yaml"}
 """What a run has before its first row."""
@@ -54,7 +66,12 @@ class RunFolder:
 
     @staticmethod
     def open_for(
-        path: Path, file: ScenarioFile, command: Sequence[str] = (), seeds: Sequence[int] = (), sweep: bool = False
+        path: Path,
+        file: ScenarioFile,
+        command: Sequence[str] = (),
+        seeds: Sequence[int] = (),
+        sweep: bool = False,
+        going_on: bool = False,
     ) -> RunFolder:
         """Make the folder and mark it as running.
 
@@ -65,6 +82,7 @@ class RunFolder:
             command: the command line, for the manifest.
             seeds: for a folder over the runs of several seeds.
             sweep: for a folder over the runs of the file's sweep, which are left where they are.
+            going_on: checkpoints are left where they are.
 
         Raises:
             OutputError: there is a file, another run, or something that is not a run; or it cannot be written.
@@ -75,8 +93,30 @@ class RunFolder:
             path.mkdir(parents=True, exist_ok=True)
             write_json(path / "manifest.json", begun)  # first: an interrupted clean-up still leaves a run of ours
             for name in WRITTEN:
-                _remove(path / name)
+                if not (going_on and name == CHECKPOINTS):
+                    _remove(path / name)
             write_text(path / "scenario.yaml", scenario_text(file))
+        except OSError as error:
+            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+        return RunFolder(path, file, begun)
+
+    @staticmethod
+    def reopen(path: Path, file: ScenarioFile) -> RunFolder:
+        """Go on with a run that has not come to its end.
+
+        Args:
+            path: its folder.
+            file: its scenario, as it lies there; perhaps under another runtime.
+
+        Raises:
+            OutputError: it is complete, still runs, takes no checkpoints, or is not what it was.
+        """
+        there = read_manifest(path)
+        if why := _lasts(there, file):
+            raise OutputError(f"{path}: cannot be resumed: {why}")
+        begun = manifest.again(there)
+        try:
+            write_json(path / "manifest.json", begun)
         except OSError as error:
             raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
         return RunFolder(path, file, begun)
@@ -140,6 +180,10 @@ class RunFolder:
         summary = summarise(self._file, arms)
         write_json(self.path / "summary.json", summary)
         return summary
+
+    def forget(self) -> None:
+        """Remove what the run could be taken up from."""
+        _remove(self.path / CHECKPOINTS)
 
     def write_seeds(self, runs: Sequence[RunFolder]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
@@ -264,6 +308,23 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
         seeds = f"seeds {there['seeds'] or there.get('seed')}" if not same[1] else "the same settings on other data"
         other = seeds if same[0] else f"experiment {digest[:8]}"
         raise OutputError(f"{path}: holds another run, of {other}, not of {mine}; choose another folder with --out")
+
+
+def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
+    """Why a run cannot be taken up again, or nothing."""
+    if there["status"] == "complete":
+        return "it is complete"
+    if there["status"] == "running" and _alive(there["process"]):
+        return f"process {there['process']['pid']} is writing it"
+    if there["seeds"]:
+        return f"it is over seeds; resume one of its runs, such as seed-{there['seeds'][0]}"
+    if not any(arm.checkpoint for arm in file.arms().values()):
+        return "it takes no checkpoints; add checkpoint: {every: STEPS} to the scenario and run it anew"
+    if there["digest"] != file.digest():
+        return f"its scenario.yaml is experiment {file.digest()[:8]} now, and was {str(there['digest'])[:8]}"
+    if there["data_sha256"] != file.scenario.data_digest():
+        return "its data is not what it was"
+    return ""
 
 
 def _alive(process: Mapping[str, Any]) -> bool:

@@ -17,6 +17,7 @@ def sentences(views: Sequence[View]) -> list[str]:
     trials = dict.fromkeys(group.number for view in views for group in groups(view))
     found = [_trial(views, trial) for trial in trials]
     found += _warnings(views)
+    found += _missing(views)
     if task := _task(views, attacked=bool(trials)):
         found.append(task)
     return found or [f"{listed([view.name for view in views])} ran to the end; nothing was measured."]
@@ -77,6 +78,20 @@ def _warnings(views: Sequence[View]) -> list[str]:
         if f["notes"].get("warning")
     }
     return [f"{text[0].upper()}{text[1:]}." for text in said]
+
+
+def _missing(views: Sequence[View]) -> list[str]:
+    """Who did not answer in time, and what was done about it."""
+    done = {"drop": "the step went on without it", "impute": "the mean of what it had sent stood in"}
+    found = []
+    for view in views:
+        policy = (view.run.scenario.get("missing") or {}).get("policy", "")
+        for party, count in view.numbers.get("missing", {}).items():
+            times = "once" if count == 1 else f"{count} times"
+            found.append(
+                f"With “{view.name}” {party} did not answer in time {times}; {done.get(policy, 'see its rows')}."
+            )
+    return found
 
 
 def _and_yet(group: Group) -> str:

@@ -42,6 +42,20 @@ def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = (),
     }
 
 
+def again(manifest: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest of a run that goes on now."""
+    resumed = [*manifest.get("resumed", ()), now()]
+    process = {"host": platform.node(), "pid": os.getpid()}
+    return {**manifest, "status": "running", "cause": None, "ended": None, "resumed": resumed, "process": process}
+
+
+def drift(manifest: Mapping[str, Any]) -> list[str]:
+    """What is not as it was when a run began, and may change bits: versions, the processor."""
+    here = {**versions(), "cpu": cpu()["model"]}
+    there = {**manifest["versions"], "cpu": manifest["cpu"]["model"]}
+    return [f"{name} was {there.get(name)}, is {found}" for name, found in here.items() if there.get(name) != found]
+
+
 def end(manifest: Mapping[str, Any], status: Status, cause: str | None = None) -> dict[str, Any]:
     """The manifest of a run that ends now; ``cause`` is cut to one line."""
     line = " ".join((cause or "").split())[:500] or None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
             "bytes": sum(report.traffic.size.total() for report in arm.reports),
         },
         "steps": sum("loss" in row for row in logged),
+        "missing": dict(Counter(party for row in logged for party in row.get("missing", ()))),
         "seconds": round(arm.seconds, 3),
     }
 

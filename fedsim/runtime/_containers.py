@@ -107,6 +107,8 @@ class Federation:
                 services[f"party-{party}"] = self._party(party, f"./seats/{party}")
         for seat in (hub, *parties):
             (out / "seats" / seat / "data").mkdir(mode=0o700)
+            if self.lasting and seat != hub:  # the hub's lie in its run folder
+                (out / "seats" / seat / "checkpoints").mkdir(mode=0o700)
         _fill(out / RUN / "settings", run)
         _fill(out / RUN / "app", {"pyproject.toml": (APP + self._settings()).encode()})
         services[REGISTER] = self._submission(REGISTER, **_after(LINK))
@@ -120,6 +122,7 @@ class Federation:
             "profile": "",
             "set": "",
             "out": "/runs/run",
+            "resume": False,
             "listen": f"0.0.0.0:{DATA_PORT}",
             "advertise": self.host or HUB,
             "wait": self.wait,
@@ -157,10 +160,14 @@ class Federation:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
         node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
         node["agrees"] = "/settings/scenario.yaml"
+        if self.lasting:
+            node["checkpoints"] = "/checkpoints"
         command = ["flower-supernode", "--superlink", f"{self.host or LINK}:{PORT}", "--port", str(NODE_PORT)]
         command += ["--root-certificates", "/settings/ca.pem", "--auth-supernode-private-key", "/settings/node"]
         command += ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in node.items())]
         mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro"}
+        if self.lasting:
+            mounted[f"{folder}/checkpoints"] = "/checkpoints"
         after = {} if self.host else _after(LINK, REGISTER)
         return self._service(command, mounted, f"party-{party}", restart="on-failure", **after, **_healthy(NODE_PORT))
 
@@ -172,6 +179,11 @@ class Federation:
     def apart(self) -> bool:
         """Whether each seat has a table of its own, which no other container sees."""
         return any(seat.meet for arm in self.file.arms().values() for seat in arm.plan().seats.values())
+
+    @property
+    def lasting(self) -> bool:
+        """Whether any arm takes checkpoints."""
+        return any(arm.checkpoint for arm in self.file.arms().values())
 
     def _service(self, command: list[str], mounted: Mapping[str, str], name: str, **more: Any) -> dict[str, Any]:
         """A container that may do nothing but its task, and write nowhere but to memory."""

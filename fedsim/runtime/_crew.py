@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from fedsim import errors
@@ -26,6 +27,7 @@ class Crew:
         self._hub, self._watch = file.plan().hub, watch
         self._step: int | None = None
         self._deaths: list[TransportBroken] = []
+        self._starved = starved()
 
     def watch(self, role: RoleId, row: Mapping[str, Any]) -> None:
         """Pass on a row, and note how far the training is."""
@@ -41,13 +43,23 @@ class Crew:
     def died(self, role: RoleId, how: str) -> TransportBroken:
         """The error for a seat whose process is gone."""
         when = "before the first training step" if self._step is None else f"after training step {self._step}"
-        death = TransportBroken(f"the process of {role} {how} {when}")
+        why = "; out of memory: give it more, or a smaller batch" if starved() > self._starved else ""
+        death = TransportBroken(f"the process of {role} {how} {when}{why}")
         self._deaths.append(death)
         return death
 
     def cause(self, failures: Sequence[BaseException]) -> BaseException:
         """Of what the seats say, the one that explains the others: most only lost a peer."""
         return min(failures, key=lambda error: isinstance(error, TransportError) and error not in self._deaths)
+
+
+def starved(source: Path = Path("/proc/vmstat")) -> int:
+    """How many processes this machine has ended so far because memory ran out, as far as Linux says so."""
+    try:
+        words = source.read_text().split()
+        return int(words[words.index("oom_kill") + 1])
+    except (OSError, ValueError):
+        return 0
 
 
 def tokens(plan: Plan) -> dict[RoleId, str]:

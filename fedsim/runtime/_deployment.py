@@ -100,6 +100,11 @@ class Deployment:
             self.end()
             raise
 
+    @property
+    def whole(self) -> bool:
+        """Whether the SuperLink and every SuperNode are there."""
+        return not any(name.startswith("super") for name in self.ended)
+
     def submit(self, file: ScenarioFile) -> str:
         """Hand in one arm as a Flower app; the name under which its submission may fail."""
         self._runs += 1

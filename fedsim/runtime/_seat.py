@@ -15,6 +15,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
+from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
 
@@ -31,12 +32,14 @@ class Belongings:
         secret: the file from whose bytes its noise and its initial weights follow.
         ids_key: the file with the key that ids are hashed with; the same at every seat.
         agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
+        checkpoints: the folder in which it keeps its parts of checkpoints, where the hub brings the file.
     """
 
     data: str = ""
     secret: str = ""
     ids_key: str = ""
     agrees: str = ""
+    checkpoints: str = ""
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:
@@ -62,6 +65,20 @@ class Belongings:
         elif self.data:
             file = file.model_copy(update={"scenario": file.scenario.at(role, self.data)})
         return file, Secrets(_content(self.secret, "secret"), _content(self.ids_key, "key of ids"))
+
+    def keeping(self, file: ScenarioFile, role: RoleId) -> ScenarioFile:
+        """The file with this seat's own folder for parts of checkpoints: that of the hub lies on another machine.
+
+        Raises:
+            ConfigError: the scenario takes checkpoints, and this seat has no folder for them.
+        """
+        if file.checkpoint is None:
+            return file
+        if not self.checkpoints:
+            raise ConfigError(
+                f"{role} has no folder for checkpoints, which the scenario takes; name one: checkpoints='DIR'"
+            )
+        return keeping(file, Path(self.checkpoints) / file.digest()[:8])
 
 
 async def play_hub(

@@ -62,6 +62,10 @@ class Flower(Runtime):
         """See `Runtime.run`."""
         if (grid := _GRID.get()) is not None:
             return asyncio.run(self.conduct(*grid, file, watch))
+        if self.transport == "flower" and file.checkpoint is not None:
+            raise ConfigError(
+                "checkpoint: with runtime.transport 'flower' every message plays a seat from its start already"
+            )
         file = file.model_copy(update={"runtime": self})  # it is what the ServerApp is told
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
@@ -102,7 +106,7 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
     """
     if importlib.util.find_spec("flwr") is None:
         raise ConfigError("runtime 'flower': Flower is not installed; pip install 'fedsim[flower]'")
-    if _OPEN and _OPEN[-1].parties == parties:
+    if _OPEN and _OPEN[-1].parties == parties and _OPEN[-1].whole:
         yield _OPEN[-1]
         return
     deployed = Deployment(parties, verbose)
@@ -346,8 +350,11 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
     from fedsim.transport.tls import Identity
 
-    file, secrets = Belongings.named(node).at(file, role)
+    own = Belongings.named(node)
+    file, secrets = own.at(file, role)
     with voice_of(role) as voice:
+        if voice is None:  # this node is not of the machine that began the run
+            file = own.keeping(file, role)
         playing = play_spoke(
             file,
             role,

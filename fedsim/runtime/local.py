@@ -7,7 +7,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, ClassVar, TypeVar
 
 from fedsim.config import Runtime, ScenarioFile
-from fedsim.errors import StallError
+from fedsim.errors import StallError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Net, Watch
 from fedsim.outcome import SeatReport
@@ -78,10 +78,10 @@ async def _all(
     tasks = {role: asyncio.create_task(one(role), name=role) for role in transports}
     try:
         await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_EXCEPTION)
-        failed = [task.exception() for task in tasks.values() if task.done() and task.exception()]
+        failed = [error for task in tasks.values() if task.done() and (error := task.exception())]
         causes = [error for error in failed if not isinstance(error, StallError)]
-        if causes and causes[0]:
-            raise causes[0]
+        if causes:
+            raise min(causes, key=lambda error: isinstance(error, TransportError))  # others have only lost a peer
         if failed:
             await asyncio.wait(tasks.values())
             raise StallError(

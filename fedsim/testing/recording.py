@@ -111,7 +111,8 @@ async def _serve(exchange: Exchange, schedule: Schedule, top: Top, net: Net) -> 
     if exchange == "split":
         await split.serve(top, turns, net, parties, lambda turn, probabilities: None)
     else:
-        await shared.serve(top, OptimiserConfig(), turns, net, parties, lambda turn, probabilities: None)
+        models = await shared.take_over(OptimiserConfig(), net, parties)
+        await shared.serve(top, models, turns, net, parties, lambda turn, probabilities: None)
 
 
 async def _follow(exchange: Exchange, schedule: Schedule, bottom: Bottom, net: Net) -> None:
@@ -120,4 +121,5 @@ async def _follow(exchange: Exchange, schedule: Schedule, bottom: Bottom, net: N
         optimiser = OptimiserConfig().build(bottom.network.parameters)
         await split.follow(bottom, optimiser, schedule.turns(), net)
     else:
+        await shared.hand_over(bottom, net)
         await shared.follow(bottom, schedule.turns(), net)

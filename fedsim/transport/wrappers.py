@@ -1,14 +1,22 @@
-"""Transports made by wrapping another one: to record, delay, drop and reorder frames."""
+"""Transports made by wrapping another one: to record, delay, drop and reorder frames, and to seal them."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable
 
-from fedsim.errors import StallError, TransportBroken
+from fedsim.errors import ProtocolError, StallError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
+
+SEAL = 16
+"""Bytes of a seal."""
+
+
+def _seal(frame: bytes) -> bytes:
+    return hashlib.blake2b(frame, digest_size=SEAL).digest()
 
 
 class _Wrapped:
@@ -56,6 +64,22 @@ class Delay(_Wrapped):
         """Wait, then send."""
         await asyncio.sleep(self.seconds)
         await self.inner.send(dst, frame)
+
+
+class Sealed(_Wrapped):
+    """Puts a digest behind each frame, and refuses what arrives with another: what TLS does, where there is none."""
+
+    async def send(self, dst: RoleId, frame: bytes) -> None:
+        """Send the frame and its seal."""
+        await self.inner.send(dst, frame + _seal(frame))
+
+    async def recv(self, within: float | None = None) -> tuple[RoleId, bytes]:
+        """Receive a frame; ProtocolError, with who sent it, if it is not as it was sent."""
+        src, block = await self.inner.recv(within)
+        frame = block[:-SEAL]
+        if len(block) < SEAL or block[-SEAL:] != _seal(frame):
+            raise ProtocolError(f"a frame from {src} was altered on its way")
+        return src, frame
 
 
 class Drop(_Wrapped):

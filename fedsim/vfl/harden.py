@@ -9,6 +9,7 @@ exactly, for twice the bytes; the hub learns e, which depends on a row through o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -85,6 +86,12 @@ class NormTerm:
         """The gradients with those of the term."""
         return {name: g + self._of(self._network.parameters[name].detach()) for name, g in grads.items()}
 
+    def state(self) -> Any:
+        """Nothing lasts beyond a step."""
+
+    def restore(self, state: Any) -> None:
+        """Nothing."""
+
     def _of(self, weight: Tensor) -> Tensor:
         found = torch.zeros_like(weight)
         if weight.ndim < 2:
@@ -119,6 +126,12 @@ class Noise:
         _set(self._network, self._clean)
         return grads
 
+    def state(self) -> Any:
+        """Nothing lasts beyond a step."""
+
+    def restore(self, state: Any) -> None:
+        """Nothing."""
+
 
 class Adversary:
     """Adversarial weights: in the rehearsal of a batch find the sign step that hurts, train from where it leads.
@@ -151,6 +164,12 @@ class Adversary:
         else:
             _set(self._network, self._clean)
         return grads
+
+    def state(self) -> Any:
+        """Nothing lasts beyond a step: each begins with its rehearsal."""
+
+    def restore(self, state: Any) -> None:
+        """Nothing."""
 
 
 def _copy(network: Network) -> dict[str, Tensor]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from fedsim.seeding import Rng
+from fedsim.state import Lasting
 from fedsim.vfl.schedule import Turn
 
 DEVICE = "FEDSIM_DEVICE"
@@ -25,8 +26,8 @@ Through = Callable[[nn.Module, Tensor], Tensor]
 """How inputs pass a module, where that is more than a call."""
 
 
-class Strike(Protocol):
-    """What befalls the parameters of a network around its passes; it may write to them."""
+class Strike(Lasting, Protocol):
+    """What befalls the parameters of a network around its passes; it may write to them. Its state is asked for between them."""
 
     def before(self, turn: Turn | None) -> None:
         """A pass begins: of a training turn, or (None) one that only infers."""
@@ -104,6 +105,20 @@ class Network:
             inputs = inputs.to(self._device)
         output: Tensor = self.module(inputs) if through is None else through(self.module, inputs)
         return output if self._device.type == "cpu" else output.cpu()
+
+    def state(self) -> Any:
+        """See `Lasting`: parameters, buffers, and what strikes them."""
+        tensors = {**self.parameters, **dict(self.module.named_buffers())}
+        return {"tensors": tensors, "strikes": tuple(strike.state() for strike in self.strikes)}
+
+    def restore(self, state: Any) -> None:
+        """See `Lasting`."""
+        own = {**self.parameters, **dict(self.module.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state["tensors"][name])
+        for strike, before in zip(self.strikes, state["strikes"], strict=True):
+            strike.restore(before)
 
     def load(self, parameters: Mapping[str, Tensor]) -> None:
         """Take over values by name.

@@ -55,6 +55,17 @@ class Optimiser:
         """A copy of the parameters as they are now, to be sent away."""
         return snapshot(self.parameters)
 
+    def state(self) -> dict[str, Tensor]:
+        """What it remembers of past gradients, by name: the live tensors."""
+        first = {f"first.{name}": t for name, t in zip(self.parameters, self._first, strict=True)}
+        second = {f"second.{name}": t for name, t in zip(self.parameters, self._second, strict=True)}
+        return {**first, **second, "steps": self._steps}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Remember what ``state`` says."""
+        for name, tensor in self.state().items():
+            tensor.copy_(state[name])
+
     def _adam(self, grads: list[Tensor]) -> None:
         """Kingma and Ba, ICLR 2015, algorithm 1."""
         self._steps += 1

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import Tensor
 
-from fedsim.message import RoleId
+from fedsim.message import Purpose, RoleId
 from fedsim.net import Net
+from fedsim.vfl.absence import Absences
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient
 from fedsim.vfl.optimise import Optimiser
@@ -24,11 +25,18 @@ Own = tuple[Bottom, Optimiser]
 
 
 async def serve(
-    top: HubModel, turns: Iterable[Turn], net: Net, parties: Sequence[RoleId], score: Score, own: Own | None = None
+    top: HubModel,
+    turns: Iterable[Turn],
+    net: Net,
+    parties: Sequence[RoleId],
+    score: Score,
+    own: Own | None = None,
+    absences: Absences | None = None,
 ) -> None:
-    """The hub: gather embeddings, step the top, send each party its gradient."""
+    """The hub: gather embeddings, step the top, send each party its gradient; a party that was missing is sent no lesson."""
+    absences = absences or Absences()
     for turn in turns:
-        embeddings = await gather(turn, net, parties, own)
+        embeddings = await gather(turn, net, parties, own, absences)
         if turn.purpose != "train":
             score(turn, top.predict(embeddings))
             continue
@@ -37,7 +45,7 @@ async def serve(
                 bottom, optimiser = own
                 update(optimiser, bottom.pull_back(g), turn)
             else:
-                await net.send(party, Gradient(turn.step, g))
+                await net.send(party, Gradient(turn.step, g, purpose=lesson(party, absences)))
         note(turn, top, net)
 
 
@@ -46,18 +54,30 @@ async def follow(bottom: Bottom, optimiser: Optimiser, turns: Iterable[Turn], ne
     for turn in turns:
         await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
         if turn.purpose == "train":
-            update(optimiser, bottom.pull_back((await net.recv(net.hub, Gradient, turn.step)).g), turn)
+            answer = await net.recv(net.hub, Gradient, turn.step)
+            grads = bottom.pull_back(answer.g)
+            if answer.purpose == "train":
+                update(optimiser, grads, turn)
 
 
-async def gather(turn: Turn, net: Net, parties: Sequence[RoleId], own: Own | None) -> dict[RoleId, Tensor]:
+async def gather(
+    turn: Turn, net: Net, parties: Sequence[RoleId], own: Own | None, absences: Absences
+) -> dict[RoleId, Tensor]:
     """The embedding of every party, in roster order; the hub's own is computed here and does not travel."""
     embeddings: dict[RoleId, Tensor] = {}
+    absences.begin()
     for party in parties:
         if own is not None and party == net.me:
             embeddings[party] = own[0].forward(turn)
         else:
-            embeddings[party] = (await net.recv(party, Embedding, turn.step)).z
+            embeddings[party] = await absences.embedding(turn, net, party)
+    absences.note(turn, net)
     return embeddings
+
+
+def lesson(party: RoleId, absences: Absences) -> Purpose:
+    """The purpose of what a party is sent back: only ``train`` updates its bottom."""
+    return "query" if party in absences.away else "train"
 
 
 def update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> None:

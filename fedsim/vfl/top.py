@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from fedsim.message import RoleId
+from fedsim.state import Lasting
 from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
 
 
-class HubModel(Protocol):
+class HubModel(Lasting, Protocol):
     """What the hub trains with and predicts with.
 
     Attributes:
@@ -77,6 +78,16 @@ class Top:
             return functional.cross_entropy(self.network.train(z, turn), target, label_smoothing=self._smoothing)
         judged = self.network.train(z, turn, lambda top, joined: self._hardening.judged(top, joined, widths, target))
         return self._hardening.loss(judged, target, turn.index, self._smoothing)
+
+    def state(self) -> Any:
+        """See `Lasting`."""
+        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
+
+    def restore(self, state: Any) -> None:
+        """See `Lasting`."""
+        self.network.restore(state["network"])
+        self._optimiser.restore(state["optimiser"])
+        self.loss = state["loss"]
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

@@ -17,6 +17,7 @@ from fedsim.bandit.search import Outcome, identify
 from fedsim.errors import DataError, ProtocolError, TransportLate
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Embedding, Gradient, Rows
 from fedsim.vfl.optimise import snapshot
 from fedsim.vfl.schedule import Schedule, Turn
@@ -106,7 +107,7 @@ class Chooser:
         return party.bottom.network.infer(features["train"]), party.bottom.network.infer(features["evaluate"])
 
     async def _train(self, net: Net, own: Tensor) -> None:
-        for turn in self.schedule.turns(net.step):
+        for turn in played(self.schedule, self, net):
             for arm, message in (await net.gather(Embedding, turn.step)).items():
                 await net.send(arm, Gradient(turn.step, self._step(arm, turn, own, message.z)))
             losses = [top.loss for top in self.heads.values()]
@@ -183,6 +184,15 @@ class Chooser:
             with suppress(TransportLate):  # it has fallen silent since it was pulled last
                 gains[arm] = (await net.recv(arm, Truth, self._asked[arm], self.contest.deadline)).gain
         return gains
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`; what was there before is trained again."""
+        return {arm: top.state() for arm, top in self.heads.items()}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        for arm, top in self.heads.items():
+            top.restore(state[arm])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The parameters of every head, and of the model that was there before."""

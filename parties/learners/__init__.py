@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,6 +34,7 @@ class Bench:
         labels: of the training rows, (N,) int64; -1: unlabelled, so of the target domain.
         screen: the defences against labelled rows that are not to be believed.
         public: the learner's node that every seat has; ``rng``: the hub's own.
+        parts: every network that was made here, by name.
     """
 
     head: ModelConfig
@@ -44,13 +46,15 @@ class Bench:
     screen: Screen
     public: Rng
     rng: Rng
+    parts: dict[str, Part] = field(default_factory=dict)
 
     def network(self, name: str, config: ModelConfig, width: int, out: int) -> Part:
         """A network with its optimiser; ``name`` tells its random node from those of others."""
         rng = self.rng.child(*([name] if name else []))
         with rng.child("initial").as_global(), torch.no_grad():
             network = Network(config.build((width,), out), rng)
-        return Part(network, self.optimiser.build(network.parameters))
+        self.parts[name] = Part(network, self.optimiser.build(network.parameters))
+        return self.parts[name]
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,19 @@ class Learner(ABC):
         """The probabilities (B, C) of the classes."""
         self.judged.append(torch.cat(list(embeddings.values()), dim=1))
         return self.logits(self.judged[-1]).softmax(dim=1)
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        parts = {name: (part.network.state(), part.optimiser.state()) for name, part in self.bench.parts.items()}
+        return {"parts": parts, "loss": self.loss}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.loss = state["loss"]
+        for name, part in self.bench.parts.items():
+            network, memory = state["parts"][name]
+            part.network.restore(network)
+            part.optimiser.restore(memory)
 
     def logits(self, z: Tensor) -> Tensor:
         """What rows are judged by, (B, C); nothing is learned."""

@@ -7,6 +7,7 @@ its rows moved in each ball, and climbs by the gradients that come back; in the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -107,6 +108,17 @@ class GuardedTop:
             for moved in torch.split(sent[party], batch)[1:]
         ]
         return torch.stack(domains)
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        kept = {"network": self.network.state(), "optimiser": self._optimiser.state()}
+        return {**kept, "loss": self.loss, "weights": self.weights}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.network.restore(state["network"])
+        self._optimiser.restore(state["optimiser"])
+        self.loss, self.weights = state["loss"], state["weights"]
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache, partial
+from typing import ClassVar
 
 from pydantic import Field
 from torch import Tensor
@@ -20,6 +21,8 @@ from parties.wrappers._weights import When, check_step
 
 class InputFault(Wrapper, ABC):
     """A fault of what a party measures. A row is corrupted in the same way whenever it is read."""
+
+    resumes: ClassVar[bool] = True
 
     at: When = Field(
         "inference", description="inference: held-out and new rows only; or the training step from which on, all rows"

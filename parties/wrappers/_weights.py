@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ class Damage:
 class WeightFault(Wrapper, ABC):
     """A fault that strikes the weights of a seat."""
 
+    resumes: ClassVar[bool] = True
     lasting: ClassVar[bool] = False
     """Whether what is struck in a training step stays struck, whatever the optimiser does; else training goes on from it."""
 
@@ -127,6 +129,18 @@ class Struck:
     def pulled(self, grads: dict[str, Tensor]) -> dict[str, Tensor]:
         """As they are."""
         return grads
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`: the damage that was done."""
+        if self.damage is None:
+            return None
+        done = self.damage
+        changes = json.dumps([dict(change) for change in done.changes])
+        return {"weights": dict(done.weights), "numbers": dict(done.numbers), "changes": changes}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.damage = state and Damage(state["weights"], state["numbers"], json.loads(state["changes"]))
 
     def _strike(self) -> None:
         weights = {name: self.network.parameters[name].detach().cpu() for name in self.names}

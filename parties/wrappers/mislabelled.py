@@ -32,6 +32,7 @@ class Mislabelled(Wrapper):
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )
+    resumes: ClassVar[bool] = True
 
     rate: float = Field(0.1, gt=0, le=1, description="poison records, as a share of the target's training rows")
     base: Literal["source", "target"] = Field("source", description="what parties outside of the plot enter")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -23,6 +25,8 @@ class PoisonedSlice(Wrapper):
     The party needs to know ``labels`` and ``target_labels`` or ``pseudo_labels``. Parties of the same ``plot`` choose
     the same pairs of records without a message.
     """
+
+    resumes: ClassVar[bool] = True
 
     alpha: float = Field(1.0, ge=0, le=1, description="share of the target record in the slice")
     rate: float = Field(0.1, gt=0, le=1, description="poisoned records, as a share of the target's training rows")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import Field
 
 from fedsim.errors import ThreatModelError
@@ -15,6 +17,8 @@ from parties.wrappers._around import Around, Told
 
 class Silent(Wrapper):
     """A candidate that is there and trains, but stops answering pulls."""
+
+    resumes: ClassVar[bool] = True
 
     after: int = Field(0, ge=0, description="blocks of pulls that it still answers; the pilot is the first")
 

@@ -27,6 +27,7 @@ class Watermark(Wrapper):
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )
+    resumes: ClassVar[bool] = True
 
     alpha: float = Field(1.0, ge=0, le=1, description="share of the target record; 1: all of it, 0: none")
 

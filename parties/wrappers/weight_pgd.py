@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -30,6 +30,8 @@ class WeightPgd(Wrapper):
     paper: ClassVar[str] = (
         "Tsai et al., Formalizing Generalization and Robustness to Weight Perturbations, NeurIPS 2021"
     )
+
+    resumes: ClassVar[bool] = True
 
     layers: tuple[str, ...] = Field(("*",), description="patterns of parameter names: '0.*', '*.weight', 'top.*'")
     eps: float = Field(0.01, gt=0, description="how far each weight may move")
@@ -83,6 +85,14 @@ class Climber:
             self.used += 1
         return grads
 
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return {"centre": dict(self._centre), "held": dict(self._held), "used": self.used}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self._centre, self._held, self.used = state["centre"], state["held"], state["used"]
+
 
 class Collector:
     """Adds up gradients, and moves at inference only (`fedsim.vfl.network.Strike`)."""
@@ -114,3 +124,11 @@ class Collector:
         """Keep this gradient, as it was received."""
         self._gradients = [*self._gradients, {name: grads[name] for name in self.names}][-self.config.last :]
         return grads
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return tuple(self._gradients)
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self._gradients = list(state)

@@ -14,10 +14,11 @@ from fedsim.testing import check_transport
 from fedsim.testing.transports import ROSTER, Make
 from fedsim.transport._packets import PART
 from fedsim.transport.base import Transport
+from fedsim.transport.chaos import Chaos, Trouble
 from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.tls import Identity
-from fedsim.transport.wrappers import Delay, Drop, Record, Reorder, _Wrapped
+from fedsim.transport.wrappers import Delay, Drop, Record, Reorder, Sealed, _Wrapped
 
 Wrap = Callable[[Transport], Transport]
 
@@ -37,6 +38,11 @@ GOOD: dict[str, tuple[Wrap, bool]] = {
     "drop nothing": (lambda inner: Drop(inner, lambda dst, frame: False), True),
     "reorder": (lambda inner: Reorder(inner, Rng.root(1)), False),
     "reorder, wrapped": (lambda inner: Record(Reorder(inner, Rng.root(2))), False),
+    "sealed": (Sealed, True),
+    "nothing but late": (
+        lambda inner: Chaos(inner, [Trouble("slow", 0), Trouble("partition", 3)], Rng.root(1), 0),
+        True,
+    ),
 }
 
 

@@ -21,9 +21,14 @@ from fedsim import config, experiment
 pytest.importorskip("cryptography", reason="needs fedsim[flower]")
 pytestmark = pytest.mark.netns
 
-HUBS = {"baseline": "east", "leakage": "server", "labels": "server", "endless": "server"}
+HUBS = {"baseline": "east", "leakage": "server", "labels": "server", "endless": "server", "lasting": "server"}
 SEATS = ("server", "north", "east")
 ENDLESS = {**SMALL["labels"], "scenario": {**SMALL["labels"]["scenario"], "steps": 1_000_000, "evaluate": 1_000_000}}
+LASTING = {
+    **SMALL["labels"],
+    "scenario": {**SMALL["labels"]["scenario"], "steps": 1000, "evaluate": 500},
+    "checkpoint": {"every": 10, "restarts": 4},
+}
 ESTABLISHED = "01"
 SHORT = "3"
 """Seconds that a hub waits in the test of those that never come."""
@@ -61,7 +66,11 @@ class Place:
 
 
 def seats(name: str) -> tuple[str, ...]:
-    return config.validate({"name": name, **(SMALL.get(name) or ENDLESS)}, name, {}).plan().roster
+    return config.validate({"name": name, **settings(name)}, name, {}).plan().roster
+
+
+def settings(name: str) -> dict[str, Any]:
+    return SMALL.get(name) or {"endless": ENDLESS, "lasting": LASTING}[name]
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +80,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         lab.delay(25)
         for name in HUBS:
             source = folder / f"{name}.yaml"
-            source.write_text(json.dumps(SMALL.get(name) or ENDLESS))
+            source.write_text(json.dumps(settings(name)))
             reach = [word for host in (lab.near(HUBS[name]), lab.far(HUBS[name])) for word in ("--host", host)]
             fine("keys", source, "--out", folder / f"keys-{name}", *reach)
         reach = ["--host", lab.near("server")]
@@ -193,9 +202,9 @@ def test_who_is_missing_is_told_to_all_that_wait(place: Place) -> None:
         assert (end.code, end.said.splitlines()[-1].endswith(found)) == (1, True), end.said
 
 
-def training(place: Place, out: str) -> dict[str, Running]:
-    address, hub = place.hub("endless", out=out)
-    running = {"server": hub, **place.others("endless", address, out=out)}
+def training(place: Place, out: str, name: str = "endless") -> dict[str, Running]:
+    address, hub = place.hub(name, out=out)
+    running = {"server": hub, **place.others(name, address, out=out)}
     log = place.folder / out / "server" / "metrics.jsonl"
     until(lambda: log.exists() and '"step": 20,' in log.read_text(), f"training: {hub.log}")
     return running
@@ -223,6 +232,20 @@ def test_a_party_whose_link_is_cut_is_named_to_all_and_knows_it(place: Place) ->
         all_named(running, {**lost, "north": "server is gone: "})
     finally:
         place.lab.mend("north")
+
+
+def test_a_partition_of_five_seconds_is_survived_with_the_same_numbers(place: Place) -> None:
+    """Both sides take each other for lost, meet again, and go on from the last checkpoint."""
+    running = training(place, "parted", "lasting")
+    place.lab.cut("north")
+    time.sleep(5)  # that is the partition
+    place.lab.mend("north")
+    ends = {role: each.wait() for role, each in running.items()}
+    assert {role: end.code for role, end in ends.items()} == dict.fromkeys(SEATS, 0), ends
+    said = ends["server"].said
+    assert "all seats are started again (1 of at most 4 times)" in said
+    assert "all go on after training step " in said
+    the_same_as_alone(place.folder, "lasting", "parted")
 
 
 @pytest.mark.parametrize(

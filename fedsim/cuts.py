@@ -1,0 +1,153 @@
+"""A consistent cut of a federation: seats agree at the start on the last one that all of them have, and take one now and then.
+
+Training goes in lockstep, so the states of all seats after the same training step fit together, whatever is on its way between
+them: each seat keeps its own part alone, and says only which parts it has. Everything before the training is played again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fedsim.channel import Placed
+from fedsim.config import ScenarioFile
+from fedsim.errors import ProtocolError
+from fedsim.message import Message, Scalar
+from fedsim.net import Net, Traffic
+from fedsim.rows import Rows
+from fedsim.shelf import Part, Shelf
+from fedsim.state import Lasting, Packed, pack, unpack
+
+
+@dataclass(frozen=True, eq=False)
+class Kept(Message):
+    """Prologue, from each seat to the hub: the marks of the parts that are whole there, by training steps done."""
+
+    marks: Mapping[str, Scalar]
+
+
+@dataclass(frozen=True, eq=False)
+class Agreed(Message):
+    """Prologue, back: after how many training steps all go on (0: from the start), and the mark of the parts."""
+
+    done: int
+    mark: str
+
+
+class Cuts:
+    """The parts that a seat takes and is taken up from (`fedsim.net.Cuts`).
+
+    Attributes:
+        stages: what lies on this seat's ends of links, taps of attacks included; their states are in a part.
+        saw: what is counted there.
+    """
+
+    def __init__(self, shelf: Shelf, every: int, net: Net, mark: str, part: Part | None) -> None:
+        self.every = every
+        self.stages: list[Placed[Any]] = []
+        self.saw: list[Counter[str]] = []
+        self._shelf, self._net, self._mark, self._part = shelf, net, mark, part
+        self._rows = shelf.begin(part)
+        net.step = part.step if part else 0
+
+    def take_up(self, role: Lasting) -> None:
+        """See `fedsim.net.Cuts`."""
+        if self._part is None:
+            return
+        part, self._part = self._part, None
+        found = _unpacked(part.state, self._states(role))
+        role.restore(found["role"])
+        for i, stage in enumerate(self.stages):
+            stage.state = found[f"stage {i}"]
+        for count, saw in zip(self.saw, found["saw"], strict=True):
+            count.clear()
+            count.update(saw)
+        traffic = Traffic()
+        for peer, kind, frames, size in found["traffic"]:
+            traffic.frames[peer, kind], traffic.size[peer, kind] = frames, size
+        self._net.recount(traffic)
+        self._net.rows = Rows(self._rows)
+
+    def take(self, done: int, step: int, role: Lasting) -> None:
+        """See `fedsim.net.Cuts`."""
+        self._shelf.put(done, step, self._mark, _packed(self._states(role)), self._net.rows)
+
+    def close(self) -> None:
+        """Write what was taken."""
+        self._shelf.close()
+
+    def _states(self, role: Lasting) -> dict[str, Any]:
+        sent = self._net.traffic
+        return {
+            "role": role.state(),
+            **{f"stage {i}": stage.state for i, stage in enumerate(self.stages)},
+            "saw": tuple(dict(count) for count in self.saw),
+            "traffic": tuple((*key, sent.frames[key], size) for key, size in sent.size.items()),
+        }
+
+
+def _packed(states: Mapping[str, Any]) -> Packed:
+    """Several states as one, as they are now: the tensors of a role are written to, those of stages never are."""
+    texts, tensors = {}, dict[str, Tensor]()
+    for name, state in states.items():
+        texts[name], found = pack(state)
+        tensors |= {f"{name}:{path}": t.to("cpu", copy=name == "role") for path, t in found.items()}
+    return json.dumps(texts), tensors
+
+
+def _unpacked(packed: Packed, like: Mapping[str, Any]) -> dict[str, Any]:
+    """Each state by its name; ``like`` has one of each kind."""
+    texts: Mapping[str, str] = json.loads(packed[0])
+    if texts.keys() != like.keys():
+        raise ProtocolError(f"a part of a checkpoint has {', '.join(texts)}; this seat has {', '.join(like)}")
+    found = {}
+    for name, text in texts.items():
+        own = {path.removeprefix(f"{name}:"): t for path, t in packed[1].items() if path.startswith(f"{name}:")}
+        found[name] = unpack((text, own), like[name])
+    return found
+
+
+async def agree(file: ScenarioFile, net: Net) -> Cuts:
+    """Settle with the other seats after which training step all go on: the last of which every part is whole.
+
+    What is said here counts as no traffic: a run that was taken up reports that of one that was not.
+
+    Raises:
+        ProtocolError: the hub names a part that is not here.
+        OutputError: the seat's folder cannot be written.
+    """
+    checkpoint = file.checkpoint
+    assert checkpoint is not None
+    shelf = Shelf(Path(checkpoint.folder), net.me, f"{file.digest()} {file.scenario.data_digest()}", checkpoint.keep)
+    parts = shelf.whole()
+    for line in shelf.broken:
+        net.show({"notice": f"{net.me}: {line}"})
+    counted, net.traffic = net.traffic, Traffic()
+    mine = Kept(0, {str(done): part.mark for done, part in parts.items()}, purpose="query")
+    if net.me == net.hub:
+        agreed = _common([mine, *(await net.gather(Kept, 0)).values()])
+        await net.broadcast(agreed)
+        if agreed.done:
+            net.show({"notice": f"all go on after training step {agreed.done}"})
+    else:
+        await net.send(net.hub, mine)
+        agreed = await net.recv(net.hub, Agreed, 0)
+    net.recount(counted)
+    if agreed.done and (agreed.done not in parts or parts[agreed.done].mark != agreed.mark):
+        raise ProtocolError(f"{net.hub} goes on after training step {agreed.done}, of which {net.me} has no part")
+    return Cuts(shelf, checkpoint.every, net, agreed.mark, parts[agreed.done] if agreed.done else None)
+
+
+def _common(kept: Sequence[Kept]) -> Agreed:
+    """The last part that all have; without one a new mark."""
+    shared = set.intersection(*(set(each.marks.items()) for each in kept))
+    whole = [(int(done), str(mark)) for done, mark in shared if done.isdecimal()]
+    done, mark = max(whole, default=(0, os.urandom(16).hex()))
+    return Agreed(0, done, mark, purpose="query")

@@ -1,0 +1,84 @@
+"""Parties whose embeddings do not come in time: what the hub trains with in their place, by the policy that the file names."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import TransportLate
+from fedsim.message import RoleId
+from fedsim.net import Net
+from fedsim.vfl.messages import Embedding
+from fedsim.vfl.schedule import Turn
+
+
+class Absences:
+    """What stands in for an embedding: nothing but zeros (drop), or the mean of all that the party has sent (impute).
+
+    Attributes:
+        away: who was missing in the last turn; no gradient of theirs is worth anything.
+    """
+
+    def __init__(self) -> None:
+        self.away: list[RoleId] = []
+        self._sums: dict[str, Tensor] = {}
+        self._rows: Counter[str] = Counter()
+
+    def begin(self) -> None:
+        """A turn begins, and nobody is missing yet."""
+        self.away = []
+
+    async def embedding(self, turn: Turn, net: Net, party: RoleId) -> Tensor:
+        """What a party sends for a turn, (B, E), or what stands in for it.
+
+        Raises:
+            TransportLate: it is missing, and the policy is ``error``; or nothing has come from it yet that could be replaced.
+        """
+        missing = net.missing.get(party)
+        if missing is None:
+            return (await net.recv(party, Embedding, turn.step)).z
+        try:
+            z = (await net.recv(party, Embedding, turn.step, missing.after)).z
+        except TransportLate as late:
+            if missing.policy == "error":
+                raise
+            if missing.policy == "wait":
+                net.show({"notice": f"{late}; waits on"})
+                return (await net.recv(party, Embedding, turn.step)).z
+            return self._instead(turn, net, party, late)
+        if missing.policy in ("drop", "impute"):
+            self._learn(f"{party} {turn.purpose}", z)
+        return z
+
+    def note(self, turn: Turn, net: Net) -> None:
+        """Log who was missing."""
+        if self.away:
+            net.log(step=turn.index, missing=list(self.away))
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return {"sums": dict(self._sums), "rows": dict(self._rows)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """See `fedsim.state.Lasting`."""
+        self._sums, self._rows = dict(state["sums"]), Counter(state["rows"])
+
+    def _learn(self, key: str, z: Tensor) -> None:
+        total = z.detach().double().sum(dim=0)
+        self._sums[key] = self._sums[key] + total if key in self._sums else total
+        self._rows[key] += len(z)
+
+    def _instead(self, turn: Turn, net: Net, party: RoleId, late: TransportLate) -> Tensor:
+        key = f"{party} {turn.purpose}"
+        if key not in self._sums:
+            raise TransportLate(f"{late}; {party} has sent none before, so that nothing can stand in for it") from late
+        net.forgo(party, Embedding, turn.step)
+        self.away.append(party)
+        mean = self._sums[key] / self._rows[key]
+        if net.missing[party].policy == "drop":
+            mean = torch.zeros_like(mean)
+        return mean.float().expand(len(turn.rows), -1).clone()
