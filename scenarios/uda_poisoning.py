@@ -57,8 +57,8 @@ class UdaPoisoning(Vertical):
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         for name in self.grants:
-            if name not in self._roster():
-                raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self._roster())}")
+            if name not in self.roster():
+                raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self.roster())}")
         return Vertical.plan(self)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
