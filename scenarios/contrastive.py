@@ -46,7 +46,7 @@ class Contrastive(Vertical):
         None, description="what parties learn without labels; default: nothing"
     )
     pretrained: str | None = Field(
-        None, description="a run folder: bottoms start from the models in it instead of drawn weights"
+        None, description="a folder of models, such as runs/x/model: bottoms start from these instead of drawn weights"
     )
     finetuning: Finetuning = Field(
         default_factory=lambda: Finetuning.model_validate({}), description="what is learned from labels"
@@ -120,7 +120,7 @@ def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) 
     if len(shape) != 3:
         raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")
     if scenario.pretrained is not None:
-        where = Path(scenario.pretrained) / "model" / f"{name}.safetensors"
+        where = Path(scenario.pretrained) / f"{name}.safetensors"
         checkpoint.restore(where, party.bottom.network.parameters)
     return party
 

@@ -205,7 +205,7 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> No
 def test_bottoms_start_from_a_run_and_frozen_ones_stay(tmp_path: Path) -> None:
     found = run()
     for party in PARTIES:
-        checkpoint.store(tmp_path / "model" / f"{party}.safetensors", found[party].tensors)
+        checkpoint.store(tmp_path / f"{party}.safetensors", found[party].tensors)
     other = run(pretraining=None, pretrained=str(tmp_path), finetuning={"mode": "alf", "steps": 3, "batch": 20})
     assert bottoms(other) == bottoms(found)
     moved = run(pretraining=None, pretrained=str(tmp_path), finetuning={"mode": "aff", "steps": 3, "batch": 20})
