@@ -1,8 +1,9 @@
-"""Pre-training without labels, fine-tuning and attacks over a federation: what each stage computes, and what it leaves alone."""
+"""Pre-training without labels, fine-tuning and attacks over a federation: what each stage computes and leaves alone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +170,7 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         make_file(exchange="shared")
     with pytest.raises(ConfigError, match="checkpoint: there is no pre-training to keep"):
         make_file(pretraining=None, checkpoint={"folder": "x"})
-    with pytest.raises(ConfigError, match="pseudo.sizes: 61 clusters are asked of 60 rows"):
+    with pytest.raises(ConfigError, match=r"pseudo\.sizes: 61 clusters are asked of 60 rows"):
         run(pretraining={"kind": "advcl", "pseudo": {"sizes": [61]}})
     table = {"data": {"kind": "sklearn", "name": "wine"}, "bottom": {"kind": "mlp"}}
     columns = {"north": {"columns": "0:6"}, "east": {"columns": "6:13"}}
@@ -212,7 +213,7 @@ def test_bottoms_start_from_a_run_and_frozen_ones_stay(tmp_path: Path) -> None:
     assert bottoms(moved) != bottoms(found)
     with pytest.raises(OutputError, match=r"north.safetensors: 0.weight is \(\(4, 1, 3, 3\)"):
         run(pretraining=None, pretrained=str(tmp_path), bottom={"kind": "norm_cnn", "channels": [8, 8]})
-    with pytest.raises(OutputError, match="lacks '10.bias', '10.weight', '6.weight'; expected exactly the 11 tensors"):
+    with pytest.raises(OutputError, match=r"lacks '10\.bias', '10\.weight', '6\.weight'; expected exactly the 11 tensors"):
         run(pretraining=None, pretrained=str(tmp_path), bottom={"kind": "norm_cnn", "channels": [4, 8, 8]})
 
 
@@ -253,7 +254,14 @@ def trained() -> Mapping[str, Mapping[str, float]]:
         "optimiser": {"lr": 0.003},
         "threat": {"eps": 0.125, "inner": 3},
         "finetuning": {"steps": 150},
-        "robustness": {"rows": 100, "long": 60, "restarts": 3, "auto_steps": 20, "targets": 3, "radii": [0.06, 0.3, 1.0]},
+        "robustness": {
+            "rows": 100,
+            "long": 60,
+            "restarts": 3,
+            "auto_steps": 20,
+            "targets": 3,
+            "radii": [0.06, 0.3, 1.0],
+        },
     }
     plans = {"simclr": {"kind": "simclr"}, "attacked": {"kind": "advcl", "high": None}}
     found = {}
@@ -275,7 +283,7 @@ def test_a_stronger_attack_leaves_less(trained: Mapping[str, Mapping[str, float]
     """Masked gradients would show as accuracy that comes back; a row may stand by rounding."""
     for found in trained.values():
         ladder = ["clean_accuracy", "pgd_accuracy", "pgd_long", "pgd_restarts", "apgd_accuracy"]
-        for weak, strong in zip(ladder, ladder[1:], strict=False):
+        for weak, strong in pairwise(ladder):
             assert found[strong] <= found[weak] + 0.01, (weak, strong)
         for party in PARTIES:
             assert found["pgd_accuracy"] <= found[f"pgd_{party}_alone"] <= found["clean_accuracy"]

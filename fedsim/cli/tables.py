@@ -17,7 +17,17 @@ from fedsim.report.seeds import spread
 from fedsim.report.view import mean
 from fedsim.report.words import number, size, title
 
-TASK = ("accuracy", "source_accuracy", "poison_label", "roc_auc", "log_loss", "chose_the_best", "decided", "pulls")
+TASK = (
+    "accuracy",
+    "pgd_accuracy",
+    "source_accuracy",
+    "poison_label",
+    "roc_auc",
+    "log_loss",
+    "chose_the_best",
+    "decided",
+    "pulls",
+)
 LEFT_OUT = ("balanced_accuracy", "macro_f1")
 """Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""
 Numbers = Mapping[str, Any]

@@ -38,6 +38,10 @@ NAMES: Mapping[str, str] = {
     "dropped": "parties that fell silent",
     "source_accuracy": "source accuracy",
     "poison_label": "taken for the poison label",
+    "clean_accuracy": "accuracy, attacked rows",
+    "pgd_long": "attacked accuracy, long",
+    "pgd_restarts": "attacked accuracy, restarts",
+    "apgd_accuracy": "attacked accuracy, APGD",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

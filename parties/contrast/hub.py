@@ -201,7 +201,7 @@ class Server:
         net.log(step=done, test={**classification(said, labels), **numbers(found, list(self.widths))})
         for figure in figures(found, list(self.widths), course):
             net.draw(figure)
-        net.draw(traffic(net.me, sent, spent))
+        net.draw(traffic(sent, spent))
 
     async def _all(self, rows: int, net: Net) -> Sent:
         """Every party's embeddings of all training rows, (N, E)."""
@@ -232,11 +232,8 @@ class Server:
 
     def describe(self) -> Mapping[str, Any]:
         """Classes and parameters."""
-        return {
-            "classes": list(self._classes.classes) if self._classes else [],
-            "parameters": sum(t.numel() for t in self.tensors().values()),
-            "own": None,
-        }
+        known = {"classes": list(self._classes.classes)} if self._classes else {}
+        return {**known, "parameters": sum(t.numel() for t in self.tensors().values())}
 
 
 def _by_view(z: Sent, rows: int) -> Sent:

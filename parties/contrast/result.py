@@ -31,21 +31,22 @@ def figures(found: Right, parties: Sequence[RoleId], course: Course) -> Iterator
     said = {
         PGD: f"PGD, {plan.steps} steps",
         LONG: f"PGD, {plan.long} steps",
-        RESTARTS: f"PGD, {plan.long} steps, {plan.restarts} starts",
-        AUTO: "APGD, cross-entropy and targeted",
+        RESTARTS: f"{plan.restarts} starts of it",
+        AUTO: "APGD-CE and -T",
     }
     yield Grid(
         "Accuracy under attack",
-        [said.get(name, name) for name in names],
         ["accuracy"],
-        [[_share(found[name])] for name in names],
+        [said.get(name, name) for name in names],
+        [[_share(found[name]) for name in names]],
         shaded=False,
         note=f"On {len(found[CLEAN])} held-out rows, eps {eps:g}, true labels, all parties' slices unless one is named. From "
-        "above to below attacks are stronger; an accuracy that rises would speak of masked gradients.",
+        "left to right attacks are stronger; an accuracy that rises would speak of masked gradients.",
     )
     if plan.radii:
-        radii = sorted({0.0, *plan.radii})
-        accuracy = [_share(found[at(radius) if radius else CLEAN]) for radius in radii]
+        at_radius = {0.0: CLEAN, eps: PGD, **{radius: at(radius) for radius in plan.radii}}
+        radii = sorted(at_radius)
+        accuracy = [_share(found[at_radius[radius]]) for radius in radii]
         yield Lines(
             "Accuracy against eps",
             "eps (pixels are in 0 to 1)",
@@ -55,12 +56,14 @@ def figures(found: Right, parties: Sequence[RoleId], course: Course) -> Iterator
         )
 
 
-def traffic(hub: RoleId, sent: Sequence[int], spent: Mapping[RoleId, Spent]) -> Grid:
-    """What each seat sent in each stage; ``sent`` is what the hub had sent at the begin and after each."""
-    stages = ["pre-training", "fine-tuning", "attacks"]
-    own = [(b - a) / 1e6 for a, b in pairwise(sent)]
-    each = [[s.pretraining / 1e6, s.finetuning / 1e6, s.robustness / 1e6] for s in spent.values()]
-    return Grid("Sent by stage (MB)", [hub, *spent], stages, [own, *each], shaded=False)
+def traffic(sent: Sequence[int], spent: Mapping[RoleId, Spent]) -> Grid:
+    """What was sent in each stage; ``sent`` is what the hub had sent at the begin and after each."""
+    own = [b - a for a, b in pairwise(sent)]
+    theirs = [[s.pretraining, s.finetuning, s.robustness] for s in spent.values()]
+    whole = [sum(stage) / 1e6 for stage in zip(own, *theirs, strict=True)]
+    return Grid(
+        "Traffic by stage (MB)", ["all seats"], ["pre-training", "fine-tuning", "attacks"], [whole], shaded=False
+    )
 
 
 def _share(rows: Tensor) -> float:

@@ -12,7 +12,7 @@ CHUNK = 4096
 
 
 def resized(images: Array, size: int) -> Array:
-    """Images (n, C, H, W), of any number type, at ``size`` pixels each way, bilinear with antialiasing; whole numbers stay such."""
+    """Images (n, C, H, W) at ``size`` pixels each way, bilinear with antialiasing; whole numbers stay whole."""
     whole, parts = images.dtype.kind in "iu", []
     for begin in range(0, len(images), CHUNK):
         x = torch.tensor(images[begin : begin + CHUNK].astype("float32"))
