@@ -1,7 +1,7 @@
-"""AutoAttack by another library on a trained federation: ``python benchmarks/contrastive_autoattack.py RUN [ARM ...]``.
+"""AutoAttack by another library on a trained federation: ``python benchmarks/contrastive_autoattack.py RUN ROWS [ARM ...]``.
 
-RUN is the folder of one seed of ``fedsim run contrastive``. The saved models of all seats are put together to one network of
-whole images, and torchattacks (``pip install torchattacks``, no dependency of fedsim) attacks it: the standard AutoAttack of
+RUN is the folder of one seed, ROWS how many held-out rows are attacked. The saved models of all seats are put together to one
+network of whole images, and torchattacks (``pip install torchattacks``, no dependency of fedsim) attacks it: the standard AutoAttack of
 APGD-CE, APGD-T, FAB and Square. Prints its accuracy beside what the federation found by itself.
 """
 
@@ -44,7 +44,7 @@ def main() -> None:
     run = reading.read(path)
     arms = config.read(str(path / "scenario.yaml")).arms()
     print("| arm | clean | PGD | APGD, here | AutoAttack, torchattacks |")
-    for name in sys.argv[2:] or list(arms):
+    for name in sys.argv[3:] or list(arms):
         file, saved = arms[name], reading.load_seats(path, name)
         scenario, public, any_rng = file.scenario, Rng.root(file.seed), Rng.root(0)
         determine(file.threads)
@@ -60,7 +60,7 @@ def main() -> None:
         top = build_top(scenario, len(classes.classes), any_rng)
         top.load({key.removeprefix("top."): t for key, t in tensors.items()})
         joint = Joint(nets, parts, top.module).eval()
-        held_out = scenario.data.split(public.child("rows"))[1][: scenario.robustness.rows]
+        held_out = scenario.data.split(public.child("rows"))[1][: int(sys.argv[2])]
         channels, height, width = scenario.data.schema().shape
         whole = ImagePart((0, height), (0, width), (0, channels))
         x = torch.from_numpy(scenario.data.read(whole)[held_out]).float()
@@ -70,7 +70,7 @@ def main() -> None:
         assert (struck - x).abs().max() <= scenario.threat.eps + 1e-5
         with torch.no_grad():
             clean, robust = ((joint(rows).argmax(1) == y).double().mean() for rows in (x, struck))
-        task = run.summary["arms"][name]["task"]
+        task = run.summary["arms"][name]["task"]  # over all rows that were examined
         print(
             f"| {name} | {clean:.3f} | {task['pgd_accuracy']:.3f} | {task['apgd_accuracy']:.3f} | {robust:.3f} |",
             flush=True,
