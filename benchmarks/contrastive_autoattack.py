@@ -1,8 +1,8 @@
 """AutoAttack by another library on a trained federation: ``python benchmarks/contrastive_autoattack.py RUN ROWS [ARM ...]``.
 
 RUN is the folder of one seed, ROWS how many held-out rows are attacked. The saved models of all seats are put together to one
-network of whole images, and torchattacks (``pip install torchattacks``, no dependency of fedsim) attacks it: the standard AutoAttack of
-APGD-CE, APGD-T, FAB and Square. Prints its accuracy beside what the federation found by itself.
+network of whole images, and torchattacks (``pip install torchattacks``, no dependency of fedsim) attacks it: the standard
+AutoAttack of APGD-CE, APGD-T, FAB and Square. Prints its accuracy beside what the federation found by itself.
 """
 
 from __future__ import annotations

@@ -7,17 +7,19 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from small import SMALL
 from torch import Tensor, nn
+from torch.nn import functional
 
 from fedsim import checkpoint
 from fedsim.config import ScenarioFile, validate
 from fedsim.contrast.balls import Ball
 from fedsim.contrast.losses import ntxent
 from fedsim.contrast.views import high_pass
-from fedsim.errors import ConfigError, DataError, OutputError
+from fedsim.errors import ConfigError, DataError, DivergedError, OutputError
 from fedsim.outcome import SeatReport
 from fedsim.plugins import load, names
 from fedsim.runtime.local import Local
@@ -26,6 +28,7 @@ from fedsim.state import digest
 from fedsim.testing.plugins import check_metadata
 from parties.contrast import Finetuning, Robustness, Threat, rate
 from parties.contrast.assaults import AUTO, LONG, PGD, RESTARTS, alone, sieges
+from parties.data import Data
 from parties.pretraining import Pretraining
 
 SCENARIO: dict[str, Any] = {
@@ -213,8 +216,24 @@ def test_bottoms_start_from_a_run_and_frozen_ones_stay(tmp_path: Path) -> None:
     assert bottoms(moved) != bottoms(found)
     with pytest.raises(OutputError, match=r"north.safetensors: 0.weight is \(\(4, 1, 3, 3\)"):
         run(pretraining=None, pretrained=str(tmp_path), bottom={"kind": "norm_cnn", "channels": [8, 8]})
-    with pytest.raises(OutputError, match=r"lacks '10\.bias', '10\.weight', '6\.weight'; expected exactly the 11 tensors"):
+    with pytest.raises(
+        OutputError, match=r"lacks '10\.bias', '10\.weight', '6\.weight'; expected exactly the 11 tensors"
+    ):
         run(pretraining=None, pretrained=str(tmp_path), bottom={"kind": "norm_cnn", "channels": [4, 8, 8]})
+
+
+def test_archives_of_another_size_are_cut_after_they_are_resized(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    np.savez(tmp_path / "x.npz", x=rng.integers(0, 256, (80, 10, 10), dtype=np.uint8), y=np.arange(80) % 4)
+    data = {"kind": "npz", "path": str(tmp_path / "x.npz"), "size": 8, "rows": 60, "test": 12}
+    images = load("data", Data, data)
+    halves = {"north": "0:4, 0:8", "east": "4:8, 0:8"}
+    found = [images.read(images.part(party, halves)) for party in PARTIES]
+    assert [x.shape for x in found] == [(80, 1, 4, 8)] * 2
+    stored = torch.from_numpy(np.load(tmp_path / "x.npz")["x"]).float()[:, None]
+    whole = functional.interpolate(stored, (8, 8), mode="bilinear", antialias=True).numpy() / 255
+    assert np.abs(np.concatenate(found, axis=2) - whole).max() < 0.51 / 255
+    assert scores(run(data=data))["accuracy"] >= 0
 
 
 # fine-tuning
@@ -301,6 +320,11 @@ def test_labels_of_other_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(Registry, "__init__", init)
     with pytest.raises(DataError, match="registry has labels of 59 rows, the parties have 60"):
         run()
+
+
+def test_training_that_left_the_numbers_ends_the_run() -> None:
+    with pytest.raises(DivergedError, match="the top puts out NaN"):
+        run(pretraining={"kind": "simclr"}, optimiser={"kind": "sgd", "lr": 1e30})
 
 
 def test_mixed_precision_is_another_run_that_ends_well() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fedsim.contrast.clusters import pseudo_labels
-from fedsim.errors import ConfigError, DataError, ProtocolError
+from fedsim.errors import ConfigError, DataError, DivergedError, ProtocolError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
@@ -26,6 +27,7 @@ from parties.contrast.objective import Objective
 from parties.contrast.result import figures, numbers, traffic
 from parties.contrast.tuning import Tuner
 from parties.encode import LabelEncoder
+from parties.labels import settled
 from parties.pretraining import Pretraining
 
 Sent = dict[RoleId, Tensor]
@@ -186,6 +188,8 @@ class Server:
     async def _examine(self, tuner: Tuner, labels: Tensor, net: Net, sent: list[int]) -> None:
         """Score, attack, and bring it all to the report; ``sent`` are the bytes sent until each stage."""
         course, pieces = self.course, list[Sent]()
+        if not math.isfinite(tuner.loss):
+            raise DivergedError("training diverged: the top puts out NaN; try a smaller optimiser.lr, before or after")
         for _ in pass_over("evaluate", len(labels)):
             pieces.append(await self._hear(net))
             self._step += 1
@@ -198,7 +202,7 @@ class Server:
         spent = await net.gather(Spent, 0, list(self.widths))
         sent.append(sum(net.traffic.size.values()))
         done = (course.steps if course.pretraining else 0) + course.finetuning.steps
-        net.log(step=done, test={**classification(said, labels), **numbers(found, list(self.widths))})
+        net.log(step=done, test={**classification(settled(said, labels), labels), **numbers(found, list(self.widths))})
         for figure in figures(found, list(self.widths), course):
             net.draw(figure)
         net.draw(traffic(sent, spent))
