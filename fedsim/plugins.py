@@ -36,6 +36,7 @@ GROUPS: Mapping[str, str] = {
     "data": "parties.data",
     "wrappers": "parties.wrappers",
     "learners": "parties.learners",
+    "pretraining": "parties.pretraining",
     "models": "fedsim.models",
     "runtimes": "fedsim.runtime",
 }

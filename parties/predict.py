@@ -90,7 +90,7 @@ def predictor(scenario: Vertical, path: str, saved: Mapping[RoleId, Saved]) -> P
     data: Data = scenario.data.elsewhere(path)
     seats = {
         role: Seat(partial(_hub if role == scenario.plan().hub else _party, scenario, data, role, saved[role]))
-        for role in scenario.plan().roster
+        for role in scenario.roster()
     }
     flows = tuple(Flow("Embedding", p, scenario.labels) for p in scenario.parties if p != scenario.labels)
     return Plan(scenario.labels, seats, flows)

@@ -134,12 +134,12 @@ class Vertical(Scenario, ABC):
                 f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}"
             )
         others = [name for name in self.parties if name != self.labels]
-        seats = {name: self._seat(name) for name in self._roster()}
+        seats = {name: self._seat(name) for name in self.roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
 
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""
-        return self.data.digest(self._roster())
+        return self.data.digest(self.roster())
 
     def at(self, role: RoleId, path: str) -> Vertical:
         """See `Scenario.at`."""
@@ -147,7 +147,7 @@ class Vertical(Scenario, ABC):
 
     def away(self) -> Mapping[RoleId, str]:
         """See `Scenario.away`."""
-        return self.data.away(self._roster())
+        return self.data.away(self.roster())
 
     def look(self, role: RoleId) -> None:
         """See `Scenario.look`."""
@@ -260,7 +260,8 @@ class Vertical(Scenario, ABC):
             "embedding": party.embedding or self.embedding,
         }
 
-    def _roster(self) -> list[RoleId]:
+    def roster(self) -> list[RoleId]:
+        """The seats of the federation, in order."""
         return [*([SERVER] if self.labels == SERVER else []), *self.parties]
 
     def _seat(self, name: RoleId) -> Seat:

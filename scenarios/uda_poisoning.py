@@ -76,8 +76,8 @@ class UdaPoisoning(Vertical):
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         for name, facts in self.grants.items():
-            if name not in self._roster():
-                raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self._roster())}")
+            if name not in self.roster():
+                raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self.roster())}")
             if "slices" in facts and name != self.labels:
                 raise ConfigError(f"scenario.grants: slices can be granted to {self.labels} only; found {name}")
         return Vertical.plan(self)

@@ -123,6 +123,22 @@ SMALL: dict[str, dict[str, Any]] = {
             },
         },
     },
+    "contrastive": {
+        "scenario": {
+            "kind": "contrastive",
+            "data": {"kind": "sklearn", "name": "digits", "rows": 60, "test": 12},
+            "parties": {"north": {"columns": "0:4, 0:8"}, "east": {"columns": "4:8, 0:8"}},
+            "bottom": {"kind": "norm_cnn", "channels": [4, 8]},
+            "embedding": 6,
+            "batch": 20,
+            "steps": 6,
+            "pretraining": {"kind": "advcl", "cross": 0.5, "own": 0.1, "pseudo": {"of": "embeddings", "sizes": [2, 5]}},
+            "threat": {"inner": 2},
+            "finetuning": {"mode": "trades", "steps": 4, "batch": 20},
+            "robustness": {"steps": 3, "long": 4, "restarts": 2, "auto_steps": 4, "targets": 1, "radii": [0.3]},
+        },
+        "seats": {"east": [{"kind": "noisy"}]},
+    },
 }
 
 

@@ -56,6 +56,10 @@ def test_the_same_numbers_as_on_one_event_loop(name: str) -> None:
     assert addresses(flowers) == {"127.0.0.1"}
 
 
+def test_a_seat_without_features_has_a_node_of_its_own() -> None:
+    check_runtime(Flower(), small("contrastive"))
+
+
 def test_the_hub_may_be_a_party() -> None:
     check_runtime(Flower(), small("baseline"))
 

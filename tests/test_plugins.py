@@ -76,7 +76,7 @@ def test_settings_come_back_as_they_were_dumped() -> None:
 @pytest.mark.parametrize(
     ("value", "complaint"),
     [
-        ("mlp", "expected a mapping with a 'kind' out of: cafe_cnn, cnn"),
+        ("mlp", "expected a mapping with a 'kind' out of: allcnn, cafe_cnn, cnn"),
         ({"hidden": [3]}, "expected a mapping with a 'kind'"),
         ({"kind": 3}, "expected a mapping with a 'kind'"),
         ({"kind": "mpl"}, "did you mean 'mlp'"),

@@ -29,6 +29,7 @@ BASES: dict[str, type[Plugin]] = {
     "data": Plugin,  # its base lies in parties, which fedsim does not import, as that of learners
     "wrappers": Wrapper,
     "learners": Plugin,
+    "pretraining": Plugin,
     "models": ModelConfig,
     "runtimes": Runtime,
 }

@@ -128,7 +128,9 @@ def _holds(file: ScenarioFile, name: RoleId, about: Mapping[str, Any]) -> str:
     columns: list[str] = list(about.get("columns", ()))
     if columns:
         return f"{len(columns)} inputs: {_listed(columns)}"
-    shape = " x ".join(map(str, about.get("input", ())))
+    if "input" not in about:
+        return "no data"
+    shape = " x ".join(map(str, about["input"]))
     return f"pixels {file.resolved()['scenario']['parties'][name]['columns']} ({shape})"
 
 

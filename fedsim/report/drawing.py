@@ -108,7 +108,8 @@ def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
     lines = []
     if classes := described.get("classes"):
         lines.append(f"holds the labels: {len(classes)} classes")
-        lines.append(f"top model, {number(described.get('parameters'))} parameters")
+        if "parameters" in described:
+            lines.append(f"top model, {number(described['parameters'])} parameters")
     own = described.get("own") or (described if described.get("input") else None)
     if own:
         lines += _features(own, seat["columns"])

@@ -113,7 +113,7 @@ def _task(views: Sequence[View], attacked: bool) -> str:
         reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
         if wrapped := [role for role, seat in views[0].record["seats"].items() if seat["wrappers"]]:
             return f"{reached}; something is wrong at {listed(wrapped)}."
-        return reached + ("." if attacked else "; nobody attacked.")
+        return reached + ("." if attacked or "pgd_accuracy" in metrics else "; nobody attacked.")
     if len(views) == 2:
         stayed = values[0] == values[1]
         return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")

@@ -44,6 +44,10 @@ NAMES: Mapping[str, str] = {
     "domain_success": "one domain fooled",
     "union_accuracy": "accuracy, attacked",
     "lowest_accuracy": "lowest clean accuracy",
+    "clean_accuracy": "accuracy, attacked rows",
+    "pgd_long": "attacked accuracy, long",
+    "pgd_restarts": "attacked accuracy, restarts",
+    "apgd_accuracy": "attacked accuracy, APGD",
 }
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}

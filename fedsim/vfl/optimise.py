@@ -43,13 +43,13 @@ class Optimiser:
         self._second = [torch.zeros_like(p) for p in self._live]
         self._steps = torch.zeros((), device=self._live[0].device if self._live else None)
 
-    def step(self, grads: Mapping[str, Tensor]) -> None:
-        """One update; ``grads`` has a gradient for each name."""
+    def step(self, grads: Mapping[str, Tensor], share: float = 1.0) -> None:
+        """One update; ``grads`` has a gradient for each name. The learning rate is ``share`` of that in the settings."""
         ordered = [grads[name] for name in self.parameters]
         if self._config.kind == "adam":
-            self._adam(ordered)
+            self._adam(ordered, self._config.lr * share)
         else:
-            self._sgd(ordered)
+            self._sgd(ordered, self._config.lr * share)
 
     def snapshot(self) -> dict[str, Tensor]:
         """A copy of the parameters as they are now, to be sent away."""
@@ -66,7 +66,7 @@ class Optimiser:
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
-    def _adam(self, grads: list[Tensor]) -> None:
+    def _adam(self, grads: list[Tensor], lr: float) -> None:
         """Kingma and Ba, ICLR 2015, algorithm 1."""
         self._steps += 1
         torch._fused_adam_(
@@ -76,7 +76,7 @@ class Optimiser:
             self._second,
             [],
             [self._steps] * len(self._live),
-            lr=self._config.lr,
+            lr=lr,
             beta1=self._config.beta1,
             beta2=0.999,
             weight_decay=self._config.weight_decay,
@@ -85,14 +85,14 @@ class Optimiser:
             maximize=False,
         )
 
-    def _sgd(self, grads: list[Tensor]) -> None:
+    def _sgd(self, grads: list[Tensor], lr: float) -> None:
         momentum = self._config.momentum if self._config.kind == "momentum" else 0.0
         for p, g, velocity in zip(self._live, grads, self._first, strict=True):
             if self._config.weight_decay:
                 g = g.add(p, alpha=self._config.weight_decay)
             if momentum:
                 g = velocity.mul_(momentum).add_(g)
-            p.add_(g, alpha=-self._config.lr)
+            p.add_(g, alpha=-lr)
 
 
 def snapshot(parameters: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -7,15 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
-from torch.nn import functional
 
 from fedsim.errors import DataError
 from parties.cut import ImageSchema, Part, Schema
 from parties.data import Array
 from parties.data._cells import pixels
 from parties.data._files import find_file, reading
+from parties.data._images import resized
 from parties.data._pair import Pair
 
 KEYS = ("x_train", "x_test", "y_train", "y_test")
@@ -120,8 +119,7 @@ def _bytes(x: Array, scale: float, path: str) -> Array:
 
 def _fit(x: Array, height: int, width: int, inner: int | None, path: str) -> Array:
     if inner is not None:
-        resized = functional.interpolate(torch.tensor(x).float(), (inner, inner), mode="bilinear", antialias=True)
-        x = resized.round().clamp(0, 255).to(torch.uint8).numpy()
+        x = resized(x, inner)
         top, left = (height - inner) // 2, (width - inner) // 2
         if min(top, left) < 0:
             raise DataError(f"{path}: inner: {inner} pixels do not fit into images of {height} x {width}")

@@ -15,6 +15,7 @@ from parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
 from parties.data import Array, Data, Rows, find_file
 from parties.data._cells import numbers, pixels
 from parties.data._files import reading
+from parties.data._images import resized
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +37,7 @@ class Npz(Data):
     x_test: str | None = Field(None, description="key of the held-out features; the split is then the file's own")
     y_test: str | None = Field(None, description="key of the held-out labels")
     scale: float | None = Field(None, gt=0, description="divide by this; none: uint8 images by 255, all else by 1")
+    size: int | None = Field(None, ge=2, description="resize images to so many pixels each way; none: as they are")
     names: tuple[str, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
 
     location: ClassVar[frozenset[str]] = frozenset({"path"})
@@ -58,7 +60,8 @@ class Npz(Data):
         if len({shape[1:] for shape in shapes}) > 1:
             raise DataError(f"{self.path}: rows of '{self.x}' and '{self.x_test}' differ in shape: {shapes}")
         if len(shapes[0]) != 2:
-            return ImageSchema(self._layout(shapes[0])[1])
+            channels, height, width = self._layout(shapes[0])[1]
+            return ImageSchema((channels, self.size or height, self.size or width))
         width = shapes[0][1]
         columns = self.names or tuple(str(k) for k in range(width))
         if not len(columns) == len(set(columns)) == width or not width:
@@ -73,7 +76,9 @@ class Npz(Data):
             return self._beside(part, self.x)
         schema, x = self.schema(), self._arrays(self.x, self.x_test)
         if isinstance(schema, ImageSchema):
-            images = x.transpose(self._layout(x.shape)[0]).reshape(len(x), *schema.shape)
+            order, shape = self._layout(x.shape)
+            images = x.transpose(order).reshape(len(x), *shape)
+            images = resized(images, self.size) if self.size else images
             scale = self.scale or (255 if x.dtype == np.uint8 else 1)
             return pixels(np.asarray(part.take(images)), scale, f"'{self.x}' of {self.path}")
         if not isinstance(part, TablePart):

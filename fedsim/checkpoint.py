@@ -1,0 +1,66 @@
+"""Tensors in a file, loaded strictly: a name that is missing, or one too many, is an error that names it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from fedsim.errors import OutputError
+
+SHOWN = 4
+"""Names in a message."""
+
+
+def store(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write named tensors (safetensors), so that a reader at any moment finds the old file or the new one, whole."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    # views of one storage cannot be stored, copies can
+    save_file({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, draft)
+    draft.replace(path)
+
+
+def restore(path: Path, into: Mapping[str, Tensor]) -> None:
+    """Copy a file's tensors into those of the same names.
+
+    Raises:
+        OutputError: there is no such file, it is no safetensors, or a name, a shape or a type differs; says which.
+    """
+    found = read(path)
+    missing, extra = into.keys() - found.keys(), found.keys() - into.keys()
+    if missing or extra:
+        wrong = [f"{word} {_listed(sorted(names))}" for word, names in (("lacks", missing), ("has", extra)) if names]
+        raise OutputError(f"{path}: {' and '.join(wrong)}; expected exactly the {len(into)} tensors of this network")
+    for name, tensor in into.items():
+        if (found[name].shape, found[name].dtype) != (tensor.shape, tensor.dtype):
+            there, here = ((tuple(t.shape), t.dtype) for t in (found[name], tensor))
+            raise OutputError(f"{path}: {name} is {there}, expected {here}")
+    with torch.no_grad():
+        for name, tensor in into.items():
+            tensor.copy_(found[name])
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, by name.
+
+    Raises:
+        OutputError: there is no such file, or it is no safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"{path}: not readable as safetensors: {str(error).splitlines()[0]}") from error
+
+
+def _listed(names: list[str]) -> str:
+    rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(f"'{name}'" for name in names[:SHOWN]) + rest

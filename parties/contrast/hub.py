@@ -1,0 +1,249 @@
+"""The server of a federation that learns before there are labels, and the party that brings them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedsim.contrast.clusters import pseudo_labels
+from fedsim.errors import ConfigError, DataError, DivergedError, ProtocolError
+from fedsim.message import RoleId
+from fedsim.metrics import classification
+from fedsim.net import Net
+from fedsim.seeding import Rng
+from fedsim.vfl.messages import Embedding, Gradient, Rows
+from fedsim.vfl.network import Network
+from fedsim.vfl.optimise import OptimiserConfig
+from fedsim.vfl.schedule import Turn, pass_over
+from parties.contrast import Components, Labels, Progress, Ready, Spent, rate
+from parties.contrast.assaults import Defender, sieges
+from parties.contrast.course import Course, Kept
+from parties.contrast.objective import Objective
+from parties.contrast.result import figures, numbers, traffic
+from parties.contrast.tuning import Tuner
+from parties.encode import LabelEncoder
+from parties.labels import settled
+from parties.pretraining import Pretraining
+
+Sent = dict[RoleId, Tensor]
+"""By party, in roster order, what it sent."""
+
+
+class Registry:
+    """The label party: it has no features and says nothing before the server is ready."""
+
+    def __init__(self, train: Tensor, held_out: Tensor, classes: LabelEncoder) -> None:
+        self._labels = train, held_out
+        self._classes = classes
+
+    async def run(self, net: Net) -> None:
+        """Join with the labels once pre-training is over."""
+        if (await net.recv(net.hub, Ready, 0)).join:
+            await net.send(net.hub, Labels(0, *self._labels, json.dumps(self._classes.to_json()), purpose="query"))
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Nothing is trained here."""
+        return {}
+
+    def sidecar(self) -> Mapping[str, Any]:
+        """Nothing is needed for new rows."""
+        return {}
+
+    def knows(self, name: str) -> Any:
+        """Nothing that an attack could be granted."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Classes and rows."""
+        train, held_out = self._labels
+        return {"classes": list(self._classes.classes), "rows": {"train": len(train), "test": len(held_out)}}
+
+
+class Server:
+    """Trains projections without labels, then the top with those that were brought, then stands attacks.
+
+    Attributes:
+        widths: of the parties' embeddings, in roster order.
+        registry: who brings the labels.
+        top: makes the top from the number of classes.
+        rng: the server's own node.
+    """
+
+    def __init__(
+        self,
+        course: Course,
+        widths: Mapping[RoleId, int],
+        registry: RoleId,
+        optimiser: OptimiserConfig,
+        top: Callable[[int], Network],
+        rng: Rng,
+    ) -> None:
+        self.course, self.widths, self.registry, self.optimiser = course, dict(widths), registry, optimiser
+        self.top, self.rng, self._step = top, rng, 0
+        self._network: Network | None = None
+        self._classes: LabelEncoder | None = None
+
+    async def run(self, net: Net) -> None:
+        """The three stages."""
+        rows = await net.gather(Rows, 0, list(self.widths))
+        first = next(iter(rows.values()))
+        for party, each in rows.items():
+            if (each.train, each.test) != (first.train, first.test):
+                raise DataError(
+                    f"{party} holds {each.train} and {each.test} rows, expected {first.train} and {first.test}"
+                )
+        finished = True
+        if self.course.pretraining is not None:
+            finished = await self._pretrain(self.course.pretraining, first.train, net)
+        sent = [0, sum(net.traffic.size.values())]
+        await net.send(self.registry, Ready(0, finished, purpose="query"))
+        if not finished:
+            net.show({"notice": "a piece of the pre-training is done; the next run goes on from the checkpoint"})
+            return
+        labels = await net.recv(self.registry, Labels, 0)
+        if (len(labels.train), len(labels.held_out)) != (first.train, first.test):
+            raise DataError(f"{self.registry} has labels of {len(labels.train)} rows, the parties have {first.train}")
+        self._classes = LabelEncoder.from_json(json.loads(labels.classes))
+        self._network = self.top(len(self._classes.classes))
+        tuner = Tuner(self._network, labels.train, self.course.finetuning, self.course.through)
+        await self._finetune(tuner, net)
+        sent.append(sum(net.traffic.size.values()))
+        await self._examine(tuner, labels.held_out, net, sent)
+
+    async def _pretrain(self, plan: Pretraining, rows: int, net: Net) -> bool:
+        """All steps of this run; whether they were the last."""
+        course, through = self.course, self.course.through
+        objective = Objective(plan, self.widths, rows, self.optimiser, through, self.rng.child("objective"))
+        kept = Kept(course.checkpoint, net.me, objective.state())
+        done = kept.restore()
+        for party, said in (await net.gather(Progress, 0, list(self.widths))).items():
+            if said.done != done:
+                raise ProtocolError(f"{party} goes on from step {said.done}, {net.me} from {done}: not one checkpoint")
+        if plan.pseudo is not None and plan.pseudo.of == "components":
+            points = {p: m.points for p, m in (await net.gather(Components, 0, list(self.widths))).items()}
+            self._cluster(plan, objective, points)
+        for turn in course.pretraining_turns(rows, done):
+            if plan.pseudo is not None and plan.pseudo.of == "embeddings" and turn.index == course.clustered_at:
+                self._cluster(plan, objective, await self._all(rows, net))
+            await self._views(plan, objective, turn, net)
+            net.log(step=turn.index, loss=objective.loss)
+            kept.note(turn.index + 1, course.end(done))
+        return course.end(done) == course.steps
+
+    def _cluster(self, plan: Pretraining, objective: Objective, points: Sent) -> None:
+        assert plan.pseudo is not None
+        joined = torch.cat(list(points.values()), dim=1)
+        try:
+            found = pseudo_labels(joined, plan.pseudo.sizes, self.course.public.child("clusters"))
+        except ConfigError as error:
+            raise ConfigError(f"scenario.pretraining.pseudo.sizes: {error}") from error
+        objective.targets.copy_(found)
+
+    async def _views(self, plan: Pretraining, objective: Objective, turn: Turn, net: Net) -> None:
+        """One batch: answer the attack on some views, then step."""
+        told, count = self.course.labelled(turn.index), len(turn.rows)
+        share = rate(turn.index, self.course.steps, self.course.warmup)
+        if not plan.attacked:
+            views = _by_view(await self._hear(net), count)
+            await self._tell(_flat(objective.descend(views, told, turn, share)), net, "train")
+            return
+        quiet = await self._hear(net)
+        self._step += 1
+        for left in range(self.course.threat.inner, -1, -1):
+            struck = await self._hear(net)
+            views = _by_view({party: torch.cat([quiet[party], z]) for party, z in struck.items()}, count)
+            if left:
+                await self._tell(_flat(objective.climb(views, told, turn)), net, "query")
+            else:
+                await self._tell(_flat(objective.descend(views, told, turn, share)), net, "train")
+
+    async def _finetune(self, tuner: Tuner, net: Net) -> None:
+        plan, done = self.course.finetuning, self.course.steps if self.course.pretraining else 0
+        everything = await self._all(len(tuner.labels), net) if plan.mode == "slf" else None
+        for turn in self.course.finetuning_turns(len(tuner.labels)):
+            if everything is not None:
+                tuner.descend({p: z[turn.rows] for p, z in everything.items()}, None, turn)
+            else:
+                await self._tune(tuner, turn, net)
+            net.log(step=done + turn.index, loss=tuner.loss)
+
+    async def _tune(self, tuner: Tuner, turn: Turn, net: Net) -> None:
+        """One batch of a mode in which embeddings change."""
+        plan, clean = self.course.finetuning, None
+        if plan.mode == "trades":
+            clean = await self._hear(net)
+            self._step += 1
+        for _ in range(self.course.threat.inner if plan.attacks else 0):
+            await self._tell(tuner.climb(await self._hear(net), clean, turn), net, "query")
+        g = tuner.descend(await self._hear(net), clean, turn)
+        if plan.moves_bottoms:
+            await self._tell(g, net, "train")
+        else:
+            self._step += 1
+
+    async def _examine(self, tuner: Tuner, labels: Tensor, net: Net, sent: list[int]) -> None:
+        """Score, attack, and bring it all to the report; ``sent`` are the bytes sent until each stage."""
+        course, pieces = self.course, list[Sent]()
+        if not math.isfinite(tuner.loss):
+            raise DivergedError("training diverged: the top puts out NaN; try a smaller optimiser.lr, before or after")
+        for _ in pass_over("evaluate", len(labels)):
+            pieces.append(await self._hear(net))
+            self._step += 1
+        clean = {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
+        said = tuner.network.infer(torch.cat(list(clean.values()), dim=1)).softmax(dim=1)
+        rows = min(len(labels), course.robustness.rows or len(labels))
+        top = Defender(tuner.network, {p: z[:rows] for p, z in clean.items()}, labels[:rows], net)
+        tried = sieges(list(self.widths), course.robustness, course.threat, said.shape[1])
+        found = await top.withstand(tried)
+        spent = await net.gather(Spent, 0, list(self.widths))
+        sent.append(sum(net.traffic.size.values()))
+        done = (course.steps if course.pretraining else 0) + course.finetuning.steps
+        net.log(step=done, test={**classification(settled(said, labels), labels), **numbers(found, list(self.widths))})
+        for figure in figures(found, list(self.widths), course):
+            net.draw(figure)
+        net.draw(traffic(sent, spent))
+
+    async def _all(self, rows: int, net: Net) -> Sent:
+        """Every party's embeddings of all training rows, (N, E)."""
+        pieces = []
+        for _ in pass_over("train", rows):
+            pieces.append(await self._hear(net))
+            self._step += 1
+        return {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
+
+    async def _hear(self, net: Net) -> Sent:
+        return {p: m.z for p, m in (await net.gather(Embedding, self._step, list(self.widths))).items()}
+
+    async def _tell(self, g: Sent, net: Net, purpose: Any) -> None:
+        for party, each in g.items():
+            await net.send(party, Gradient(self._step, each, purpose=purpose))
+        self._step += 1
+
+    def tensors(self) -> Mapping[str, Tensor]:
+        """The top's parameters; none before there are labels."""
+        return {f"top.{k}": v for k, v in self._network.parameters.items()} if self._network else {}
+
+    def sidecar(self) -> Mapping[str, Any]:
+        """The classes, as `parties.predict` needs them."""
+        return {"classes": self._classes.to_json() if self._classes else None, "own": None}
+
+    def knows(self, name: str) -> Any:
+        """Nothing that an attack could be granted."""
+
+    def describe(self) -> Mapping[str, Any]:
+        """Classes and parameters."""
+        known = {"classes": list(self._classes.classes)} if self._classes else {}
+        return {**known, "parameters": sum(t.numel() for t in self.tensors().values())}
+
+
+def _by_view(z: Sent, rows: int) -> Sent:
+    """(V * n, E) as (V, n, E)."""
+    return {party: each.view(-1, rows, each.shape[1]) for party, each in z.items()}
+
+
+def _flat(g: Sent) -> Sent:
+    return {party: each.flatten(0, 1) for party, each in g.items()}

@@ -1,0 +1,140 @@
+"""Robust pre-training across parties before anybody has labels, and what of it survives fine-tuning."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from fedsim import checkpoint
+from fedsim.contrast.views import Augmentation
+from fedsim.errors import ConfigError
+from fedsim.message import RoleId
+from fedsim.plan import Flow, Plan, Seat
+from fedsim.plugins import OneOf
+from fedsim.seeding import Rng
+from fedsim.vfl.schedule import Schedule
+from parties.contrast import DOWN, UP, Checkpoint, Finetuning, Robustness, Threat
+from parties.contrast.course import Course
+from parties.contrast.hub import Registry, Server
+from parties.contrast.party import Slice
+from parties.encode import LabelEncoder
+from parties.features import FeatureParty
+from parties.pretraining import Pretraining
+from parties.vertical import SERVER, Vertical, build_party, build_top
+
+UNUSED = ("augment", "evaluate", "exchange", "label_smoothing")
+
+
+class Contrastive(Vertical):
+    """Parties pre-train bottoms without labels; a label party joins; tops, and bottoms if wanted, learn; all are attacked.
+
+    ``batch``, ``steps``, ``sampling`` and ``optimiser`` are those of the pre-training. The server has no labels, and no rows,
+    until the label party has brought them.
+    """
+
+    paper: ClassVar[str] = (
+        "Fan et al., When Does Contrastive Learning Preserve Adversarial Robustness from Pretraining to Finetuning?, "
+        "NeurIPS 2021, arXiv 2111.01124"
+    )
+
+    labels: Literal["server"] = Field("server", description="where the top is: the server")
+    registry: RoleId = Field("registry", description="the seat that brings the labels after the pre-training")
+    pretraining: Annotated[Pretraining, OneOf("pretraining")] | None = Field(
+        None, description="what parties learn without labels; default: nothing"
+    )
+    pretrained: str | None = Field(
+        None, description="a folder of models, such as runs/x/model: bottoms start from these instead of drawn weights"
+    )
+    finetuning: Finetuning = Field(
+        default_factory=lambda: Finetuning.model_validate({}), description="what is learned from labels"
+    )
+    robustness: Robustness = Field(
+        default_factory=lambda: Robustness.model_validate({}), description="attacks on held-out rows"
+    )
+    threat: Threat = Field(default_factory=lambda: Threat.model_validate({}), description="how far pixels may move")
+    augmentation: Augmentation = Field(
+        default_factory=lambda: Augmentation.model_validate({}), description="what views do to images"
+    )
+    warmup: int = Field(0, ge=0, description="steps of the pre-training in which the learning rate rises")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32", description="bfloat16: passes in mixed precision, for GPUs"
+    )
+    checkpoint: Checkpoint | None = Field(None, description="for pre-training in pieces; default: in one go")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Contrastive:
+        for name in UNUSED:
+            if getattr(self, name) != type(self).model_fields[name].get_default():
+                raise ValueError(f"{name}: this scenario has none but its default; found {getattr(self, name)}")
+        if self.registry in (SERVER, *self.parties):
+            raise ValueError(f"registry: '{self.registry}' is a seat already")
+        if self.checkpoint and self.pretraining is None:
+            raise ValueError("checkpoint: there is no pre-training to keep")
+        return self
+
+    def plan(self) -> Plan:
+        """See `Scenario.plan`."""
+        if self.data.apart:
+            raise ConfigError(f"scenario.data: expected images that all seats share, found '{self.data.kind()}'")
+        parties = {name: Seat(partial(build_slice, self, name)) for name in self.parties}
+        seats = {
+            SERVER: Seat(partial(build_server, self)),
+            **parties,
+            self.registry: Seat(partial(build_registry, self)),
+        }
+        flows = [Flow(kind, name, SERVER) for name in self.parties for kind in ("Rows", *UP)]
+        flows += [Flow(kind, SERVER, name) for name in self.parties for kind in DOWN]
+        flows += [Flow("Ready", SERVER, self.registry), Flow("Labels", self.registry, SERVER)]
+        return Plan(SERVER, seats, tuple(flows))
+
+    def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
+        """Nothing: the stages have batches of their own."""
+        return Schedule(rng.child("schedule"), train, test, self.batch, 0, 1)
+
+    def course(self, public: Rng) -> Course:
+        """What all seats derive from the file."""
+        return Course(
+            self.pretraining,
+            self.finetuning,
+            self.robustness,
+            self.threat,
+            self.augmentation,
+            self.batch,
+            self.steps,
+            self.sampling,
+            self.warmup,
+            self.precision,
+            self.checkpoint,
+            public.child("contrast"),
+        )
+
+
+def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
+    """A feature party whose only business is the three stages."""
+    part = Slice(scenario.course(public), private.child("contrast"))
+    party = build_party(scenario, name, public, private, part)
+    shape = tuple(party.bottom.features["train"].shape[1:])
+    if len(shape) != 3:
+        raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")
+    if scenario.pretrained is not None:
+        where = Path(scenario.pretrained) / f"{name}.safetensors"
+        checkpoint.restore(where, party.bottom.network.parameters)
+    return party
+
+
+def build_server(scenario: Contrastive, public: Rng, private: Rng) -> Server:
+    """A server that reads no data."""
+    widths = {name: party.embedding or scenario.embedding for name, party in scenario.parties.items()}
+    top = partial(build_top, scenario, rng=private.child("top"))
+    return Server(scenario.course(public), widths, scenario.registry, scenario.optimiser, top, private)
+
+
+def build_registry(scenario: Contrastive, public: Rng, private: Rng) -> Registry:
+    """A seat that reads the labels and nothing else."""
+    train, test = scenario.data.split(public.child("rows"))
+    raw = scenario.data.labels()
+    classes = LabelEncoder.fit(raw)
+    return Registry(classes.apply(raw[train]), classes.apply(raw[test]), classes)
