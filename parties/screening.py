@@ -5,7 +5,7 @@ All of it needs only what the hub has: labels, losses, embeddings. Each has its 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -36,6 +36,14 @@ class Screening:
     def __init__(self, screen: Screen, classes: int) -> None:
         self.screen, self.classes = screen, classes
         self.weights = self._bank = torch.empty(0)
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return {"weights": self.weights, "bank": self._bank}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.weights, self._bank = state["weights"], state["bank"]
 
     def weigh(self, rows: Tensor, z: Tensor, labels: Tensor, logits: Tensor, losses: Tensor) -> Tensor:
         """At which labelled rows (n,) of a batch count, (n,).

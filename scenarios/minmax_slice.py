@@ -28,6 +28,7 @@ class MinMaxSlice(Vertical):
     for every ball beside its own.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Wang et al., Adversarial Attack Generation Empowered by Min-Max Optimization, NeurIPS 2021, arXiv 1906.03563"
     )

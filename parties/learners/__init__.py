@@ -133,11 +133,12 @@ class Learner(ABC):
     def state(self) -> Any:
         """See `fedsim.state.Lasting`."""
         parts = {name: (part.network.state(), part.optimiser.state()) for name, part in self.bench.parts.items()}
-        return {"parts": parts, "loss": self.loss}
+        return {"parts": parts, "loss": self.loss, "screening": self.screening.state()}
 
     def restore(self, state: Any) -> None:
         """See `fedsim.state.Lasting`."""
         self.loss = state["loss"]
+        self.screening.restore(state["screening"])
         for name, part in self.bench.parts.items():
             network, memory = state["parts"][name]
             part.network.restore(network)

@@ -111,14 +111,13 @@ class GuardedTop:
 
     def state(self) -> Any:
         """See `fedsim.state.Lasting`."""
-        kept = {"network": self.network.state(), "optimiser": self._optimiser.state()}
-        return {**kept, "loss": self.loss, "weights": self.weights}
+        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
 
     def restore(self, state: Any) -> None:
         """See `fedsim.state.Lasting`."""
         self.network.restore(state["network"])
         self._optimiser.restore(state["optimiser"])
-        self.loss, self.weights = state["loss"], state["weights"]
+        self.loss = state["loss"]
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ class Absent(Wrapper):
 
     It is what a hub can go on with that has noted that mean; nothing of the row itself is in it.
     """
+
+    resumes: ClassVar[bool] = True
 
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""

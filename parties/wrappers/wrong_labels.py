@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -16,6 +18,8 @@ from parties.wrappers._around import Around, Told
 
 class WrongLabels(Wrapper):
     """At the label holder, a share of the training rows has the label of another class, drawn evenly."""
+
+    resumes: ClassVar[bool] = True
 
     rate: float = Field(0.1, gt=0, le=1, description="share of the training rows, to the nearest row")
 
