@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from fedsim import checkpoint
+from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.errors import ConfigError
 from fedsim.message import RoleId
@@ -16,7 +16,7 @@ from fedsim.plan import Flow, Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
-from parties.contrast import DOWN, UP, Checkpoint, Finetuning, Robustness, Threat
+from parties.contrast import DOWN, UP, Finetuning, Pieces, Robustness, Threat
 from parties.contrast.course import Course
 from parties.contrast.hub import Registry, Server
 from parties.contrast.party import Slice
@@ -62,7 +62,7 @@ class Contrastive(Vertical):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: passes in mixed precision, for GPUs"
     )
-    checkpoint: Checkpoint | None = Field(None, description="for pre-training in pieces; default: in one go")
+    pieces: Pieces | None = Field(None, description="pre-train piece by piece, a run each; default: in one go")
 
     @model_validator(mode="after")
     def _fits(self) -> Contrastive:
@@ -71,8 +71,8 @@ class Contrastive(Vertical):
                 raise ValueError(f"{name}: this scenario has none but its default; found {getattr(self, name)}")
         if self.registry in (SERVER, *self.parties):
             raise ValueError(f"registry: '{self.registry}' is a seat already")
-        if self.checkpoint and self.pretraining is None:
-            raise ValueError("checkpoint: there is no pre-training to keep")
+        if self.pieces and self.pretraining is None:
+            raise ValueError("pieces: there is no pre-training to keep")
         return self
 
     def plan(self) -> Plan:
@@ -107,7 +107,7 @@ class Contrastive(Vertical):
             self.sampling,
             self.warmup,
             self.precision,
-            self.checkpoint,
+            self.pieces,
             public.child("contrast"),
         )
 
@@ -121,7 +121,7 @@ def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) 
         raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")
     if scenario.pretrained is not None:
         where = Path(scenario.pretrained) / f"{name}.safetensors"
-        checkpoint.restore(where, party.bottom.network.parameters)
+        tensors.restore(where, party.bottom.network.parameters)
     return party
 
 

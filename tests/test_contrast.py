@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from fedsim import checkpoint
+from fedsim import tensors
 from fedsim.contrast.balls import Apgd, Ball, Pgd, checkpoints
 from fedsim.contrast.clusters import components, pseudo_labels
 from fedsim.contrast.losses import margin, ntxent, ratio, rivals
@@ -182,23 +182,23 @@ def test_slices_that_are_told_the_same_losses_attack_as_one() -> None:
     assert torch.equal(whole.x, torch.cat([half.x for half in halves], dim=1))
 
 
-# checkpoints
+# tensors in files
 
 
-def test_a_checkpoint_is_whole_or_refused_by_name(tmp_path: Path) -> None:
+def test_a_file_is_whole_or_refused_by_name(tmp_path: Path) -> None:
     path, here = tmp_path / "deep" / "a.safetensors", {"a": torch.ones(2), "b": torch.zeros(3)}
-    checkpoint.store(path, {"a": torch.tensor([1.0, 2.0]), "b": torch.full((3,), 4.0)})
-    checkpoint.restore(path, here)
+    tensors.store(path, {"a": torch.tensor([1.0, 2.0]), "b": torch.full((3,), 4.0)})
+    tensors.restore(path, here)
     assert here["b"].tolist() == [4, 4, 4]
     kept = {name: t.clone() for name, t in here.items()}
     with pytest.raises(OutputError, match="has 'b'; expected exactly the 1 tensors"):
-        checkpoint.restore(path, {"a": here["a"]})
+        tensors.restore(path, {"a": here["a"]})
     with pytest.raises(OutputError, match="lacks 'c', 'd' and has 'b'"):
-        checkpoint.restore(path, {"a": here["a"], "c": here["b"], "d": here["b"]})
+        tensors.restore(path, {"a": here["a"], "c": here["b"], "d": here["b"]})
     with pytest.raises(OutputError, match=r"b is \(\(3,\), torch.float32\), expected \(\(2,\), torch.float32\)"):
-        checkpoint.restore(path, {"a": here["a"], "b": torch.zeros(2)})
+        tensors.restore(path, {"a": here["a"], "b": torch.zeros(2)})
     with pytest.raises(OutputError, match="not readable as safetensors"):
-        checkpoint.restore(tmp_path / "missing", here)
+        tensors.restore(tmp_path / "missing", here)
     assert all(torch.equal(kept[name], here[name]) for name in kept)
     assert [p.name for p in path.parent.iterdir()] == ["a.safetensors"]
 

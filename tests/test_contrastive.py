@@ -14,7 +14,7 @@ from small import SMALL
 from torch import Tensor, nn
 from torch.nn import functional
 
-from fedsim import checkpoint
+from fedsim import tensors
 from fedsim.config import ScenarioFile, validate
 from fedsim.contrast.balls import Ball
 from fedsim.contrast.losses import ntxent
@@ -171,8 +171,8 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         make_file(registry="north")
     with pytest.raises(ConfigError, match="exchange: this scenario has none but its default"):
         make_file(exchange="shared")
-    with pytest.raises(ConfigError, match="checkpoint: there is no pre-training to keep"):
-        make_file(pretraining=None, checkpoint={"folder": "x"})
+    with pytest.raises(ConfigError, match="pieces: there is no pre-training to keep"):
+        make_file(pretraining=None, pieces={"folder": "x"})
     with pytest.raises(ConfigError, match=r"pseudo\.sizes: 61 clusters are asked of 60 rows"):
         run(pretraining={"kind": "advcl", "pseudo": {"sizes": [61]}})
     table = {"data": {"kind": "sklearn", "name": "wine"}, "bottom": {"kind": "mlp"}}
@@ -181,35 +181,35 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         build(make_file(**table, parties=columns))
 
 
-# checkpoints
+# pieces
 
 
 def test_pieces_come_to_what_one_go_comes_to(tmp_path: Path) -> None:
     pseudo = {"kind": "advcl", "pseudo": {"of": "embeddings", "sizes": [2, 5]}}
     whole, kept = run(pretraining=pseudo), {"folder": str(tmp_path), "every": 2, "piece": 4}
-    first = run(pretraining=pseudo, checkpoint=kept)
+    first = run(pretraining=pseudo, pieces=kept)
     assert not any("test" in row for row in first["server"].rows)
     assert first["registry"].traffic.frames["server", "Labels"] == 0
-    second = run(pretraining=pseudo, checkpoint=kept)
+    second = run(pretraining=pseudo, pieces=kept)
     assert [row["step"] for row in second["server"].rows if "loss" in row] == list(range(4, 11))
     assert bottoms(second) == bottoms(whole)
     assert scores(second) == scores(whole)
 
 
-def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
-    kept = {"folder": str(tmp_path), "every": 2, "piece": 2}
-    run(checkpoint=kept)
+def test_a_piece_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
+    pieces = {"folder": str(tmp_path), "every": 2, "piece": 2}
+    run(pieces=pieces)
     path = tmp_path / "north.safetensors"
-    tensors = checkpoint.read(path)
-    checkpoint.store(path, {name: t for name, t in tensors.items() if name != "bottom.0.weight"})
+    kept = tensors.read(path)
+    tensors.store(path, {name: t for name, t in kept.items() if name != "bottom.0.weight"})
     with pytest.raises(OutputError, match=r"north.safetensors: lacks 'bottom.0.weight'"):
-        run(checkpoint=kept)
+        run(pieces=pieces)
 
 
 def test_bottoms_start_from_a_run_and_frozen_ones_stay(tmp_path: Path) -> None:
     found = run()
     for party in PARTIES:
-        checkpoint.store(tmp_path / f"{party}.safetensors", found[party].tensors)
+        tensors.store(tmp_path / f"{party}.safetensors", found[party].tensors)
     other = run(pretraining=None, pretrained=str(tmp_path), finetuning={"mode": "alf", "steps": 3, "batch": 20})
     assert bottoms(other) == bottoms(found)
     moved = run(pretraining=None, pretrained=str(tmp_path), finetuning={"mode": "aff", "steps": 3, "batch": 20})

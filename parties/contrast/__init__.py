@@ -72,7 +72,7 @@ class Robustness(Settings):
     radii: tuple[PositiveFloat, ...] = Field((), description="eps of a curve, PGD on all parties")
 
 
-class Checkpoint(Settings):
+class Pieces(Settings):
     """Where the seats keep their state of the pre-training, each its own, to go on from."""
 
     folder: str = Field(description="a folder; each seat writes a file there")

@@ -10,13 +10,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from fedsim import checkpoint
+from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.message import RoleId
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Through
 from fedsim.vfl.schedule import Sampling, Schedule, Turn
-from parties.contrast import Checkpoint, Finetuning, Robustness, Threat
+from parties.contrast import Finetuning, Pieces, Robustness, Threat
 from parties.pretraining import Pretraining
 
 
@@ -28,7 +28,7 @@ class Course:
         pretraining: None: bottoms start from where they are.
         batch, steps, sampling, warmup: of the pre-training.
         precision: of the passes of all networks.
-        checkpoint: where the state of the pre-training is kept, or None.
+        pieces: where the state of the pre-training is kept, or None.
         public: the node of batches and views.
     """
 
@@ -42,7 +42,7 @@ class Course:
     sampling: Sampling
     warmup: int
     precision: Literal["float32", "bfloat16"]
-    checkpoint: Checkpoint | None
+    pieces: Pieces | None
     public: Rng
 
     @property
@@ -64,7 +64,7 @@ class Course:
 
     def end(self, done: int) -> int:
         """The step at which this run ends its pre-training."""
-        piece = self.checkpoint.piece if self.checkpoint else None
+        piece = self.pieces.piece if self.pieces else None
         return self.steps if piece is None else min(self.steps, done + piece)
 
     def labelled(self, index: int) -> bool:
@@ -90,7 +90,7 @@ def mixed(module: nn.Module, inputs: Tensor) -> Tensor:
 class Kept:
     """What a seat keeps of its pre-training in a file: its tensors, and how many steps are behind it."""
 
-    def __init__(self, plan: Checkpoint | None, role: RoleId, tensors: Mapping[str, Tensor]) -> None:
+    def __init__(self, plan: Pieces | None, role: RoleId, tensors: Mapping[str, Tensor]) -> None:
         self._plan, self._tensors = plan, dict(tensors)
         self._done = torch.zeros((), dtype=torch.int64)
         self._path = Path(plan.folder) / f"{role}.safetensors" if plan else Path()
@@ -102,10 +102,10 @@ class Kept:
             OutputError: the file holds other tensors.
         """
         if self._plan and self._path.exists():
-            checkpoint.restore(self._path, {**self._tensors, "done": self._done})
+            tensors.restore(self._path, {**self._tensors, "done": self._done})
         return int(self._done)
 
     def note(self, done: int, end: int) -> None:
         """Write the state after ``done`` steps, where one is due."""
         if self._plan and (done % self._plan.every == 0 or done == end):
-            checkpoint.store(self._path, {**self._tensors, "done": self._done.fill_(done)})
+            tensors.store(self._path, {**self._tensors, "done": self._done.fill_(done)})

@@ -102,7 +102,7 @@ class Server:
         sent = [0, sum(net.traffic.size.values())]
         await net.send(self.registry, Ready(0, finished, purpose="query"))
         if not finished:
-            net.show({"notice": "a piece of the pre-training is done; the next run goes on from the checkpoint"})
+            net.show({"notice": "a piece of the pre-training is done; the next run goes on from there"})
             return
         labels = await net.recv(self.registry, Labels, 0)
         if (len(labels.train), len(labels.held_out)) != (first.train, first.test):
@@ -118,11 +118,11 @@ class Server:
         """All steps of this run; whether they were the last."""
         course, through = self.course, self.course.through
         objective = Objective(plan, self.widths, rows, self.optimiser, through, self.rng.child("objective"))
-        kept = Kept(course.checkpoint, net.me, objective.state())
+        kept = Kept(course.pieces, net.me, objective.state())
         done = kept.restore()
         for party, said in (await net.gather(Progress, 0, list(self.widths))).items():
             if said.done != done:
-                raise ProtocolError(f"{party} goes on from step {said.done}, {net.me} from {done}: not one checkpoint")
+                raise ProtocolError(f"{party} goes on from step {said.done}, {net.me} from {done}: not from one run")
         if plan.pseudo is not None and plan.pseudo.of == "components":
             points = {p: m.points for p, m in (await net.gather(Components, 0, list(self.widths))).items()}
             self._cluster(plan, objective, points)

@@ -70,7 +70,7 @@ class Slice:
         """All steps of this run; whether they were the last."""
         course, count = self.course, len(bottom.features["train"])
         state = {**{f"bottom.{k}": t for k, t in bottom.network.parameters.items()}, **optimiser.state()}
-        kept = Kept(course.checkpoint, net.me, state)
+        kept = Kept(course.pieces, net.me, state)
         done = kept.restore()
         await net.send(net.hub, Progress(0, done, purpose="query"))
         if plan.pseudo is not None and plan.pseudo.of == "components":
