@@ -53,13 +53,13 @@ def write(
     name, file = _chosen(run, arm, runtime)
     appraised = file.scenario.appraised(str(folder.resolve()), name, by)
     whole = file.model_copy(update={"scenario": appraised, "trials": ()})
-    reports = whole.runtime.run(whole, started(f"{file.name}: appraisal", whole))
+    title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"
+    reports = whole.runtime.run(whole, started(f"{title}, appraisal", whole))
     table = _table(reports)
     if training:
         table = _trained(file, table, started)
     found = _found(reports, table)
     parts = card.sections(run, name, found)
-    title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"
     plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "resilience": table.plain()}
     plain["figures"] = [each for report in reports for each in report.figures]
     paths = tuple(folder / f"card.{ending}" for ending in ("md", "html", "json"))

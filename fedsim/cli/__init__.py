@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
@@ -55,7 +57,7 @@ def run(
     file = config.read(source, overrides or [], profile, _known(runtime))
     if verbose:
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
-    with Progress() as progress:
+    with Progress() as progress, _notes():
         if seeds == 1:
             path = experiment.run(file, out, command=sys.argv, started=progress.arm)
         else:
@@ -74,7 +76,7 @@ def resume(
     from fedsim.cli.progress import Progress
     from fedsim.cli.tables import print_results
 
-    with Progress() as progress:
+    with Progress() as progress, _notes():
         path = experiment.resume(folder, _known(runtime), verbose=verbose, started=progress.arm)
     print_results(path)
 
@@ -337,6 +339,17 @@ def main() -> NoReturn:
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+@contextlib.contextmanager
+def _notes() -> Iterator[None]:
+    """Say what an error has to add, such as how to go on, before its own line."""
+    try:
+        yield
+    except (KeyboardInterrupt, FedsimError) as error:
+        for note in getattr(error, "__notes__", ()):
+            typer.echo(f"fedsim: {note}", err=True)
+        raise
 
 
 def _interrupt(number: int, frame: object) -> None:

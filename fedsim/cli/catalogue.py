@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import itertools
+import re
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -129,13 +130,10 @@ def _doc(plugin: type[Plugin]) -> str:
 
 
 def _headline(text: str) -> str:
-    """What the first comment of a scenario file says of it."""
-    first = next(_comments(text), "")
-    return first.partition(": ")[2] or first
-
-
-def _comments(text: str) -> Iterator[str]:
-    return (line.lstrip("# ") for line in text.splitlines() if line.startswith("#"))
+    """The first sentence of what a scenario file says of itself at its top."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    said = " ".join(line.lstrip("# ") for line in lines)
+    return re.split(r"(?<=[.?!]) ", said.partition(": ")[2] or said)[0]
 
 
 def _type(field: FieldInfo) -> str:

@@ -120,7 +120,8 @@ def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Se
         for role, seat in seats.items()
         for each in _holders(seat["describe"])
     ]
-    optimiser = words.settings(scenario["optimiser"])
+    unused = ("momentum",) if scenario["optimiser"]["kind"] == "adam" else ("beta1",)
+    optimiser = words.settings({name: value for name, value in scenario["optimiser"].items() if name not in unused})
     text.append(
         f"{words.number(numbers['steps'])} training steps of {scenario['batch']} rows, {optimiser}, seed {numbers['seed']}."
     )
@@ -167,7 +168,7 @@ def _leaks(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
     stages = [f"{words.settings(_stage(d))} on {d['from']} -> {d['to']}" for d in record["defences"]]
     text = [f"Defences: {'; '.join(stages) or 'none'}."]
     if not numbers["trials"]:
-        return Section("What leaks", [*text, "Nobody attacked it: what it gives away is not known."])
+        return Section("What leaks", [*text, "No attack on what travels was tried: what that gives away is not known."])
     rows = [
         [
             f"{t['label']} at {t['seat']} against {t['victim']}",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim.report.view import Group, View, group_of, groups, mean
 from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
 
+ATTACKED = frozenset({"pgd_accuracy", "joint_success", "union_accuracy"})
+"""Scores of what scenarios attack by themselves, beside the attacks under ``trials:``."""
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 """By how much a score must exceed that of a blind guess to count as better (dB); .05 for other metrics, 5 % for errors."""
 
@@ -101,10 +103,21 @@ def _and_yet(group: Group) -> str:
     return f", and yet what it rebuilt correlates {number(group.score('correlation'))} with the truth"
 
 
+def attacked_models(metrics: Iterable[str]) -> bool:
+    """Whether a scenario itself attacked what it trained, and scores that."""
+    return not ATTACKED.isdisjoint(metrics)
+
+
 def _task(views: Sequence[View], attacked: bool) -> str:
     metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
     if not metrics:
         return ""
+    if metrics[0] == "joint_success":
+        return _each("The attacker fooled every domain at once", metrics[0], views)
+    if "union_accuracy" in metrics:
+        return (
+            f"{_each('Test accuracy', metrics[0], views)} {_each('Left of it under attack', 'union_accuracy', views)}"
+        )
     name, values = title(metrics[0]), [number(view.numbers["task"][metrics[0]], metrics[0]) for view in views]
     if len(views) == 1:
         rest = [f"{title(m)} {number(views[0].numbers['task'][m], m)}" for m in metrics if m == "roc_auc"]
@@ -113,11 +126,19 @@ def _task(views: Sequence[View], attacked: bool) -> str:
         reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
         if wrapped := [role for role, seat in views[0].record["seats"].items() if seat["wrappers"]]:
             return f"{reached}; something is wrong at {listed(wrapped)}."
-        return reached + ("." if attacked or "pgd_accuracy" in metrics else "; nobody attacked.")
+        return reached + ("." if attacked or attacked_models(metrics) else "; nobody attacked.")
     if len(views) == 2:
         stayed = values[0] == values[1]
         return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")
-    return f"Test {name}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + "."
+    return _each(f"Test {name}", metrics[0], views)
+
+
+def _each(what: str, metric: str, views: Sequence[View]) -> str:
+    """One metric of every arm: ``what: .1 with one, .2 with other.``"""
+    values = [number(view.numbers["task"][metric], metric) for view in views]
+    if len(views) == 1:
+        return f"{what}: {values[0]}."
+    return f"{what}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + "."
 
 
 def over_seeds(summary: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
 from fedsim.report.figures import figures
 from fedsim.report.folder import write_text
-from fedsim.report.headline import beats_chance, over_seeds, sentences
+from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences
 from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
@@ -85,6 +85,7 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "galleries": galleries(shown),
         "figures": figures(shown),
         "around": _around(shown),
+        "attacked": any(attacked_models(view.numbers["task"]) for view in shown),
         "curves": curves(shown),
         "drawings": drawings(shown),
         "audit": _audit(shown),

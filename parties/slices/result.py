@@ -68,7 +68,7 @@ def figures(fallen: Sequence[Fallen], right: Tensor) -> Iterator[Figure]:
         ],
         shaded=False,
         note="Of the rows that are right before: the share that is wrong with what the other parties really hold, and in the "
-        "domains that the attack was made for. The accuracy that is left is over all held-out rows.",
+        "domains that the attack was made for. The accuracy that is left is over all rows that were tried.",
     )
 
 
