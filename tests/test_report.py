@@ -162,6 +162,18 @@ def test_leaving_the_folder_settles_its_status(
         reading.read(tmp_path)
 
 
+def test_an_interrupted_run_with_checkpoints_says_how_to_go_on(tmp_path: Path, file: ScenarioFile) -> None:
+    def leave() -> None:
+        with RunFolder.open_for(tmp_path, file):
+            (tmp_path / "checkpoints" / "server").mkdir(parents=True)
+            (tmp_path / "checkpoints" / "server" / "step-0000000020.safetensors").touch()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        leave()
+    assert caught.value.__notes__ == [f"to go on from the last checkpoint: fedsim resume {tmp_path}"]
+
+
 def test_the_manifest_says_what_the_run_was_made_with(tmp_path: Path, file: ScenarioFile) -> None:
     import numpy
     import torch

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from matplotlib.image import imread
+from small import small
 from torch import Tensor
 
 from fedsim import config
@@ -134,6 +135,15 @@ def test_a_run_without_trials_says_so(tmp_path: Path) -> None:
     text = page.write([play(tmp_path, config.read("baseline", ["scenario.steps=4"])).path]).read_text(encoding="utf-8")
     assert "after 4 steps; nobody attacked." in text
     assert "Nobody attacked." in text
+
+
+def test_what_a_scenario_attacked_by_itself_is_no_peace(tmp_path: Path) -> None:
+    text = page.write([play(tmp_path / "models", small("minmax")).path]).read_text(encoding="utf-8")
+    assert "The attacker fooled every domain at once: " in text
+    assert "obody attacked" not in text
+    text = page.write([play(tmp_path / "slice", small("minmax_slice")).path]).read_text(encoding="utf-8")
+    assert re.search(r"Test accuracy: [\d.]+\. Left of it under attack: [\d.]+\.", text)
+    assert "obody attacked" not in text
 
 
 def test_whole_images_are_put_together_from_the_parts(images: Path) -> None:
