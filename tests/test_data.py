@@ -65,7 +65,9 @@ def archive(tmp_path: Path, **arrays: Any) -> str:
 # -- every kind
 
 
-KINDS = ["csv", "domains", "image_pair", "mnist5k", "npz", "parquet", "sklearn", "synthetic", "tables"]
+KINDS = [
+    "csv", "domains", "image_pair", "mnist5k", "npz", "parquet", "photo_digits", "sklearn", "synthetic", "tables",
+]  # fmt: skip
 
 
 def test_the_kinds() -> None:
