@@ -343,10 +343,10 @@ def main() -> NoReturn:
 
 @contextlib.contextmanager
 def _notes() -> Iterator[None]:
-    """Say what an error has to add, such as how to go on, before its own line."""
+    """After Ctrl-C, say how to go on if there is a way."""
     try:
         yield
-    except (KeyboardInterrupt, FedsimError) as error:
+    except KeyboardInterrupt as error:
         for note in getattr(error, "__notes__", ()):
             typer.echo(f"fedsim: {note}", err=True)
         raise

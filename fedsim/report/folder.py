@@ -141,13 +141,12 @@ class RunFolder:
         if error is None:
             if self.status == "running":
                 self.end("complete")
-            return
-        if isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
+        elif isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
             self.end("interrupted", "stopped from outside")
+            if any((self.path / CHECKPOINTS).glob("**/step-*")):
+                error.add_note(f"to go on from the last checkpoint: fedsim resume {self.path}")
         else:
             self.end("failed", f"{type(error).__name__}: {error}")
-        if any((self.path / CHECKPOINTS).glob("**/step-*")):
-            error.add_note(f"to go on from the last checkpoint: fedsim resume {self.path}")
 
     def watch(self, arm: str, also: Watch = lambda role, row: None) -> Watch:
         """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come, until `end`: a stopped run has its own."""
