@@ -13,18 +13,18 @@ from typing import Any
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
+from fedsim import tensors
+from fedsim.errors import OutputError
 from fedsim.minmax.balls import Ball
 from fedsim.minmax.pgd import climb
 from fedsim.minmax.transforms import TRANSFORMS, Transform
 from fedsim.plugins import Settings
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
-from fedsim.vfl.optimise import OptimiserConfig, snapshot
+from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 
 CACHE = "FEDSIM_CACHE"
@@ -99,22 +99,17 @@ def place(digest: str) -> Path | None:
 def restore(network: Network, digest: str) -> bool:
     """Take over the parameters that were kept under this digest; whether there were any that fit."""
     path = place(digest)
+    if path is None:
+        return False
     try:
-        if path is None:
-            return False
-        network.load(load_file(path))
-    except (OSError, ValueError, SafetensorError):  # not there, of another model, damaged: it is trained anew
+        tensors.restore(path, network.parameters)
+    except OutputError:  # not there, of another model, damaged: it is trained anew
         return False
     return True
 
 
 def keep(network: Network, digest: str) -> None:
     """Keep the parameters; where nothing can be written, they are not kept."""
-    path = place(digest)
-    if path is None:
-        return
-    with suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_suffix(f".{os.getpid()}")
-        save_file({name: tensor.contiguous() for name, tensor in snapshot(network.parameters).items()}, part)
-        part.replace(path)
+    if path := place(digest):
+        with suppress(OSError):
+            tensors.store(path, network.parameters)
