@@ -78,7 +78,7 @@ def drawings(views: Sequence[View]) -> list[Drawing]:
     shapes: dict[str, list[View]] = {}
     for view in views:
         boxes = {role: _describe(role, view.record) for role in view.record["seats"]}
-        shapes.setdefault(repr((view.record["hub"], boxes, view.record["flows"])), []).append(view)
+        shapes.setdefault(repr((view.record["hub"], boxes, _flows(view.record))), []).append(view)
     return [_draw(same) for same in shapes.values()]
 
 
@@ -92,13 +92,19 @@ def _draw(views: Sequence[View]) -> Drawing:
         height = max(ROOM, LINE * (len(texts[role]) + 2))
         boxes.append(Box(8, y, LEFT - 8, height, role, texts[role], False))
         up, down = y + height // 2 - 26, y + height // 2 + 26
-        arrows += _arrows(record["flows"], role, hub, up, down)
+        arrows += _arrows(_flows(record), role, hub, up, down)
         marks += _row(stages, taps, role, hub, up, down, len(views))
         y += height + GAP
     height = max(y - GAP - TOP, LINE * (len(texts[hub]) + 3), ROOM)
     boxes.append(Box(RIGHT, TOP, WIDTH - RIGHT - 8, height, hub, texts[hub], True))
     legend = [*_legend(stages, taps, len(views)), *_relayed(record)]
     return Drawing([view.name for view in views], TOP + height + 8, boxes, arrows, marks, legend)
+
+
+def _flows(record: Mapping[str, Any]) -> list[Mapping[str, str]]:
+    """The flows that something took: a plan allows for more than is sent."""
+    taken = {(t["from"], t["to"], t["message"]) for t in record["traffic"]}
+    return [f for f in record["flows"] if (f["from"], f["to"], f["message"]) in taken]
 
 
 def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
@@ -208,5 +214,5 @@ def _only(who: Sequence[str], arms: int) -> str:
 
 def _relayed(record: Mapping[str, Any]) -> list[str]:
     """Flows that pass the hub unread."""
-    flows = [f for f in record["flows"] if record["hub"] not in (f["from"], f["to"])]
+    flows = [f for f in _flows(record) if record["hub"] not in (f["from"], f["to"])]
     return [f"Relayed by the hub, unread: {f['message']} {f['from']} → {f['to']}." for f in flows]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Row = dict[str, Any]
+WIDEST = 9
+"""The most metrics that stand side by side in the result table; more of them stand one below the other."""
 
 
 def write(paths: Sequence[Path], out: Path | None = None) -> Path:
@@ -81,6 +83,7 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "metrics": metrics,
         "columns": _columns(shown),
         "results": [_result(view, shown[0], metrics, _columns(shown)) for view in shown],
+        "upright": len(metrics) + len(_columns(shown)) > max(WIDEST, len(shown)),
         "strips": strips(shown),
         "galleries": galleries(shown),
         "figures": figures(shown),
