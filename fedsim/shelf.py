@@ -1,7 +1,7 @@
 """A seat's own parts of checkpoints, where the seat lives: each is one file that is whole or not there.
 
 A part is a safetensors file: the tensors of a state (`fedsim.state`), and JSON as its metadata, which has the state's structure
-and what it belongs to, and a SHA-256 over all of it. Rows that a role has logged only grow, so they lie in a file of their own.
+and what it belongs to; its name has its SHA-256. Rows that a role has logged only grow, so they lie in a file of their own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,11 @@ from torch import Tensor
 from fedsim.errors import OutputError
 from fedsim.plugins import Settings
 from fedsim.rows import Row
-from fedsim.state import Packed, digest
+from fedsim.state import Packed
 
 SCHEMA = 1
 LOG = "rows.jsonl"
+NAME = re.compile(r"step-(\d{10})-([0-9a-f]{64})\.safetensors")
 
 
 class Checkpoint(Settings):
@@ -115,7 +117,7 @@ class Shelf:
         with self._told(0 if part is None else part.done):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             for path in self.folder.iterdir():
-                if path.name.startswith(".") or (_done(path) or 0) > (part.done if part else -1):
+                if path.name.startswith(".") or _named(path)[0] > (part.done if part else 0):
                     path.unlink()
             log = self._logged()[: part.rows[1] if part else 0]
             place(self.folder / LOG, log)
@@ -156,9 +158,9 @@ class Shelf:
                 "rows": [self._count, self._size, self._log.hexdigest()],
                 "state": state[0],
             }
-            text = json.dumps(about)
             tensors = {name: tensor.contiguous().clone() for name, tensor in state[1].items()}  # views cannot be stored
-            place(self.folder / _name(done), save(tensors, {"part": text, "sha256": _seal(text, tensors)}))
+            block = save(tensors, {"part": json.dumps(about)})
+            place(self.folder / f"step-{done:010d}-{hashlib.sha256(block).hexdigest()}.safetensors", block)
             kept = sorted(self.folder.glob("step-*.safetensors"))
             for path in kept[: -self._keep]:
                 path.unlink()
@@ -178,13 +180,12 @@ class Shelf:
 
     def _read(self, path: Path) -> Part | None:
         """A part; None if it is of another experiment or of no seat of ours."""
+        if _named(path)[1] != hashlib.sha256(path.read_bytes()).hexdigest():
+            raise ValueError("its digest is another")
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        text = metadata["part"]
-        if metadata["sha256"] != _seal(text, tensors):
-            raise ValueError("its digest is another")
-        about = json.loads(text)
+        about = json.loads(metadata["part"])
         if (about["schema"], about["role"], about["experiment"]) != (SCHEMA, self._role, self._experiment):
             return None
         count, size, log = about["rows"]
@@ -226,14 +227,7 @@ def place(path: Path, block: bytes) -> None:
         os.close(folder)
 
 
-def _name(done: int) -> str:
-    return f"step-{done:010d}.safetensors"
-
-
-def _done(path: Path) -> int | None:
-    number = path.stem.removeprefix("step-")
-    return int(number) if number.isdecimal() else None
-
-
-def _seal(text: str, tensors: Mapping[str, Tensor]) -> str:
-    return hashlib.sha256(f"{digest(tensors)} {text}".encode()).hexdigest()
+def _named(path: Path) -> tuple[int, str]:
+    """The training steps that are done and the digest, by the name of a part; (0, "") for another file."""
+    found = NAME.fullmatch(path.name)
+    return (int(found[1]), found[2]) if found else (0, "")

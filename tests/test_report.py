@@ -166,7 +166,7 @@ def test_an_interrupted_run_with_checkpoints_says_how_to_go_on(tmp_path: Path, f
     def leave() -> None:
         with RunFolder.open_for(tmp_path, file):
             (tmp_path / "checkpoints" / "server").mkdir(parents=True)
-            (tmp_path / "checkpoints" / "server" / "step-0000000020.safetensors").touch()
+            (tmp_path / "checkpoints" / "server" / f"step-0000000020-{64 * '0'}.safetensors").touch()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt) as caught:
