@@ -22,7 +22,7 @@ from fedsim.outcome import Finding, SeatReport
 from fedsim.report import page, pictures, reading
 from fedsim.report.drawing import drawings
 from fedsim.report.folder import RunFolder
-from fedsim.report.headline import sentences
+from fedsim.report.headline import over_seeds, sentences
 from fedsim.report.pictures import offset
 from fedsim.report.summary import Arm
 from fedsim.report.view import views
@@ -218,6 +218,14 @@ def test_several_runs_make_a_comparison(folder: Path, images: Path, tmp_path: Pa
     assert "corners: noisy" in text
     assert "scenario.exchange: split -&gt; shared" in text
     assert not re.search(r"https?://", text)
+
+
+def test_over_seeds_what_is_left_under_attack_is_told_too() -> None:
+    found = {"accuracy": 0.9, "log_loss": 0.3, "union_accuracy": 0.2}
+    task = {metric: {"mean": value, "low": value, "high": value} for metric, value in found.items()}
+    told = over_seeds({"seeds": [1, 2], "arms": {"plain": {"task": task, "trials": []}}})
+    accuracy, left = "Test accuracy: .900 (.900 to .900)", "Left of it under attack: .200 (.200 to .200)"
+    assert told[1:] == [f"{accuracy} with “plain”.", f"{left} with “plain”."]
 
 
 def test_a_page_over_seeds(tmp_path: Path) -> None:

@@ -8,7 +8,12 @@ from typing import Any
 from fedsim.report.view import Group, View, group_of, groups, mean
 from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
 
-ATTACKED = frozenset({"pgd_accuracy", "joint_success", "union_accuracy"})
+TOLD = {
+    "joint_success": "The attacker fooled every domain at once",
+    "union_accuracy": "Left of it under attack",
+}
+"""What is said of scores that are told in words beside the first."""
+ATTACKED = frozenset({"pgd_accuracy", *TOLD})
 """Scores of what scenarios attack by themselves, beside the attacks under ``trials:``."""
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 """By how much a score must exceed that of a blind guess to count as better (dB); .05 for other metrics, 5 % for errors."""
@@ -112,12 +117,8 @@ def _task(views: Sequence[View], attacked: bool) -> str:
     metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
     if not metrics:
         return ""
-    if metrics[0] == "joint_success":
-        return _each("The attacker fooled every domain at once", metrics[0], views)
-    if "union_accuracy" in metrics:
-        return (
-            f"{_each('Test accuracy', metrics[0], views)} {_each('Left of it under attack', 'union_accuracy', views)}"
-        )
+    if not TOLD.keys().isdisjoint(metrics):
+        return " ".join(_each(what, metric, views) for metric, what in _told(metrics).items())
     name, values = title(metrics[0]), [number(view.numbers["task"][metrics[0]], metrics[0]) for view in views]
     if len(views) == 1:
         rest = [f"{title(m)} {number(views[0].numbers['task'][m], m)}" for m in metrics if m == "roc_auc"]
@@ -131,6 +132,11 @@ def _task(views: Sequence[View], attacked: bool) -> str:
         stayed = values[0] == values[1]
         return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")
     return _each(f"Test {name}", metrics[0], views)
+
+
+def _told(metrics: Sequence[str]) -> dict[str, str]:
+    """The metrics of the task that are told in words, and what is said of each."""
+    return {m: TOLD.get(m, f"Test {title(m)}") for m in metrics if m == metrics[0] or m in TOLD}
 
 
 def _each(what: str, metric: str, views: Sequence[View]) -> str:
@@ -150,11 +156,9 @@ def over_seeds(summary: Mapping[str, Any]) -> list[str]:
         first = next(t for arm in arms.values() for t in arm["trials"] if t["trial"] == which)
         name = f"{first['label']}, {title(first['metric']).removesuffix(' (dB)')}"
         found.append(f"{name[0].upper()}{name[1:]}: {'; '.join(words)}.")
-    metrics = next(iter(arms.values()))["task"]
-    if metrics:
-        metric = next(iter(metrics))
+    for metric, what in _told(list(next(iter(arms.values()))["task"])).items():
         values = [f"{_spread(arm['task'].get(metric), metric)} with “{name}”" for name, arm in arms.items()]
-        found.append(f"Test {title(metric)}: {listed(values)}.")
+        found.append(f"{what}: {listed(values)}.")
     return [f"Over {len(summary['seeds'])} seeds:", *found]
 
 
