@@ -17,6 +17,7 @@ from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn, pass_over
+from fedsim.vfl.sound import healthy, sound
 from parties.contrast import Components, Progress, Spent, rate
 from parties.contrast.assaults import besieged
 from parties.contrast.course import Course, Kept
@@ -32,15 +33,17 @@ class Line:
 
     async def show(self, z: Tensor, purpose: Purpose = "query") -> None:
         """Send an embedding that no gradient comes back for."""
-        await self._net.send(self._net.hub, Embedding(self._step, z.detach(), purpose=purpose))
+        message = Embedding(self._step, z.detach(), purpose=purpose)
+        await self._net.send(self._net.hub, healthy(message, self._net.me, None))
         self._step += 1
 
     async def ask(self, z: Tensor, purpose: Purpose = "query") -> Tensor:
         """Send an embedding, and get the gradient of what it is for."""
-        await self._net.send(self._net.hub, Embedding(self._step, z.detach(), purpose=purpose))
-        g = (await self._net.recv(self._net.hub, Gradient, self._step)).g
+        message = Embedding(self._step, z.detach(), purpose=purpose)
+        await self._net.send(self._net.hub, healthy(message, self._net.me, None))
+        answer = await self._net.recv(self._net.hub, Gradient, self._step)
         self._step += 1
-        return g
+        return sound(answer, self._net.hub, None, {"g": z.shape}).g
 
 
 class Slice:
