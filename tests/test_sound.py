@@ -143,7 +143,7 @@ def test_a_party_whose_rate_is_too_high_says_so_itself_before_an_evaluation() ->
 
 def test_large_numbers_are_numbers() -> None:
     turn = Turn(0, 0, "train", torch.arange(2))
-    z = torch.full((2, 3), 3e38)  # whose squares are not
+    z = torch.full((2, 3), 3e38)  # whose sum is not
     assert sound(Embedding(0, z), "north", turn, {"z": (2, 3)}).z is z
     assert healthy(Embedding(0, z), "north", turn).z is z
     with pytest.raises(ProtocolError, match=r"with 1 value that is not finite"):
