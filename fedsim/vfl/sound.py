@@ -81,11 +81,9 @@ def _lost(tensor: Tensor) -> str:
 
 
 def _fits(found: Sequence[int], allowed: Shape) -> bool:
-    return (
-        found == allowed
-        or len(found) == len(allowed)
-        and all(b in (None, a) for a, b in zip(found, allowed, strict=True))
-    )
+    if found == allowed:
+        return True
+    return len(found) == len(allowed) and all(b in (None, a) for a, b in zip(found, allowed, strict=True))
 
 
 def _sent(message: Message, frm: RoleId, turn: Turn | None) -> str:
