@@ -244,7 +244,9 @@ def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) 
         folder.forget()
         return None
     told = "; ".join(f"“{name}”: {error}" for name, error in lost.items())
-    diverged = DivergedError(f"{len(lost)} of {len(files)} arms diverged, the report is over the others; {told}")
+    diverged = DivergedError(
+        f"{folder.path}: {len(lost)} of {len(files)} arms diverged, the report is over the others; {told}"
+    )
     folder.end("failed", f"DivergedError: {diverged}")
     return diverged
 

@@ -38,5 +38,5 @@ async def _watch(net: Net, seconds: float, advice: str) -> None:
             seen, since, due = net.awaits, now(), seconds
         elif seen is not None and (waited := now() - since) >= due:
             due *= 2
-            why = f"{seen[0]} is connected: it computes, waits itself, or is stopped"
+            why = f"{seen[0]} is connected: it computes, waits itself, or is stuck"
             net.show({"notice": f"{net.waits(seen)}, for {waited:.0f} s now; {why}{advice}"})

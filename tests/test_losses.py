@@ -87,7 +87,7 @@ def test_of_several_arms_the_one_that_diverges_ends_only_itself(
     (tmp_path / "s.yaml").write_text(TABLE + f"compare: {{wild: {wild}, plain: {{}}}}\n")
     said = fedsim("run", "s.yaml", "--out", "run")
     assert said.code == 1
-    line = "1 of 2 arms diverged, the report is over the others; “wild”: training diverged: "
+    line = "run: 1 of 2 arms diverged, the report is over the others; “wild”: training diverged: "
     assert said.err.splitlines()[-1].startswith(f"fedsim: {line}")
     manifest = json.loads((tmp_path / "run/manifest.json").read_text("utf-8"))
     assert (manifest["status"], manifest["cause"].startswith(f"DivergedError: {line}")) == ("failed", True)

@@ -70,7 +70,7 @@ def test_a_peer_that_is_stuck_is_told_of_and_the_run_goes_on(missing: Any) -> No
     line = r"server waits for Embedding of step 3 from north, for \d+ s now; north is connected: it computes, waits itself, or "
     assert len(lines) == 2
     for each in lines:
-        assert re.fullmatch(rf"{line}is stopped{re.escape(advice)}", each)
+        assert re.fullmatch(rf"{line}is stuck{re.escape(advice)}", each)
     calm = {report.role: report for report in Local().run(made(), lambda role, row: None)}
     for report in reports:
         assert report.rows == calm[report.role].rows
