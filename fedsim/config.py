@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, field_validator
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
@@ -70,8 +70,10 @@ class ScenarioFile(Settings):
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
     )
-    missing: Missing | None = Field(
-        None, description="what the hub does when a party's message does not come in time; default: it waits"
+    missing: tuple[Missing, ...] = Field(
+        (),
+        description="what the hub does when a party's message does not come in time, or a list of that with the parties of "
+        "each; default: it waits",
     )
     checkpoint: Checkpoint | None = Field(
         None, description="from where a run can be taken up again: {every: steps}; not part of the experiment"
@@ -90,6 +92,22 @@ class ScenarioFile(Settings):
             return {name: {} if arm is None else arm for name, arm in value.items()}
         return value
 
+    @field_validator("missing", mode="before")
+    @classmethod
+    def _policies(cls, value: Any) -> Any:
+        """One policy need not stand in a list."""
+        if isinstance(value, list | tuple):
+            return value
+        if value is not None and not isinstance(value, Mapping):
+            raise ValueError("expected a mapping, such as {policy: drop, after: 5}, or a list of them")
+        return () if value is None else (value,)
+
+    @field_serializer("missing", mode="wrap")
+    def _as_written(self, value: Any, handler: SerializerFunctionWrapHandler) -> Any:
+        """One policy as itself, none as nothing."""
+        policies = handler(value)
+        return policies if len(policies) > 1 else next(iter(policies), None)
+
     def resolved(self) -> dict[str, Any]:
         """The whole file as plain values, every default written out."""
         return self.model_dump(mode="json")
@@ -97,7 +115,7 @@ class ScenarioFile(Settings):
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
         other = {"runtime", "placement", "name", "sweep", "checkpoint"}
-        if self.missing is None:
+        if not self.missing:
             other.add("missing")
         dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
@@ -146,15 +164,27 @@ class ScenarioFile(Settings):
         for role in self.placement:
             if role not in plan.seats:
                 raise ConfigError(f"placement: no seat '{role}'{suggest(role, plan.seats)}")
-        for role in self.missing.only if self.missing else ():
-            if role not in plan.seats or role == plan.hub:
-                raise ConfigError(f"missing.only: no party '{role}'{suggest(role, set(plan.seats) - {plan.hub})}")
-        if self.missing is not None and not self.scenario.misses:
-            kind = self.scenario.kind()
-            raise ConfigError(f"missing: a scenario of kind '{kind}' cannot do without a message; leave missing out")
+        self._check_missing(plan)
         if self.checkpoint is not None:
             self._check_resumes()
         return plan
+
+    def _check_missing(self, plan: Plan) -> None:
+        """Refuse policies for nobody, or two for the same party."""
+        if self.missing and not self.scenario.misses:
+            kind = self.scenario.kind()
+            raise ConfigError(f"missing: a scenario of kind '{kind}' cannot do without a message; leave missing out")
+        several, done = len(self.missing) > 1, set[RoleId]()
+        for i, policy in enumerate(self.missing):
+            where = f"missing.{i}.only" if several else "missing.only"
+            if several and not policy.only:
+                raise ConfigError(f"{where}: names no party; where there are several policies each names its own")
+            for role in policy.only:
+                if role not in plan.seats or role == plan.hub:
+                    raise ConfigError(f"{where}: no party '{role}'{suggest(role, set(plan.seats) - {plan.hub})}")
+                if role in done:
+                    raise ConfigError(f"{where}: '{role}' has a policy already; expected one for each party at most")
+                done.add(role)
 
     def _check_resumes(self) -> None:
         """Refuse checkpoints of what could not be taken up again as it was."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from fedsim import config
 from fedsim.config import ScenarioFile, validate
-from fedsim.errors import ConfigError, InputError, suggest
+from fedsim.errors import ConfigError, DivergedError, InputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
@@ -59,10 +59,8 @@ def run(
     """
     rehearse(file)
     with RunFolder.open_for(out or default_path(file), file, command) as folder, file.runtime.held(file):
-        _play(file, folder, "", started)
-    if pages:
-        page.write([folder.path])
-    return folder.path
+        diverged = _play(file, folder, "", started)
+    return _settled(folder, diverged, pages)
 
 
 def resume(
@@ -96,10 +94,8 @@ def resume(
         return watch
 
     with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
-        _play(file, folder, "", telling)
-    if pages:
-        page.write([path])
-    return path
+        diverged = _play(file, folder, "", telling)
+    return _settled(folder, diverged, pages)
 
 
 def run_seeds(
@@ -119,8 +115,8 @@ def run_seeds(
         for seed in seeds:
             one = validate({**file.resolved(), "seed": seed}, file.name, {})
             with RunFolder.open_for(folder.path / f"seed-{seed}", one, command) as each:
-                _play(one, each, f"seed {seed}, ", started)
-            page.write([each.path])
+                diverged = _play(one, each, f"seed {seed}, ", started)
+            _settled(each, diverged, pages=True)
             runs.append(each)
         folder.write_seeds(runs)
     page.write([folder.path])
@@ -229,17 +225,39 @@ def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role
         raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
 
 
-def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> None:
+def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> DivergedError | None:
+    """Play every arm and write what they leave; an arm that diverges ends only itself, and is returned, if another does not."""
     files = file.arms()
     places = {name: folder.path / CHECKPOINTS / slug for name, slug in slugs(files).items()}
-    arms = []
+    arms, lost = [], dict[str, DivergedError]()
     for name, arm in files.items():
         over = stored(places[name], arm)
-        if over is None:
-            over = _play_arm(arm, places[name], folder.watch(name, started(f"{prefix}{name}", arm)))
-        arms.append(Arm(name, arm, *over))
+        watch = folder.watch(name, started(f"{prefix}{name}", arm)) if over is None else _unwatched(name, arm)
+        try:
+            arms.append(Arm(name, arm, *(over or _play_arm(arm, places[name], watch))))
+        except DivergedError as error:
+            lost[name] = error
+    if not arms:
+        raise next(iter(lost.values()))
     folder.write(arms)
-    folder.forget()
+    if not lost:
+        folder.forget()
+        return None
+    told = "; ".join(f"“{name}”: {error}" for name, error in lost.items())
+    diverged = DivergedError(
+        f"{folder.path}: {len(lost)} of {len(files)} arms diverged, the report is over the others; {told}"
+    )
+    folder.end("failed", f"DivergedError: {diverged}")
+    return diverged
+
+
+def _settled(folder: RunFolder, diverged: DivergedError | None, pages: bool) -> Path:
+    """Make the page of a run that has results; raises what has come of arms that have none."""
+    if pages:
+        page.write([folder.path])
+    if diverged is not None:
+        raise diverged
+    return folder.path
 
 
 def _play_arm(arm: ScenarioFile, place: Path, watch: Watch) -> tuple[list[SeatReport], float]:

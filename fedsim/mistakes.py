@@ -100,7 +100,7 @@ def _flatten(error: ValidationError, prefix: YamlPath = ()) -> Iterator[tuple[Ya
 
 
 def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
-    """The part of a path that leads through the file: pydantic adds the names of the types it tried."""
+    """What of a path leads through the file: pydantic adds the names of the types it tried, and the place in a list of one."""
     if detail["type"] == "missing":
         return path
     there: list[str | int] = []
@@ -108,7 +108,7 @@ def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
-            break
+            continue
         there.append(part)
     return tuple(there)
 

@@ -19,6 +19,8 @@ from fedsim.transport.base import Transport
 from fedsim.wire import Envelope, Limits, decode, encode, number_size
 
 M = TypeVar("M", bound=Message)
+Key = tuple[RoleId, str, int]
+"""Whom a message is from, its kind, its step."""
 Watch = Callable[[RoleId, Mapping[str, Any]], None]
 
 
@@ -71,6 +73,7 @@ class Net:
         roster: every seat; its order is the order of every reduction.
         step: the step at which loops start (later than 0 after a resume).
         cuts: what keeps parts of checkpoints; None without.
+        awaits: what this seat waits for at present.
         missing: by peer, what is done if its messages do not come in time; without, they are waited for.
         outgoing: by peer, what a message passes before it leaves, in order.
         incoming: by peer, what a message passes before the role gets it, in order.
@@ -93,6 +96,7 @@ class Net:
         self.rows = Rows()
         self.figures: list[Figure] = []
         self.cuts: Cuts | None = None
+        self.awaits: Key | None = None
         self.missing: dict[RoleId, Absent] = {}
         self._transport, self._limits, self._watch = transport, limits, watch
         self._mailbox = Mailbox()
@@ -130,10 +134,11 @@ class Net:
             StallError: nobody can go on; says what this seat waits for.
             TransportBroken: a peer was lost, or all have closed; the same.
         """
-        key = (frm, kind.kind(), step)
+        self.awaits = key = (frm, kind.kind(), step)
         until = None if within is None else asyncio.get_running_loop().time() + within
         while (message := self._mailbox.take(key)) is None:
             await self._pump(key, until)
+        self.awaits = None
         for placed in self.incoming[frm]:
             message = placed(message)
         assert isinstance(message, kind)
@@ -171,16 +176,20 @@ class Net:
         """Show a row of progress to whoever watches the run; it is no part of the result."""
         self._watch(self.me, row)
 
-    async def _pump(self, key: tuple[RoleId, str, int], until: float | None) -> None:
+    def waits(self, key: Key) -> str:
+        """That this seat waits for it, in words."""
+        return f"{self.me} waits for {key[1]} of step {key[2]} from {key[0]}"
+
+    async def _pump(self, key: Key, until: float | None) -> None:
         left = None if until is None else max(0.0, until - asyncio.get_running_loop().time())
         try:
             sender, frame = await self._transport.recv(left)
         except TransportLate as late:
-            raise TransportLate(f"{self._waits(key)}, and waited long enough") from late
+            raise TransportLate(f"{self.waits(key)}, and waited long enough") from late
         except StallError as stall:
-            raise StallError(self._waits(key)) from stall
+            raise StallError(self.waits(key)) from stall
         except TransportBroken as broken:
-            raise TransportBroken(f"{self._waits(key)}: {broken}") from broken
+            raise TransportBroken(f"{self.waits(key)}: {broken}") from broken
         try:
             envelope = decode(frame, self._limits)
         except WireError as error:
@@ -190,6 +199,3 @@ class Net:
         if sender not in self.incoming:
             raise ProtocolError(f"{sender} is not in the roster {', '.join(self.roster)}")
         self._mailbox.put(envelope)
-
-    def _waits(self, key: tuple[RoleId, str, int]) -> str:
-        return f"{self.me} waits for {key[1]} of step {key[2]} from {key[0]}"

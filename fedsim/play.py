@@ -29,6 +29,7 @@ from fedsim.role import Role
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
+from fedsim.waiting import reminding
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +58,7 @@ async def play(
     plan: Plan | None = None,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     watch: Watch = lambda role, row: None,
+    reminds: float | None = None,
 ) -> SeatReport:
     """Play one seat of a scenario from greeting to verdicts.
 
@@ -67,6 +69,7 @@ async def play(
         plan: what to play instead of the file's own plan (a prediction).
         secrets: this seat's own; in simulations they follow from the seed.
         watch: shown every row that the role logs.
+        reminds: seconds for which the role may wait for one message before people are told so; None: they are not.
     """
     determine(file.threads)
     cut = plan is None and file.checkpoint is not None and bool(file.checkpoint.folder)
@@ -75,16 +78,23 @@ async def play(
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     await _greet(file, net)
     if not cut:
-        return await _play(file, plan, net, public, private, secrets)
+        return await _play(file, plan, net, public, private, secrets, reminds)
     cuts = await agree(file, net)
     try:
-        return await _play(file, plan, net, public, private, secrets, cuts)
+        return await _play(file, plan, net, public, private, secrets, reminds, cuts)
     finally:
         cuts.close()
 
 
 async def _play(
-    file: ScenarioFile, plan: Plan, net: Net, public: Rng, private: Rng, secrets: Secrets, cuts: Cuts | None = None
+    file: ScenarioFile,
+    plan: Plan,
+    net: Net,
+    public: Rng,
+    private: Rng,
+    secrets: Secrets,
+    reminds: float | None,
+    cuts: Cuts | None = None,
 ) -> SeatReport:
     """What comes after the greeting."""
     role = net.me
@@ -96,13 +106,14 @@ async def _play(
         me = wrapper.wrap(me, public.child("wrapper", role, i))
     stages = _place_stages(plan, net, private)
     intruders = await _disclose(plan, me, net, private)
-    if file.missing is not None and role == plan.hub:
-        net.missing = dict.fromkeys(file.missing.only or net.peers, file.missing)
+    if role == plan.hub:
+        net.missing = {party: policy for policy in file.missing for party in policy.only or net.peers}
     if cuts is not None:
         cuts.stages = [*(placed for _, placed in stages), *(intruder.tap for intruder in intruders)]
         cuts.saw = [intruder.saw for intruder in intruders]
         net.cuts = cuts
-    await me.run(net)
+    async with reminding(net, reminds, _advice(file, net)):
+        await me.run(net)
     findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
     rows = [dict(row) for row in net.rows]
     numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
@@ -110,6 +121,12 @@ async def _play(
     return SeatReport(
         role, rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures
     )
+
+
+def _advice(file: ScenarioFile, net: Net) -> str:
+    """What to do about a peer that says nothing; empty if the file says it already, or cannot."""
+    could = net.me == net.hub and not file.missing and file.scenario.misses
+    return "; missing: {policy: error, after: SECONDS} in the file ends such a wait" if could else ""
 
 
 def ids_key(secrets: Secrets, public: Rng) -> bytes:

@@ -15,6 +15,7 @@ from fedsim.net import Net
 from fedsim.plan import Flow, Plan, Saved, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl import split
+from fedsim.vfl.absence import Absences, Sends
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
@@ -62,15 +63,24 @@ class QueryingHub(QueriedParty):
     """The hub: its ``tensors`` are the probabilities (n, C), its sidecar names the classes."""
 
     def __init__(
-        self, top: Top, rows: int, parties: Sequence[RoleId], classes: LabelEncoder, own: Own | None = None
+        self,
+        top: Top,
+        rows: int,
+        parties: Sequence[RoleId],
+        classes: LabelEncoder,
+        sends: Sends,
+        own: Own | None = None,
     ) -> None:
         self.top, self.rows, self.parties, self.classes, self.own = top, rows, tuple(parties), classes, own
+        self._sends = sends
         self._pieces: list[Tensor] = []
 
     async def run(self, net: Net) -> None:
         """Gather embeddings and predict."""
-        turns = pass_over("query", self.rows)
-        await split.serve(self.top, turns, net, self.parties, lambda turn, p: self._pieces.append(p), self.own)
+        turns, absences = pass_over("query", self.rows), Absences(self._sends)
+        await split.serve(
+            self.top, turns, net, self.parties, lambda turn, p: self._pieces.append(p), absences, self.own
+        )
 
     def tensors(self) -> Mapping[str, Tensor]:
         """``probabilities`` (n, C)."""
@@ -129,7 +139,7 @@ def _hub(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng
         bottom = _bottom(scenario, data, role, (_under("bottom.", tensors), sidecar["own"]), private)
         own = (bottom, NO_UPDATES)
     top = Top(network, torch.empty(0, dtype=torch.int64), scenario.optimiser)
-    return QueryingHub(top, data.count(), list(scenario.parties), classes, own)
+    return QueryingHub(top, data.count(), list(scenario.parties), classes, scenario.sends, own)
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -26,7 +26,7 @@ from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
-from fedsim.vfl.schedule import Sampling, Schedule, Window
+from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
 from fedsim.vfl.top import HubModel, Top
 from parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
@@ -257,8 +257,17 @@ class Vertical(Scenario, ABC):
         return {
             "model": model.model_dump(mode="json"),
             "shape": list(shape),
-            "embedding": party.embedding or self.embedding,
+            "embedding": self.width(name),
         }
+
+    def width(self, name: RoleId) -> int:
+        """Of a party's embedding."""
+        return self.parties[name].embedding or self.embedding
+
+    def sends(self, turn: Turn, name: RoleId) -> tuple[int, int]:
+        """The shape (B, E) of the embedding that a party sends for a turn; in training it may have its reach beside it."""
+        reaches = turn.purpose == "train" and self.hardened().robust > 0
+        return len(turn.rows), self.width(name) * (1 + reaches)
 
     def roster(self) -> list[RoleId]:
         """The seats of the federation, in order."""
@@ -352,8 +361,9 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         None if scenario.trained else scenario.epilogue(private.child("epilogue")),
     )
     parties, left_out = list(scenario.parties), scenario.data.left_out()
-    before, after = (left_out, epilogue, prologue), appraiser(scenario, scenario.labels, public)
-    return LabelHolder(top, held_out, schedule, parties, classes, bottoms, own, *before, scenario.scoring(top), after)
+    first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
+    after = appraiser(scenario, scenario.labels, public)
+    return LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
@@ -366,8 +376,7 @@ def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
     """The hub's network over all embeddings."""
-    width = sum(party.embedding or scenario.embedding for party in scenario.parties.values())
-    return build_head(scenario.top, width, classes, rng)
+    return build_head(scenario.top, sum(map(scenario.width, scenario.parties)), classes, rng)
 
 
 def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Network:

@@ -109,12 +109,11 @@ class BestArm(Vertical):
         """See `Vertical.architecture`."""
         if name not in self.noise:
             return Vertical.architecture(self, name, shape)
-        return {"model": self.bottom.model_dump(mode="json"), "shape": list(shape), "embedding": self.embedding}
+        return {"model": self.bottom.model_dump(mode="json"), "shape": list(shape), "embedding": self.width(name)}
 
     def width(self, name: RoleId) -> int:
-        """Of a seat's embedding."""
-        party = self.parties.get(name)
-        return (party and party.embedding) or self.embedding
+        """See `Vertical.width`; candidates with nothing but noise have the scenario's."""
+        return self.embedding if name in self.noise else Vertical.width(self, name)
 
 
 def build_candidate(scenario: BestArm, name: RoleId, public: Rng, private: Rng) -> FeatureParty:
@@ -144,4 +143,4 @@ def build_chooser(scenario: BestArm, public: Rng, private: Rng) -> Chooser:
         own = build_party(scenario, scenario.labels, public, private), top(scenario.labels, own_width)
     heads = {name: top(name, own_width + scenario.width(name)) for name in scenario.candidates}
     schedule = scenario.schedule(public, len(labels), len(held_out))
-    return Chooser(heads, held_out, schedule, classes, scenario.search, own)
+    return Chooser(heads, held_out, schedule, classes, scenario.search, scenario.sends, own)

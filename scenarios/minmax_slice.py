@@ -13,7 +13,7 @@ from fedsim.message import RoleId
 from fedsim.minmax.guard import Guard
 from fedsim.plan import Plan
 from fedsim.seeding import Rng
-from fedsim.vfl.schedule import Schedule
+from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.top import HubModel
 from parties.slices import DOWN, UP, Siege
 from parties.slices.siege import Besiegers
@@ -57,6 +57,12 @@ class MinMaxSlice(Vertical):
         """With a rehearsal for every step of the attacks that training is made against."""
         plain = Vertical.schedule(self, rng, train, test)
         return replace(plain, rehearsals=self.guard.steps) if self.guard else plain
+
+    def sends(self, turn: Turn, name: RoleId) -> tuple[int, int]:
+        """In a guarded training one that may be malicious sends its rows once more for each ball."""
+        rows, width = Vertical.sends(self, turn, name)
+        moves = self.guard is not None and turn.purpose == "train" and name in self._malicious()
+        return rows * (1 + len(self.guard.balls)) if self.guard and moves else rows, width
 
     def hub_model(self, labels: Tensor, classes: int, public: Rng, rng: Rng) -> HubModel:
         """The top model, guarded or not."""

@@ -262,7 +262,7 @@ def test_a_folder_with_another_run_is_left_alone(here: Path) -> None:
 def test_a_run_that_failed_says_why_and_does_not_block_the_next(here: Path) -> None:
     said = fedsim("run", "s.yaml", "--out", "one", "--set", "scenario.optimiser={kind: sgd, lr: 1.0e+30}")
     assert said.code == 1
-    assert said.err.splitlines()[-1].startswith("fedsim: training diverged: after ")
+    assert said.err.splitlines()[-1].startswith("fedsim: training diverged: a's own Embedding at training step 1 has ")
     there = json.loads((here / "one/manifest.json").read_text())
     assert there["status"] == "failed"
     assert there["cause"].startswith("DivergedError: training diverged")

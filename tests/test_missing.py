@@ -139,7 +139,7 @@ def test_nothing_stands_in_for_what_never_came(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_means_are_part_of_a_checkpoint() -> None:
-    one, other = Absences(), Absences()
+    one, other = (Absences(lambda turn, party: (len(turn.rows), 2)) for _ in range(2))
     one._learn("north train", torch.arange(6.0).view(3, 2))
     other.restore(unpack(pack(one.state()), other.state()))
     one._learn("north train", torch.ones(1, 2))

@@ -92,13 +92,17 @@ def _missing(views: Sequence[View]) -> list[str]:
     done = {"drop": "the step went on without it", "impute": "the mean of what it had sent stood in"}
     found = []
     for view in views:
-        policy = (view.run.scenario.get("missing") or {}).get("policy", "")
         for party, count in view.numbers.get("missing", {}).items():
-            times = "once" if count == 1 else f"{count} times"
-            found.append(
-                f"With “{view.name}” {party} did not answer in time {times}; {done.get(policy, 'see its rows')}."
-            )
+            times, what = "once" if count == 1 else f"{count} times", done.get(_policy(view, party), "see its rows")
+            found.append(f"With “{view.name}” {party} did not answer in time {times}; {what}.")
     return found
+
+
+def _policy(view: View, party: str) -> str:
+    """What the file says of messages of a party that are missing."""
+    said = view.run.scenario.get("missing") or []
+    policies = said if isinstance(said, list) else [said]
+    return next((p["policy"] for p in policies if party in (p.get("only") or [party])), "")
 
 
 def _and_yet(group: Group) -> str:

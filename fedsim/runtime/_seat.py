@@ -21,6 +21,8 @@ from fedsim.transport.tls import Identity
 
 PATIENCE = 60.0
 """Seconds that seats wait for each other to connect."""
+REMINDS = 60.0
+"""Seconds for which a seat may wait for one message before people are told so."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ async def play_hub(
         listening(hub.address)
         await hub.joined(patience)
         ready()
-        report = await play(file, plan.hub, hub, secrets=secrets, watch=watch)
+        for line in hub.remarks:
+            watch(plan.hub, {"notice": line})
+        report = await play(file, plan.hub, hub, secrets=secrets, watch=watch, reminds=REMINDS)
         await hub.deserted()
     except BaseException as error:
         await hub.abort(_told(error))
@@ -156,7 +160,7 @@ async def play_spoke(
     plan = file.plan()
     spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
     try:
-        report = await play(file, role, spoke, secrets=secrets, watch=watch)
+        report = await play(file, role, spoke, secrets=secrets, watch=watch, reminds=REMINDS)
     except BaseException as error:
         await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
         raise

@@ -19,6 +19,7 @@ from fedsim.seeding import Rng
 from fedsim.threat import Fact
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.vfl import shared, split
+from fedsim.vfl.absence import Absences
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Rows
 from fedsim.vfl.network import Network
@@ -108,11 +109,12 @@ async def _play(exchange: Exchange, schedule: Schedule, bottoms: dict[str, Botto
 async def _serve(exchange: Exchange, schedule: Schedule, top: Top, net: Net) -> None:
     await net.gather(Rows, 0)
     turns, parties = schedule.turns(), net.peers
+    absences = Absences(lambda turn, party: (len(turn.rows), EMBEDDING))
     if exchange == "split":
-        await split.serve(top, turns, net, parties, lambda turn, probabilities: None)
+        await split.serve(top, turns, net, parties, lambda turn, probabilities: None, absences)
     else:
         models = await shared.take_over(OptimiserConfig(), net, parties)
-        await shared.serve(top, models, turns, net, parties, lambda turn, probabilities: None)
+        await shared.serve(top, models, turns, net, parties, lambda turn, probabilities: None, absences)
 
 
 async def _follow(exchange: Exchange, schedule: Schedule, bottom: Bottom, net: Net) -> None:

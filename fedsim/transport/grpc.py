@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import math
 import os
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
@@ -34,6 +36,9 @@ GOODBYE = 1.0
 """Seconds in which peers must have heard why this side gives up."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
+
+SKEW = 60.0
+"""Seconds by which the clock of a seat that joins may differ from the hub's without a remark."""
 
 _OPTIONS = [
     *HEARTBEAT.items(),
@@ -80,6 +85,7 @@ class Hub(End):
 
     Attributes:
         address: where it listens, ``host:port``.
+        remarks: lines for people about seats that have joined.
     """
 
     def __init__(
@@ -87,6 +93,7 @@ class Hub(End):
     ) -> None:
         super().__init__(role)
         self.address = ""
+        self.remarks: list[str] = []
         self._admits, self._server, self._certified = admits, server, certified
         self._refused: deque[str] = deque(maxlen=4)
         self._came: set[str] = set()
@@ -213,13 +220,18 @@ class Hub(End):
     async def _admit(self, context: Any) -> RoleId:
         """Who joins; ends the stream with a reason if it may not."""
         shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
-        said = (text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder"))
-        role, token, digest, holder = said
+        said = (text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder", "clock"))
+        role, token, digest, holder, clock = said
         if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
             self._refused.append(f"{context.peer()} as '{role:.80}': {refusal[1]}")
             await context.abort(*refusal)
         self._here[role].set()
         self._came.add(holder)
+        if ahead := _ahead(clock):
+            self.remarks.append(
+                f"{role}'s clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {self._role}'s: certificates "
+                "hold from one time to another, and logs are compared by time; set it"
+            )
         return role
 
     def _refusal(self, role: RoleId, shown: Pass, context: Any) -> tuple[grpc.StatusCode, str] | None:
@@ -284,8 +296,18 @@ class Spoke(End):
         shows: Pass,
         seconds: float,
         identity: Identity | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> Spoke:
         """Join the seat ``hub`` that listens at ``address``; it may start later than this one.
+
+        Args:
+            role: this seat.
+            hub: the seat to join.
+            address: ``host:port``.
+            shows: what the hub is to compare.
+            seconds: to wait for the hub.
+            identity: for TLS.
+            clock: this seat's, in seconds since 1970.
 
         Raises:
             TransportBroken: nobody answers within ``seconds``.
@@ -299,6 +321,7 @@ class Spoke(End):
                     await channel.close()
                     raise ProtocolError(f"{role} cannot join {hub} at {address}: {why}")
                 await channel.channel_ready()
+                hello["clock"] = str(clock())
                 call = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")(
                     metadata=tuple((f"fedsim-{key}-bin", value.encode()) for key, value in hello.items())
                 )
@@ -376,6 +399,15 @@ def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(identity.ca, identity.key, identity.certificate)
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+def _ahead(clock: str) -> float:
+    """By how many seconds a clock is ahead of this seat's, negative if it is behind; 0 if that is little, or no time."""
+    try:
+        ahead = float(clock) - time.time()
+    except ValueError:
+        return 0.0
+    return ahead if math.isfinite(ahead) and abs(ahead) > SKEW else 0.0
 
 
 def _names(context: Any) -> list[str]:

@@ -8,6 +8,7 @@ import ssl
 import tempfile
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fedsim.errors import ConfigError
@@ -17,6 +18,7 @@ APART = 0.1
 SLOW = 3.0
 """Seconds that one who listens may take to answer, and for which one who hangs up is tried again: he may be starting."""
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # how HTTP/2 begins, with empty settings
+_OUT_OF_DATE = (9, 10)  # what OpenSSL says of a certificate that does not hold yet, and of one that has expired
 _SETTINGS, _SETTINGS_AT = 4, 3  # the kind of the first frame of an answer, and where it says so
 
 
@@ -83,7 +85,7 @@ async def knock(address: str, identity: Identity | None) -> str:
     context, hung_up = identity.trusts() if identity else None, 0.0
     while True:
         try:
-            return await asyncio.to_thread(_try, address, context)
+            return await asyncio.to_thread(_try, address, context, identity)
         except ConnectionResetError:
             hung_up = hung_up or time.monotonic()
             if time.monotonic() > hung_up + SLOW:
@@ -93,27 +95,63 @@ async def knock(address: str, identity: Identity | None) -> str:
         await asyncio.sleep(APART)
 
 
-def _try(address: str, context: ssl.SSLContext | None) -> str:
+def _try(address: str, context: ssl.SSLContext | None, identity: Identity | None) -> str:
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     with socket.create_connection((host, int(port)), timeout=SLOW) as raw:
         try:
             door = context.wrap_socket(raw, server_hostname=host) if context else raw
         except ssl.SSLCertVerificationError as error:
-            return f"its certificate does not hold: {error.verify_message}"
+            shown = _shown(host, int(port)) if error.verify_code in _OUT_OF_DATE else b""
+            return f"its certificate does not hold: {error.verify_message}{_dates(_held(shown))}"
         except ssl.SSLError as error:
             return f"it does not speak TLS: {(error.reason or 'it ends the connection').lower().replace('_', ' ')}"
         except TimeoutError:
             return f"it does not answer within {SLOW:g} s"
         with door:
             answer = _asked(door)
-    if context and not answer:  # it has shown a certificate that holds, and then hung up
-        return "it does not take this seat's certificate: of another authority, or out of date"
+    if identity and not answer:  # it has shown a certificate that holds, and then hung up
+        held, now = _held(identity.certificate), datetime.now(UTC)
+        over = held is not None and not held[0] <= now <= held[1]
+        why = "out of date" if over else "of another authority, or out of date by its clock"
+        return f"it does not take this seat's certificate: {why}{_dates(held)}"
     if not answer:
         raise ConnectionResetError
     if answer[_SETTINGS_AT:] != bytes([_SETTINGS]):
         return "it does not take plain text: this seat needs certificates"
     return ""
+
+
+def _shown(host: str, port: int) -> bytes:
+    """The certificate of somebody who is not to be trusted, in PEM; empty if he shows none."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with socket.create_connection((host, port), timeout=SLOW) as raw, context.wrap_socket(raw) as door:
+            return ssl.DER_cert_to_PEM_cert(door.getpeercert(binary_form=True) or b"").encode()
+    except OSError:
+        return b""
+
+
+def _held(certificate: bytes) -> tuple[datetime, datetime] | None:
+    """From when to when a certificate in PEM holds; None if that cannot be read here."""
+    try:
+        from cryptography import x509
+
+        found = x509.load_pem_x509_certificate(certificate)
+    except (ImportError, ValueError):
+        return None
+    return found.not_valid_before_utc, found.not_valid_after_utc
+
+
+def _dates(held: tuple[datetime, datetime] | None) -> str:
+    """The same in words, beside the clock here."""
+    if held is None:
+        return ""
+    first, last, now = (f"{time:%Y-%m-%d %H:%M:%S}" for time in (*held, datetime.now(UTC)))
+    return (
+        f"; it holds from {first} to {last} UTC, and here it is {now}: set the clock, or make new ones with fedsim keys"
+    )
 
 
 def _asked(door: socket.socket) -> bytes:

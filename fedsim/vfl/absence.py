@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -14,6 +14,10 @@ from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.vfl.messages import Embedding
 from fedsim.vfl.schedule import Turn
+from fedsim.vfl.sound import sound
+
+Sends = Callable[[Turn, RoleId], tuple[int, int]]
+"""The shape (B, E) of the embedding that a party has to send for a turn."""
 
 
 class Absences:
@@ -23,7 +27,8 @@ class Absences:
         away: who was missing in the last turn; no gradient of theirs is worth anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, sends: Sends) -> None:
+        self._sends = sends
         self.away: list[RoleId] = []
         self._sums: dict[str, Tensor] = {}
         self._rows: Counter[str] = Counter()
@@ -37,18 +42,19 @@ class Absences:
 
         Raises:
             TransportLate: it is missing, and the policy is ``error``; or nothing has come from it yet that could be replaced.
+            ProtocolError: see `sound`.
         """
         missing = net.missing.get(party)
         if missing is None:
-            return (await net.recv(party, Embedding, turn.step)).z
+            return await self._heard(turn, net, party)
         try:
-            z = (await net.recv(party, Embedding, turn.step, missing.after)).z
+            z = await self._heard(turn, net, party, missing.after)
         except TransportLate as late:
             if missing.policy == "error":
                 raise
             if missing.policy == "wait":
                 net.show({"notice": f"{late}; waits on"})
-                return (await net.recv(party, Embedding, turn.step)).z
+                return await self._heard(turn, net, party)
             return self._instead(turn, net, party, late)
         if missing.policy in ("drop", "impute"):
             self._learn(f"{party} {turn.purpose}", z)
@@ -66,6 +72,10 @@ class Absences:
     def restore(self, state: Mapping[str, Any]) -> None:
         """See `fedsim.state.Lasting`."""
         self._sums, self._rows = dict(state["sums"]), Counter(state["rows"])
+
+    async def _heard(self, turn: Turn, net: Net, party: RoleId, within: float | None = None) -> Tensor:
+        message = await net.recv(party, Embedding, turn.step, within)
+        return sound(message, party, turn, {"z": self._sends(turn, party)}, finite=turn.purpose == "train").z
 
     def _learn(self, key: str, z: Tensor) -> None:
         total = z.detach().double().sum(dim=0)

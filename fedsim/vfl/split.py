@@ -13,9 +13,11 @@ from fedsim.message import Purpose, RoleId
 from fedsim.net import Net
 from fedsim.vfl.absence import Absences
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.losses import Losses
 from fedsim.vfl.messages import Embedding, Gradient
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn
+from fedsim.vfl.sound import healthy, sound
 from fedsim.vfl.top import HubModel
 
 Score = Callable[[Turn, Tensor], None]
@@ -30,34 +32,55 @@ async def serve(
     net: Net,
     parties: Sequence[RoleId],
     score: Score,
+    absences: Absences,
     own: Own | None = None,
-    absences: Absences | None = None,
 ) -> None:
     """The hub: gather embeddings, step the top, send each party its gradient; a party that was missing is sent no lesson."""
-    absences = absences or Absences()
+    losses = Losses(net)
     for turn in turns:
         embeddings = await gather(turn, net, parties, own, absences)
         if turn.purpose != "train":
             score(turn, top.predict(embeddings))
             continue
-        for party, g in top.step(turn, embeddings).items():
+        gradients = top.step(turn, embeddings)
+        note(turn, top, losses)
+        for party, g in gradients.items():
             if own is not None and party == net.me:
                 bottom, optimiser = own
                 update(optimiser, bottom.pull_back(g), turn)
             else:
                 await net.send(party, Gradient(turn.step, g, purpose=lesson(party, absences)))
-        note(turn, top, net)
 
 
 async def follow(bottom: Bottom, optimiser: Optimiser, turns: Iterable[Turn], net: Net) -> None:
     """A party: send the embedding, receive its gradient, update the bottom."""
     for turn in turns:
-        await net.send(net.hub, Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose))
+        sent = embedded(bottom, turn, net)
+        await net.send(net.hub, sent)
         if turn.purpose == "train":
-            answer = await net.recv(net.hub, Gradient, turn.step)
+            answer = await answered(sent, turn, net)
             grads = bottom.pull_back(answer.g)
             if answer.purpose == "train":
                 update(optimiser, grads, turn)
+
+
+def embedded(bottom: Bottom, turn: Turn, net: Net) -> Embedding:
+    """What a party sends for a turn, or would if it were another seat than the hub.
+
+    Raises:
+        DivergedError: see `healthy`.
+    """
+    return healthy(Embedding(turn.step, bottom.forward(turn), purpose=turn.purpose), net.me, turn)
+
+
+async def answered(sent: Embedding, turn: Turn, net: Net) -> Gradient:
+    """The gradient of what was sent; one with another purpose than ``train`` is no lesson.
+
+    Raises:
+        ProtocolError: see `sound`.
+    """
+    answer = await net.recv(net.hub, Gradient, turn.step)
+    return sound(answer, net.hub, turn, {"g": sent.z.shape}, finite=answer.purpose == "train")
 
 
 async def gather(
@@ -68,7 +91,7 @@ async def gather(
     absences.begin()
     for party in parties:
         if own is not None and party == net.me:
-            embeddings[party] = own[0].forward(turn)
+            embeddings[party] = embedded(own[0], turn, net).z
         else:
             embeddings[party] = await absences.embedding(turn, net, party)
     absences.note(turn, net)
@@ -86,7 +109,7 @@ def update(optimiser: Optimiser, grads: Mapping[str, Tensor], turn: Turn) -> Non
         optimiser.step(grads)
 
 
-def note(turn: Turn, top: HubModel, net: Net) -> None:
-    """Log the loss of a training step, once."""
-    if not turn.rehearsal and turn.phase == 0:
-        net.log(step=turn.index, loss=top.loss)
+def note(turn: Turn, top: HubModel, losses: Losses) -> None:
+    """Look at the loss of a training step; the first of a step is logged."""
+    if not turn.rehearsal:
+        losses.note(turn.index, top.loss)

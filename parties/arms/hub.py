@@ -17,10 +17,13 @@ from fedsim.bandit.search import Outcome, identify
 from fedsim.errors import DataError, ProtocolError, TransportLate
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.vfl.absence import Sends
 from fedsim.vfl.cuts import played
+from fedsim.vfl.losses import Losses
 from fedsim.vfl.messages import Embedding, Gradient, Rows
 from fedsim.vfl.optimise import snapshot
 from fedsim.vfl.schedule import Schedule, Turn
+from fedsim.vfl.sound import sound
 from fedsim.vfl.top import Top
 from parties.arms import Contest, Pull, Reward, Truth, Yardstick
 from parties.arms.result import figures, numbers, words
@@ -61,6 +64,7 @@ class Chooser:
         schedule: the turns of the training; it holds no evaluations.
         classes: the label encoder.
         contest: what a pull is, and how they are judged.
+        sends: what candidates have to send.
         own: the feature party at this seat with its own top model, which were there before; or None.
     """
 
@@ -71,10 +75,12 @@ class Chooser:
         schedule: Schedule,
         classes: LabelEncoder,
         contest: Contest,
+        sends: Sends,
         own: tuple[FeatureParty, Top] | None = None,
     ) -> None:
         self.heads, self.held_out, self.schedule, self.classes = heads, held_out, schedule, classes
         self.contest, self.own = contest, own
+        self._sends = sends
         self._asked = dict.fromkeys(heads, 0)
         self._pulled = dict.fromkeys(heads, 0)
 
@@ -107,11 +113,14 @@ class Chooser:
         return party.bottom.network.infer(features["train"]), party.bottom.network.infer(features["evaluate"])
 
     async def _train(self, net: Net, own: Tensor) -> None:
-        for turn in played(self.schedule, self, net):
+        turns = played(self.schedule, self, net)
+        losses = Losses(net)
+        for turn in turns:
             for arm, message in (await net.gather(Embedding, turn.step)).items():
-                await net.send(arm, Gradient(turn.step, self._step(arm, turn, own, message.z)))
-            losses = [top.loss for top in self.heads.values()]
-            net.log(step=turn.index, loss=sum(losses) / len(losses))
+                z = sound(message, arm, turn, {"z": self._sends(turn, arm)}).z
+                await net.send(arm, Gradient(turn.step, self._step(arm, turn, own, z)))
+            found = [top.loss for top in self.heads.values()]
+            losses.note(turn.index, sum(found) / len(found))
 
     def _step(self, arm: RoleId, turn: Turn, own: Tensor, z: Tensor) -> Tensor:
         return self.heads[arm].step(turn, {"own": own.index_select(0, turn.rows), arm: z})[arm]

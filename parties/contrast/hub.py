@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,15 +10,17 @@ import torch
 from torch import Tensor
 
 from fedsim.contrast.clusters import pseudo_labels
-from fedsim.errors import ConfigError, DataError, DivergedError, ProtocolError
+from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
 from fedsim.seeding import Rng
+from fedsim.vfl.losses import Losses
 from fedsim.vfl.messages import Embedding, Gradient, Rows
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
+from fedsim.vfl.sound import sound
 from parties.contrast import Components, Labels, Progress, Ready, Spent, rate
 from parties.contrast.assaults import Defender, sieges
 from parties.contrast.course import Course, Kept
@@ -96,9 +97,9 @@ class Server:
                 raise DataError(
                     f"{party} holds {each.train} and {each.test} rows, expected {first.train} and {first.test}"
                 )
-        finished = True
+        finished, losses = True, Losses(net)
         if self.course.pretraining is not None:
-            finished = await self._pretrain(self.course.pretraining, first.train, net)
+            finished = await self._pretrain(self.course.pretraining, first.train, net, losses)
         sent = [0, sum(net.traffic.size.values())]
         await net.send(self.registry, Ready(0, finished, purpose="query"))
         if not finished:
@@ -110,11 +111,11 @@ class Server:
         self._classes = LabelEncoder.from_json(json.loads(labels.classes))
         self._network = self.top(len(self._classes.classes))
         tuner = Tuner(self._network, labels.train, self.course.finetuning, self.course.through)
-        await self._finetune(tuner, net)
+        await self._finetune(tuner, net, losses)
         sent.append(sum(net.traffic.size.values()))
         await self._examine(tuner, labels.held_out, net, sent)
 
-    async def _pretrain(self, plan: Pretraining, rows: int, net: Net) -> bool:
+    async def _pretrain(self, plan: Pretraining, rows: int, net: Net, losses: Losses) -> bool:
         """All steps of this run; whether they were the last."""
         course, through = self.course, self.course.through
         objective = Objective(plan, self.widths, rows, self.optimiser, through, self.rng.child("objective"))
@@ -124,13 +125,14 @@ class Server:
             if said.done != done:
                 raise ProtocolError(f"{party} goes on from step {said.done}, {net.me} from {done}: not from one run")
         if plan.pseudo is not None and plan.pseudo.of == "components":
-            points = {p: m.points for p, m in (await net.gather(Components, 0, list(self.widths))).items()}
+            came = await net.gather(Components, 0, list(self.widths))
+            points = {p: sound(m, p, None, {"points": (rows, None)}).points for p, m in came.items()}
             self._cluster(plan, objective, points)
         for turn in course.pretraining_turns(rows, done):
             if plan.pseudo is not None and plan.pseudo.of == "embeddings" and turn.index == course.clustered_at:
                 self._cluster(plan, objective, await self._all(rows, net))
             await self._views(plan, objective, turn, net)
-            net.log(step=turn.index, loss=objective.loss)
+            losses.note(turn.index, objective.loss)
             kept.note(turn.index + 1, course.end(done))
         return course.end(done) == course.steps
 
@@ -161,7 +163,7 @@ class Server:
             else:
                 await self._tell(_flat(objective.descend(views, told, turn, share)), net, "train")
 
-    async def _finetune(self, tuner: Tuner, net: Net) -> None:
+    async def _finetune(self, tuner: Tuner, net: Net, losses: Losses) -> None:
         plan, done = self.course.finetuning, self.course.steps if self.course.pretraining else 0
         everything = await self._all(len(tuner.labels), net) if plan.mode == "slf" else None
         for turn in self.course.finetuning_turns(len(tuner.labels)):
@@ -169,7 +171,7 @@ class Server:
                 tuner.descend({p: z[turn.rows] for p, z in everything.items()}, None, turn)
             else:
                 await self._tune(tuner, turn, net)
-            net.log(step=done + turn.index, loss=tuner.loss)
+            losses.note(done + turn.index, tuner.loss)
 
     async def _tune(self, tuner: Tuner, turn: Turn, net: Net) -> None:
         """One batch of a mode in which embeddings change."""
@@ -188,8 +190,6 @@ class Server:
     async def _examine(self, tuner: Tuner, labels: Tensor, net: Net, sent: list[int]) -> None:
         """Score, attack, and bring it all to the report; ``sent`` are the bytes sent until each stage."""
         course, pieces = self.course, list[Sent]()
-        if not math.isfinite(tuner.loss):
-            raise DivergedError("training diverged: the top puts out NaN; try a smaller optimiser.lr, before or after")
         for _ in pass_over("evaluate", len(labels)):
             pieces.append(await self._hear(net))
             self._step += 1
@@ -216,7 +216,9 @@ class Server:
         return {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
 
     async def _hear(self, net: Net) -> Sent:
-        return {p: m.z for p, m in (await net.gather(Embedding, self._step, list(self.widths))).items()}
+        came = await net.gather(Embedding, self._step, list(self.widths))
+        finite = {p: m.purpose == "train" for p, m in came.items()}
+        return {p: sound(m, p, None, {"z": (None, self.widths[p])}, finite[p]).z for p, m in came.items()}
 
     async def _tell(self, g: Sent, net: Net, purpose: Any) -> None:
         for party, each in g.items():

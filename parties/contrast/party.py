@@ -17,6 +17,7 @@ from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding, Gradient
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn, pass_over
+from fedsim.vfl.sound import healthy, sound
 from parties.contrast import Components, Progress, Spent, rate
 from parties.contrast.assaults import besieged
 from parties.contrast.course import Course, Kept
@@ -32,15 +33,17 @@ class Line:
 
     async def show(self, z: Tensor, purpose: Purpose = "query") -> None:
         """Send an embedding that no gradient comes back for."""
-        await self._net.send(self._net.hub, Embedding(self._step, z.detach(), purpose=purpose))
+        message = Embedding(self._step, z.detach(), purpose=purpose)
+        await self._net.send(self._net.hub, healthy(message, self._net.me, None))
         self._step += 1
 
-    async def ask(self, z: Tensor, purpose: Purpose = "query") -> Tensor:
-        """Send an embedding, and get the gradient of what it is for."""
-        await self._net.send(self._net.hub, Embedding(self._step, z.detach(), purpose=purpose))
-        g = (await self._net.recv(self._net.hub, Gradient, self._step)).g
+    async def ask(self, z: Tensor, purpose: Purpose = "query", shown: int = 0) -> Tensor:
+        """Send an embedding, and get the gradient of what it is for; before it stands that of ``shown`` rows shown earlier."""
+        message = Embedding(self._step, z.detach(), purpose=purpose)
+        await self._net.send(self._net.hub, healthy(message, self._net.me, None))
+        answer = await self._net.recv(self._net.hub, Gradient, self._step)
         self._step += 1
-        return g
+        return sound(answer, self._net.hub, None, {"g": (shown + len(z), z.shape[1])}).g
 
 
 class Slice:
@@ -100,7 +103,7 @@ class Slice:
         start = ball.drawn(self.rng.child("pretraining", turn.index))
         moved = await self._moved(bottom, ball, start, turn, line)
         struck = self._pass(bottom, moved, turn)
-        g = await line.ask(struck, "train")
+        g = await line.ask(struck, "train", len(quiet))
         return bottom.network.pull_back(torch.cat([quiet, struck]), g)[1]
 
     async def _moved(self, bottom: Bottom, ball: Ball, start: Tensor, turn: Turn, line: Line) -> Tensor:
@@ -147,7 +150,7 @@ class Slice:
             await line.show(bottom.network.infer(x), "train")
             return None
         output = self._pass(bottom, x, turn)
-        g = await line.ask(output, "train")
+        g = await line.ask(output, "train", sum(map(len, clean)))
         return bottom.network.pull_back(torch.cat([*clean, output]), g)[1]
 
     def _pass(self, bottom: Bottom, x: Tensor, turn: Turn) -> Tensor:
