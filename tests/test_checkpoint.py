@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from fedsim.plan import Scenario
 from fedsim.play import play
 from fedsim.plugins import find, names
 from fedsim.runtime.local import Local, memory
+from fedsim.runtime.processes import Processes
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.shelf import Shelf, place
 from fedsim.supervision import keeping
@@ -82,6 +84,28 @@ RICH = {  # an attack whose state grows, stages with state, and an optimiser wit
         **SMALL["uda_poisoning"],
         "scenario": {**SMALL["uda_poisoning"]["scenario"], "trim": 0.1, "knn": 3, "cap": 0.5},
     },
+    "components": {  # clusters before the first step, a top alone in the second stage
+        "scenario": {
+            **SMALL["contrastive"]["scenario"],
+            "pretraining": {"kind": "advcl", "pseudo": {"sizes": [2, 5]}},
+            "finetuning": {"mode": "alf", "steps": 5, "batch": 20},
+        },
+        "links": [{"from": "north", "message": "Embedding", "sender": [{"kind": "fake_gradient"}]}],
+    },
+    "supervised": {
+        "scenario": {
+            **SMALL["contrastive"]["scenario"],
+            "pretraining": None,
+            "finetuning": {"mode": "aff", "steps": 12, "batch": 20},
+        }
+    },
+    "collision": {
+        "scenario": {**SMALL["uda_poisoning"]["scenario"], "grants": {"server": ["slices", "target_labels"]}},
+        "seats": {
+            "server": [{"kind": "feature_collision", "plotters": ["north"], "rounds": 2, "moves": 2, "models": 2}],
+            "north": [{"kind": "crafted_slice"}],
+        },
+    },
     "stuck": {
         **SMALL["weight_faults"],
         "seats": {
@@ -96,7 +120,11 @@ def _found(group: str, name: str) -> Any:
     return find(group, name, {"scenarios": Scenario, "wrappers": Wrapper}[group])
 
 
-PLAIN = [name for name, settings in SMALL.items() if _found("scenarios", settings["scenario"]["kind"]).resumes]
+PLAIN = [
+    name
+    for name, settings in SMALL.items()
+    if name != "minmax" and _found("scenarios", settings["scenario"]["kind"]).resumes
+]
 
 
 def made(name: str) -> ScenarioFile:
@@ -135,9 +163,66 @@ def test_a_run_that_is_taken_up_is_the_run_that_was_not_cut_short(name: str, tmp
     assert [row["step"] for row in shown if "loss" in row] == [10, 11]
 
 
+def test_what_a_server_learns_alone_is_learned_again(tmp_path: Path) -> None:
+    """A linear top on embeddings that were shown once: the last part is that of the pre-training's end."""
+    settings = {**SMALL["contrastive"]["scenario"], "finetuning": {"mode": "slf", "steps": 5, "batch": 20}}
+    file = config.validate({"name": "slf", "scenario": settings, **EVERY}, "slf", {})
+    whole, shown = Local().run(file, lambda role, row: None), list[Mapping[str, Any]]()
+    file = keeping(file, tmp_path)
+    with pytest.raises(Cut):
+        Local().run(file, until(9))
+    for mine, theirs in zip(Local().run(file, lambda role, row: shown.append(row)), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+    assert {"notice": "all go on after training step 7"} in shown
+
+
+def test_pre_training_goes_on_in_other_processes(tmp_path: Path) -> None:
+    file = keeping(made("contrastive"), tmp_path)
+    with pytest.raises(Cut):
+        Local().run(file, until(4))
+    assert not [path for path in tmp_path.iterdir() if "registry" in path.name]
+    whole = Local().run(small("contrastive"), lambda role, row: None)
+    for mine, theirs in zip(Processes().run(file, lambda role, row: None), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+
+
+@pytest.mark.parametrize("rule", ["minmax", "static"])
+def test_attacks_that_are_over_are_not_played_again_and_the_others_go_on(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `minmax` nothing that is logged has a step: it is cut at so many answers, and victims do not train again."""
+    monkeypatch.setenv("FEDSIM_CACHE", "off")
+    settings = {**SMALL["minmax"]["scenario"], "attack": {"iterations": 6, "rule": rule}}
+    file = config.validate({"name": "minmax", "scenario": settings, **EVERY}, "minmax", {})
+    shown: list[str] = []
+
+    def note(role: str, row: Mapping[str, Any]) -> None:
+        shown.append(row.get("claim") or row.get("notice", ""))
+
+    whole = Local().run(file, note)
+    passed = Counter(shown)
+    file = keeping(file, tmp_path)
+    for title in ("linf 0.2", "l1 4"):
+        assert passed[title] > 6
+
+        def watch(role: str, row: Mapping[str, Any], title: str = title) -> None:
+            note(role, row)
+            if shown.count(title) > passed[title] / 2:
+                raise Cut
+
+        shown.clear()
+        with pytest.raises(Cut):
+            Local().run(file, watch)
+    shown.clear()
+    for mine, theirs in zip(Local().run(file, note), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+    assert not [line for line in shown if "trains its model" in line]
+    assert shown.count("linf 0.2") == 1
+
+
 def test_every_scenario_and_wrapper_that_takes_checkpoints_is_tried_here() -> None:
     kinds = {name for name in names("scenarios") if _found("scenarios", name).resumes}
-    assert kinds == {made(name).scenario.kind() for name in [*PLAIN, *RICH]}
+    assert kinds == {"minmax", *(made(name).scenario.kind() for name in [*PLAIN, *RICH])}
     tried = [*(SMALL[name] for name in PLAIN), *RICH.values()]
     around = [each for settings in tried for each in settings.get("seats", {}).values()]
     wrapped = {wrapper["kind"] for wrappers in around for wrapper in wrappers}
