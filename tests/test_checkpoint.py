@@ -418,6 +418,26 @@ def test_a_run_is_resumed_on_another_runtime(here: Path, whole: Path) -> None:
     same(whole, "cut")
 
 
+@pytest.mark.parametrize("at", ["seed 0, two", "seed 1, one"])
+def test_of_a_run_over_seeds_those_that_are_not_complete_are_resumed(here: Path, at: str) -> None:
+    experiment.run_seeds(config.read("s.yaml"), 2, Path("calm"))
+    with pytest.raises(Cut):
+        experiment.run_seeds(
+            config.read("s.yaml"),
+            2,
+            Path("cut"),
+            started=lambda title, _: until(4) if title == at else lambda role, row: None,
+        )
+    said = fedsim("resume", "cut")
+    assert (said.code, f"{at}: all go on after training step 4" in said.err) == (0, True), said.err
+    assert "seed 0, one" not in said.err
+    summaries = [json.loads(Path(run, "summary.json").read_text()) for run in ("calm", "cut")]
+    for arm in (arm for summary in summaries for arm in summary["arms"].values()):
+        arm["seconds"] = None
+    assert summaries[0] == summaries[1]
+    assert Path("cut/report.html").exists()
+
+
 def test_a_run_whose_process_is_killed_is_resumed(here: Path, whole: Path) -> None:
     words = ["run", "s.yaml", "--out", "cut"]
     kills = (

@@ -220,7 +220,7 @@ def test_a_page_over_seeds(tmp_path: Path) -> None:
     file = table_file({"plain": {}, "slow": slower}, "scenario.steps=6")
     with RunFolder.open_for(tmp_path, file, seeds=seeds) as run:
         each = [play(tmp_path / f"seed-{s}", file.model_copy(update={"seed": s})) for s in seeds]
-        summary = run.write_seeds(each)
+        summary = run.write_seeds([one.path for one in each])
     assert (summary["seeds"], summary["runs"]) == (seeds, ["seed-3", "seed-4"])
     accuracies = [reading.read(one.path).summary["task"]["accuracy"] for one in each]
     assert summary["arms"]["plain"]["task"]["accuracy"]["values"] == accuracies
