@@ -96,7 +96,8 @@ RICH = {  # an attack whose state grows, stages with state, and an optimiser wit
         "scenario": {
             **SMALL["contrastive"]["scenario"],
             "pretraining": None,
-            "finetuning": {"mode": "aff", "steps": 12, "batch": 20},
+            "precision": "bfloat16",
+            "finetuning": {"mode": "aff", "steps": 12, "batch": 20, "optimiser": {"kind": "momentum"}},
         }
     },
     "collision": {

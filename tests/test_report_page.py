@@ -112,6 +112,12 @@ def test_every_part_is_there(folder: Path, section: str) -> None:
     assert f'<section id="{section}">' in page.write([folder]).read_text(encoding="utf-8")
 
 
+def test_a_single_value_makes_no_curve(tmp_path: Path) -> None:
+    text = page.write([play(tmp_path, config.read("baseline", ["scenario.steps=1"])).path]).read_text(encoding="utf-8")
+    assert 'id="curves"' not in text
+    assert 'id="results"' in text
+
+
 def test_every_trial_and_how_to_reproduce_it_are_there(folder: Path) -> None:
     text, run = page.write([folder]).read_text(encoding="utf-8"), reading.read(folder)
     for arm in run.summary["arms"].values():
