@@ -24,7 +24,7 @@ from torch import Tensor
 
 from fedsim.config import read
 from fedsim.metrics import interval
-from fedsim.minmax.apgda import Found, Trying, Weighing, attack
+from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.seeding import Rng, determine, simulated_secret
 from parties.minmax import Query
@@ -42,16 +42,11 @@ WIDEST = 0.6
 def play(domains: Domains, victims: Sequence[ModelVictim], ball: Ball, plan: Weighing) -> tuple[Found, Tensor]:
     """An attack on victims in this process, and which examples are wrong in each domain in the end, (K, n)."""
     count = len(domains.names)
-    trials = attack(domains.low, domains.high, ball, plan, torch.full((count,), 1 / count), Rng.root(0))
-    trying = next(trials)
-    while True:
-        images = domains.images(trying)
-        told = domains.told(trying, [victim.answer(Query(0, *images, True)) for victim in victims])
-        try:
-            trying = trials.send(told)
-        except StopIteration as end:
-            found: Found = end.value
-            break
+    trials = Apgda(domains.low, domains.high, ball, plan, torch.full((count,), 1 / count), Rng.root(0))
+    while not trials.over:
+        images = domains.images(trials.trying)
+        trials.told(domains.told(trials.trying, [victim.answer(Query(0, *images, True)) for victim in victims]))
+    found = trials.found
     images = domains.images(Trying(torch.arange(len(found.delta)), found.delta))
     answers = [victim.answer(Query(0, *images, False)).wrong for victim in victims]
     return found, domains.apart(answers)

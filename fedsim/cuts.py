@@ -19,7 +19,7 @@ from torch import Tensor
 from fedsim.channel import Placed
 from fedsim.config import ScenarioFile
 from fedsim.errors import ProtocolError
-from fedsim.message import Message, Scalar
+from fedsim.message import Message, RoleId, Scalar
 from fedsim.net import Net, Traffic
 from fedsim.rows import Rows
 from fedsim.shelf import Part, Shelf
@@ -55,7 +55,7 @@ class Cuts:
         self.saw: list[Counter[str]] = []
         self._shelf, self._net, self._mark, self._part = shelf, net, mark, part
         self._rows = shelf.begin(part)
-        net.step = part.step if part else 0
+        net.step, net.done = (part.step, part.done) if part else (0, 0)
 
     def take_up(self, role: Lasting) -> None:
         """See `fedsim.net.Cuts`."""
@@ -114,8 +114,10 @@ def _unpacked(packed: Packed, like: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def agree(file: ScenarioFile, net: Net) -> Cuts:
+async def agree(file: ScenarioFile, roles: Sequence[RoleId], net: Net) -> Cuts:
     """Settle with the other seats after which training step all go on: the last of which every part is whole.
+
+    ``roles`` are the seats that have parts, this one among them.
 
     What is said here counts as no traffic: a run that was taken up reports that of one that was not.
 
@@ -132,8 +134,10 @@ async def agree(file: ScenarioFile, net: Net) -> Cuts:
     counted, net.traffic = net.traffic, Traffic()
     mine = Kept(0, {str(done): part.mark for done, part in parts.items()}, purpose="query")
     if net.me == net.hub:
-        agreed = _common([mine, *(await net.gather(Kept, 0)).values()])
-        await net.broadcast(agreed)
+        others = [role for role in roles if role != net.me]
+        agreed = _common([mine, *[await net.recv(role, Kept, 0) for role in others]])
+        for role in others:
+            await net.send(role, agreed)
         if agreed.done:
             net.show({"notice": f"all go on after training step {agreed.done}"})
     else:

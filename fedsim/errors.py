@@ -93,9 +93,18 @@ class TransportBusy(TransportError):
     """Two tasks use one direction of a transport at the same time."""
 
 
+LISTED = 30
+"""Names that an error lists, at most."""
+
+
 def suggest(found: str, allowed: Iterable[str]) -> str:
-    """Say what is allowed, and what was probably meant: ``; did you mean 'cafe'? allowed: cafe, dlg``."""
+    """Say what is allowed, and what was probably meant: ``; did you mean 'cafe'? allowed: cafe, dlg``.
+
+    Of more than `LISTED` names it says how many there are, and the first.
+    """
     names = sorted(allowed)
     near = difflib.get_close_matches(found, names, n=1)
     hint = f"; did you mean '{near[0]}'?" if near else ";"
+    if len(names) > LISTED:
+        return f"{hint} allowed: {len(names)} names, such as {', '.join(names[:3])}"
     return f"{hint} allowed: {', '.join(names) or 'nothing'}"

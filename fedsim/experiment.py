@@ -17,7 +17,7 @@ from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
 from fedsim.report import manifest, page, reading
-from fedsim.report.folder import CHECKPOINTS, RunFolder, default_path
+from fedsim.report.folder import CHECKPOINTS, RunFolder, complete, default_path
 from fedsim.report.record import slugs
 from fedsim.report.summary import Arm
 from fedsim.role import Role
@@ -68,6 +68,8 @@ def resume(
 ) -> Path:
     """Go on with a run that has not come to its end, from the last checkpoint that all seats have; returns where it lies.
 
+    Of a run over seeds those that are not complete go on, then it is summed up.
+
     Args:
         path: the run folder.
         runtime: the kind of another runtime; default: the run's own.
@@ -79,7 +81,8 @@ def resume(
         OutputError: it cannot be taken up again; says why.
         FedsimError: whatever ended the run; the folder says so too.
     """
-    drifted = manifest.drift(reading.read_manifest(path))
+    there = reading.read_manifest(path)
+    drifted = manifest.drift(there)
     file = config.read(str(path / "scenario.yaml"), runtime=runtime)
     if verbose:
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
@@ -94,7 +97,11 @@ def resume(
         return watch
 
     with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
-        diverged = _play(file, folder, "", telling)
+        if there["seeds"]:
+            _play_seeds(file, folder, there["seeds"], there["command"], telling, going_on=True)
+            diverged = None
+        else:
+            diverged = _play(file, folder, "", telling)
     return _settled(folder, diverged, pages)
 
 
@@ -111,14 +118,7 @@ def run_seeds(
     seeds = [file.seed + i for i in range(count)]
     out = out or default_path(file, seeds)
     with RunFolder.open_for(out, file, command, seeds) as folder, file.runtime.held(file):
-        runs = []
-        for seed in seeds:
-            one = validate({**file.resolved(), "seed": seed}, file.name, {})
-            with RunFolder.open_for(folder.path / f"seed-{seed}", one, command) as each:
-                diverged = _play(one, each, f"seed {seed}, ", started)
-            _settled(each, diverged, pages=True)
-            runs.append(each)
-        folder.write_seeds(runs)
+        _play_seeds(file, folder, seeds, command, started)
     page.write([folder.path])
     return folder.path
 
@@ -223,6 +223,26 @@ def build(file: ScenarioFile, name: str, arm: ScenarioFile) -> dict[RoleId, Role
         return {role: seat.build(public, secrets[role]) for role, seat in seats.items()}
     except InputError as error:
         raise type(error)(f"compare.{name}: {error}" if file.compare else str(error)) from error
+
+
+def _play_seeds(
+    file: ScenarioFile,
+    folder: RunFolder,
+    seeds: Sequence[int],
+    command: Sequence[str],
+    started: Started,
+    going_on: bool = False,
+) -> None:
+    """Play each seed in a folder of its own, and sum up; ``going_on``: from what is there of it."""
+    places = [folder.path / f"seed-{seed}" for seed in seeds]
+    for seed, place in zip(seeds, places, strict=True):
+        one = validate({**file.resolved(), "seed": seed}, file.name, {})
+        if not (going_on and complete(place, one)):
+            begun = going_on and (place / "manifest.json").exists()
+            with RunFolder.reopen(place, one) if begun else RunFolder.open_for(place, one, command) as each:
+                diverged = _play(one, each, f"seed {seed}, ", started)
+            _settled(each, diverged, pages=True)
+    folder.write_seeds(places)
 
 
 def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> DivergedError | None:

@@ -71,7 +71,8 @@ class Net:
         me: this seat.
         hub: the seat that holds the top model.
         roster: every seat; its order is the order of every reduction.
-        step: the step at which loops start (later than 0 after a resume).
+        step: the step at which loops start (later than 0 after a resume); those of several stages count on in it.
+        done: training steps that were done before the start (more than 0 after a resume).
         cuts: what keeps parts of checkpoints; None without.
         awaits: what this seat waits for at present.
         missing: by peer, what is done if its messages do not come in time; without, they are waited for.
@@ -89,7 +90,7 @@ class Net:
         watch: Watch = lambda role, row: None,
     ) -> None:
         self.me, self.hub, self.roster = me, hub, tuple(roster)
-        self.step = 0
+        self.step = self.done = 0
         self.outgoing: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
         self.traffic = Traffic()

@@ -51,6 +51,7 @@ class Seat:
         discloses: facts that can be asked of this seat as a victim.
         meet: settles with the other seats what has to be known before any is built, and returns the seat to build; None if
             there is nothing to settle. Its second argument is the key that ids are hashed with.
+        trains: whether it has a part in checkpoints; one that training never changes has none, and is played from its start.
     """
 
     build: Callable[[Rng, Rng], Role]
@@ -58,6 +59,7 @@ class Seat:
     knows: frozenset[str] = frozenset()
     discloses: frozenset[str] = frozenset()
     meet: Callable[[Net, bytes], Awaitable[Seat]] | None = None
+    trains: bool = True
 
 
 @dataclass(frozen=True)
@@ -153,7 +155,7 @@ class Scenario(Plugin, ABC):
     """The settings of a scenario; one subclass a file or folder in ``scenarios``.
 
     Class attributes:
-        resumes: whether its roles take checkpoints (`fedsim.vfl.cuts.played`), so that a run can be taken up again.
+        resumes: whether its roles take checkpoints (`fedsim.vfl.cuts`), so that a run can be taken up again.
         misses: whether its hub follows the file's policy for parties whose messages are missing (`fedsim.vfl.absence`).
     """
 

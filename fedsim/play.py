@@ -77,9 +77,9 @@ async def play(
     private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     await _greet(file, net)
-    if not cut:
+    if not cut or not plan.seats[role].trains:
         return await _play(file, plan, net, public, private, secrets, reminds)
-    cuts = await agree(file, net)
+    cuts = await agree(file, [name for name, seat in plan.seats.items() if seat.trains], net)
     try:
         return await _play(file, plan, net, public, private, secrets, reminds, cuts)
     finally:

@@ -16,7 +16,7 @@ from fedsim.plan import Flow, Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
-from parties.contrast import DOWN, UP, Finetuning, Pieces, Robustness, Threat
+from parties.contrast import DOWN, UP, Finetuning, Robustness, Threat
 from parties.contrast.course import Course
 from parties.contrast.hub import Registry, Server
 from parties.contrast.party import Slice
@@ -35,6 +35,7 @@ class Contrastive(Vertical):
     until the label party has brought them.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Fan et al., When Does Contrastive Learning Preserve Adversarial Robustness from Pretraining to Finetuning?, "
         "NeurIPS 2021, arXiv 2111.01124"
@@ -62,7 +63,6 @@ class Contrastive(Vertical):
     precision: Literal["float32", "bfloat16"] = Field(
         "float32", description="bfloat16: passes in mixed precision, for GPUs"
     )
-    pieces: Pieces | None = Field(None, description="pre-train piece by piece, a run each; default: in one go")
 
     @model_validator(mode="after")
     def _fits(self) -> Contrastive:
@@ -71,8 +71,6 @@ class Contrastive(Vertical):
                 raise ValueError(f"{name}: this scenario has none but its default; found {getattr(self, name)}")
         if self.registry in (SERVER, *self.parties):
             raise ValueError(f"registry: '{self.registry}' is a seat already")
-        if self.pieces and self.pretraining is None:
-            raise ValueError("pieces: there is no pre-training to keep")
         return self
 
     def plan(self) -> Plan:
@@ -83,7 +81,7 @@ class Contrastive(Vertical):
         seats = {
             SERVER: Seat(partial(build_server, self)),
             **parties,
-            self.registry: Seat(partial(build_registry, self)),
+            self.registry: Seat(partial(build_registry, self), trains=False),
         }
         flows = [Flow(kind, name, SERVER) for name in self.parties for kind in ("Rows", *UP)]
         flows += [Flow(kind, SERVER, name) for name in self.parties for kind in DOWN]
@@ -107,7 +105,6 @@ class Contrastive(Vertical):
             self.sampling,
             self.warmup,
             self.precision,
-            self.pieces,
             public.child("contrast"),
         )
 

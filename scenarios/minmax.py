@@ -44,6 +44,7 @@ class MinMax(Scenario):
     that FEDSIM_CACHE names (~/.cache/fedsim), each by the digest of all that it follows from.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Wang et al., Adversarial Attack Generation Empowered by Min-Max Optimization, NeurIPS 2021, arXiv 1906.03563"
     )

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from fedsim.plan import Scenario
 from fedsim.play import play
 from fedsim.plugins import find, names
 from fedsim.runtime.local import Local, memory
+from fedsim.runtime.processes import Processes
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.shelf import Shelf, place
 from fedsim.supervision import keeping
@@ -82,6 +84,29 @@ RICH = {  # an attack whose state grows, stages with state, and an optimiser wit
         **SMALL["uda_poisoning"],
         "scenario": {**SMALL["uda_poisoning"]["scenario"], "trim": 0.1, "knn": 3, "cap": 0.5},
     },
+    "components": {  # clusters before the first step, a top alone in the second stage
+        "scenario": {
+            **SMALL["contrastive"]["scenario"],
+            "pretraining": {"kind": "advcl", "pseudo": {"sizes": [2, 5]}},
+            "finetuning": {"mode": "alf", "steps": 5, "batch": 20},
+        },
+        "links": [{"from": "north", "message": "Embedding", "sender": [{"kind": "fake_gradient"}]}],
+    },
+    "supervised": {
+        "scenario": {
+            **SMALL["contrastive"]["scenario"],
+            "pretraining": None,
+            "precision": "bfloat16",
+            "finetuning": {"mode": "aff", "steps": 12, "batch": 20, "optimiser": {"kind": "momentum"}},
+        }
+    },
+    "collision": {
+        "scenario": {**SMALL["uda_poisoning"]["scenario"], "grants": {"server": ["slices", "target_labels"]}},
+        "seats": {
+            "server": [{"kind": "feature_collision", "plotters": ["north"], "rounds": 2, "moves": 2, "models": 2}],
+            "north": [{"kind": "crafted_slice"}],
+        },
+    },
     "stuck": {
         **SMALL["weight_faults"],
         "seats": {
@@ -96,7 +121,11 @@ def _found(group: str, name: str) -> Any:
     return find(group, name, {"scenarios": Scenario, "wrappers": Wrapper}[group])
 
 
-PLAIN = [name for name, settings in SMALL.items() if _found("scenarios", settings["scenario"]["kind"]).resumes]
+PLAIN = [
+    name
+    for name, settings in SMALL.items()
+    if name != "minmax" and _found("scenarios", settings["scenario"]["kind"]).resumes
+]
 
 
 def made(name: str) -> ScenarioFile:
@@ -135,9 +164,66 @@ def test_a_run_that_is_taken_up_is_the_run_that_was_not_cut_short(name: str, tmp
     assert [row["step"] for row in shown if "loss" in row] == [10, 11]
 
 
+def test_what_a_server_learns_alone_is_learned_again(tmp_path: Path) -> None:
+    """A linear top on embeddings that were shown once: the last part is that of the pre-training's end."""
+    settings = {**SMALL["contrastive"]["scenario"], "finetuning": {"mode": "slf", "steps": 5, "batch": 20}}
+    file = config.validate({"name": "slf", "scenario": settings, **EVERY}, "slf", {})
+    whole, shown = Local().run(file, lambda role, row: None), list[Mapping[str, Any]]()
+    file = keeping(file, tmp_path)
+    with pytest.raises(Cut):
+        Local().run(file, until(9))
+    for mine, theirs in zip(Local().run(file, lambda role, row: shown.append(row)), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+    assert {"notice": "all go on after training step 7"} in shown
+
+
+def test_pre_training_goes_on_in_other_processes(tmp_path: Path) -> None:
+    file = keeping(made("contrastive"), tmp_path)
+    with pytest.raises(Cut):
+        Local().run(file, until(4))
+    assert not [path for path in tmp_path.iterdir() if "registry" in path.name]
+    whole = Local().run(small("contrastive"), lambda role, row: None)
+    for mine, theirs in zip(Processes().run(file, lambda role, row: None), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+
+
+@pytest.mark.parametrize("rule", ["minmax", "static"])
+def test_attacks_that_are_over_are_not_played_again_and_the_others_go_on(
+    rule: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In `minmax` nothing that is logged has a step: it is cut at so many answers, and victims do not train again."""
+    monkeypatch.setenv("FEDSIM_CACHE", "off")
+    settings = {**SMALL["minmax"]["scenario"], "attack": {"iterations": 6, "rule": rule}}
+    file = config.validate({"name": "minmax", "scenario": settings, **EVERY}, "minmax", {})
+    shown: list[str] = []
+
+    def note(role: str, row: Mapping[str, Any]) -> None:
+        shown.append(row.get("claim") or row.get("notice", ""))
+
+    whole = Local().run(file, note)
+    passed = Counter(shown)
+    file = keeping(file, tmp_path)
+    for title in ("linf 0.2", "l1 4"):
+        assert passed[title] > 6
+
+        def watch(role: str, row: Mapping[str, Any], title: str = title) -> None:
+            note(role, row)
+            if shown.count(title) > passed[title] / 2:
+                raise Cut
+
+        shown.clear()
+        with pytest.raises(Cut):
+            Local().run(file, watch)
+    shown.clear()
+    for mine, theirs in zip(Local().run(file, note), whole, strict=True):
+        _check_equal(mine, theirs, mine.role)
+    assert not [line for line in shown if "trains its model" in line]
+    assert shown.count("linf 0.2") == 1
+
+
 def test_every_scenario_and_wrapper_that_takes_checkpoints_is_tried_here() -> None:
     kinds = {name for name in names("scenarios") if _found("scenarios", name).resumes}
-    assert kinds == {made(name).scenario.kind() for name in [*PLAIN, *RICH]}
+    assert kinds == {"minmax", *(made(name).scenario.kind() for name in [*PLAIN, *RICH])}
     tried = [*(SMALL[name] for name in PLAIN), *RICH.values()]
     around = [each for settings in tried for each in settings.get("seats", {}).values()]
     wrapped = {wrapper["kind"] for wrappers in around for wrapper in wrappers}
@@ -331,6 +417,26 @@ def test_a_run_is_resumed_on_another_runtime(here: Path, whole: Path) -> None:
     cut_short(3)
     fine("resume", "cut", "--runtime", "processes")
     same(whole, "cut")
+
+
+@pytest.mark.parametrize("at", ["seed 0, two", "seed 1, one"])
+def test_of_a_run_over_seeds_those_that_are_not_complete_are_resumed(here: Path, at: str) -> None:
+    experiment.run_seeds(config.read("s.yaml"), 2, Path("calm"))
+    with pytest.raises(Cut):
+        experiment.run_seeds(
+            config.read("s.yaml"),
+            2,
+            Path("cut"),
+            started=lambda title, _: until(4) if title == at else lambda role, row: None,
+        )
+    said = fedsim("resume", "cut")
+    assert (said.code, f"{at}: all go on after training step 4" in said.err) == (0, True), said.err
+    assert "seed 0, one" not in said.err
+    summaries = [json.loads(Path(run, "summary.json").read_text()) for run in ("calm", "cut")]
+    for arm in (arm for summary in summaries for arm in summary["arms"].values()):
+        arm["seconds"] = None
+    assert summaries[0] == summaries[1]
+    assert Path("cut/report.html").exists()
 
 
 def test_a_run_whose_process_is_killed_is_resumed(here: Path, whole: Path) -> None:

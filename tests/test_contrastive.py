@@ -33,6 +33,7 @@ from parties.pretraining import Pretraining
 
 SCENARIO: dict[str, Any] = {
     **SMALL["contrastive"]["scenario"],
+    "steps": 6,
     "pretraining": {"kind": "advcl"},
     "finetuning": {"mode": "slf", "steps": 5, "batch": 20},
 }
@@ -103,7 +104,7 @@ def test_pre_training_over_the_federation_is_that_of_the_joint_network() -> None
     nets = nn.ModuleList([party.bottom.network.module for party in parties])
     adam = torch.optim.Adam([*nets.parameters(), *head.parameters()], lr=scenario.optimiser.lr)
     losses = []
-    for turn in course.pretraining_turns(60, 0):
+    for turn in course.pretraining_schedule(60).turns():
         node, xs = course.public.child("views", turn.index), [p.bottom.features["train"][turn.rows] for p in parties]
         clean = [
             torch.cat([*(course.augmentation.apply(x, node.child(k)) for k in range(2)), high_pass(x, 2.0)]) for x in xs
@@ -171,39 +172,12 @@ def test_settings_that_mean_nothing_are_refused() -> None:
         make_file(registry="north")
     with pytest.raises(ConfigError, match="exchange: this scenario has none but its default"):
         make_file(exchange="shared")
-    with pytest.raises(ConfigError, match="pieces: there is no pre-training to keep"):
-        make_file(pretraining=None, pieces={"folder": "x"})
     with pytest.raises(ConfigError, match=r"pseudo\.sizes: 61 clusters are asked of 60 rows"):
         run(pretraining={"kind": "advcl", "pseudo": {"sizes": [61]}})
     table = {"data": {"kind": "sklearn", "name": "wine"}, "bottom": {"kind": "mlp"}}
     columns = {"north": {"columns": "0:6"}, "east": {"columns": "6:13"}}
     with pytest.raises(ConfigError, match="expected images, found rows of shape"):
         build(make_file(**table, parties=columns))
-
-
-# pieces
-
-
-def test_pieces_come_to_what_one_go_comes_to(tmp_path: Path) -> None:
-    pseudo = {"kind": "advcl", "pseudo": {"of": "embeddings", "sizes": [2, 5]}}
-    whole, kept = run(pretraining=pseudo), {"folder": str(tmp_path), "every": 2, "piece": 4}
-    first = run(pretraining=pseudo, pieces=kept)
-    assert not any("test" in row for row in first["server"].rows)
-    assert first["registry"].traffic.frames["server", "Labels"] == 0
-    second = run(pretraining=pseudo, pieces=kept)
-    assert [row["step"] for row in second["server"].rows if "loss" in row] == list(range(4, 11))
-    assert bottoms(second) == bottoms(whole)
-    assert scores(second) == scores(whole)
-
-
-def test_a_piece_that_does_not_fit_is_refused_by_name(tmp_path: Path) -> None:
-    pieces = {"folder": str(tmp_path), "every": 2, "piece": 2}
-    run(pieces=pieces)
-    path = tmp_path / "north.safetensors"
-    kept = tensors.read(path)
-    tensors.store(path, {name: t for name, t in kept.items() if name != "bottom.0.weight"})
-    with pytest.raises(OutputError, match=r"north.safetensors: lacks 'bottom.0.weight'"):
-        run(pieces=pieces)
 
 
 def test_bottoms_start_from_a_run_and_frozen_ones_stay(tmp_path: Path) -> None:

@@ -47,3 +47,12 @@ def test_suggestions(found: str, hint: str) -> None:
 
 def test_where_nothing_is_allowed_it_says_so() -> None:
     assert suggest("x", []) == "; allowed: nothing"
+
+
+def test_of_many_names_only_some_are_listed() -> None:
+    many = [f"column {i:02}" for i in range(errors.LISTED + 1)]
+    assert (
+        suggest("colum 30", many)
+        == "; did you mean 'column 30'? allowed: 31 names, such as column 00, column 01, column 02"
+    )
+    assert suggest("x", many[1:]).count("column") == errors.LISTED

@@ -14,7 +14,7 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from fedsim.minmax import simplex
-from fedsim.minmax.apgda import Found, Rule, Told, Weighing, attack
+from fedsim.minmax.apgda import Apgda, Found, Rule, Told, Weighing
 from fedsim.minmax.balls import Ball, Norm, project
 from fedsim.minmax.transforms import TRANSFORMS
 from fedsim.seeding import Rng
@@ -151,16 +151,12 @@ def play(
     """``slopes`` (K, D), ``offsets`` (K,): every example has the same domains."""
     low, high = -torch.ones(rows, slopes.shape[1]), torch.ones(rows, slopes.shape[1])
     first = torch.full((len(slopes),), 1 / len(slopes)) if start is None else start
-    trials = attack(low, high, ball, plan, first, Rng.root(1))
-    trying = next(trials)
-    while True:
-        margins = offsets[:, None] - slopes @ trying.delta.T
-        gradients = -slopes[:, None].expand(-1, len(trying.rows), -1)
-        try:
-            trying = trials.send(Told(margins, gradients))
-        except StopIteration as end:
-            found: Found = end.value
-            return found
+    trials = Apgda(low, high, ball, plan, first, Rng.root(1))
+    while not trials.over:
+        margins = offsets[:, None] - slopes @ trials.trying.delta.T
+        gradients = -slopes[:, None].expand(-1, len(trials.trying.rows), -1)
+        trials.told(Told(margins, gradients))
+    return trials.found
 
 
 SLOPES = torch.tensor([[4.0, 0.0], [0.0, 1.0]])
@@ -212,20 +208,16 @@ def test_a_domain_that_is_left_out_has_no_say() -> None:
 def test_who_has_no_gradient_left_is_not_asked_about_again() -> None:
     asked = []
     low = torch.full((2, 1), -1.0)
-    trials = attack(
+    trials = Apgda(
         low, -low, Ball(norm="linf", eps=1, step=0.1), plan("average", iterations=8), torch.ones(1), Rng.root(1)
     )
-    trying = next(trials)
-    for step in range(9):
-        asked.append(trying.rows.tolist())
-        told = Told(torch.where(trying.rows == 0, -1.0, 5.0)[None], torch.ones(1, len(trying.rows), 1))
-        if step < 8:
-            trying = trials.send(told)
-    with pytest.raises(StopIteration) as end:
-        trials.send(told)
+    while not trials.over:
+        rows = trials.trying.rows
+        asked.append(rows.tolist())
+        trials.told(Told(torch.where(rows == 0, -1.0, 5.0)[None], torch.ones(1, len(rows), 1)))
     assert asked[0] == [0, 1]
     assert asked[1:] == [[1]] * 8
-    assert end.value.value.delta[1] < -0.5 < end.value.value.delta[0]
+    assert trials.found.delta[1] < -0.5 < trials.found.delta[0]
 
 
 @pytest.mark.parametrize("name", TRANSFORMS)

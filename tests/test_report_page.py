@@ -117,6 +117,12 @@ def test_every_part_is_there(folder: Path, section: str) -> None:
     assert f'<section id="{section}">' in page.write([folder]).read_text(encoding="utf-8")
 
 
+def test_a_single_value_makes_no_curve(tmp_path: Path) -> None:
+    text = page.write([play(tmp_path, config.read("baseline", ["scenario.steps=1"])).path]).read_text(encoding="utf-8")
+    assert 'id="curves"' not in text
+    assert 'id="results"' in text
+
+
 def test_every_trial_and_how_to_reproduce_it_are_there(folder: Path) -> None:
     text, run = page.write([folder]).read_text(encoding="utf-8"), reading.read(folder)
     for arm in run.summary["arms"].values():
@@ -233,7 +239,7 @@ def test_a_page_over_seeds(tmp_path: Path) -> None:
     file = table_file({"plain": {}, "slow": slower}, "scenario.steps=6")
     with RunFolder.open_for(tmp_path, file, seeds=seeds) as run:
         each = [play(tmp_path / f"seed-{s}", file.model_copy(update={"seed": s})) for s in seeds]
-        summary = run.write_seeds(each)
+        summary = run.write_seeds([one.path for one in each])
     assert (summary["seeds"], summary["runs"]) == (seeds, ["seed-3", "seed-4"])
     accuracies = [reading.read(one.path).summary["task"]["accuracy"] for one in each]
     assert summary["arms"]["plain"]["task"]["accuracy"]["values"] == accuracies

@@ -71,7 +71,7 @@ def resume(
     runtime: Annotated[str, typer.Option(metavar="KIND", help="where seats run from now on; default: as before")] = "",
     verbose: Verbose = False,
 ) -> None:
-    """Go on with a run that has not come to its end, from its last checkpoint."""
+    """Go on with a run that has not come to its end, from its last checkpoint; over seeds, with each of its runs."""
     from fedsim import experiment
     from fedsim.cli.progress import Progress
     from fedsim.cli.tables import print_results
@@ -347,7 +347,7 @@ def _notes() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as error:
-        for note in getattr(error, "__notes__", ()):
+        for note in getattr(error, "__notes__", ())[-1:]:  # the last is that of the outermost run
             typer.echo(f"fedsim: {note}", err=True)
         raise
 

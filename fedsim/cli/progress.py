@@ -74,7 +74,8 @@ class _Arm:
 
     def __init__(self, bars: progress.Progress, title: str, file: ScenarioFile) -> None:
         self._bars, self._title, self._aims = bars, title, max(len(file.plan().aims), 1)
-        self._training = bars.add_task(f"{title}: training", total=getattr(file.scenario, "steps", None), note="")
+        steps = getattr(file.scenario, "steps", None)
+        self._training = bars.add_task(f"{title}: training", total=steps, note="", visible=steps is not None)
         self._attacks = bars.add_task(f"{title}: attacks", total=self._aims, note="", visible=False)
         self._started, self._shown = time.monotonic(), 0.0
         self._claims: dict[str, float] = {}
@@ -98,8 +99,9 @@ class _Arm:
         self._bars.remove_task(self._training)
         self._bars.remove_task(self._attacks)
         claims = [f"{len(self._claims)} claim{'s' * (len(self._claims) > 1)}"] if self._claims else []
+        steps = [f"{self._steps} steps"] if self._steps else []
         seconds = f"{time.monotonic() - self._started:.0f} s"
-        return f"{self._title}: {', '.join([f'{self._steps} steps', *self._notes.values(), *claims, seconds])}"
+        return f"{self._title}: {', '.join([*steps, *self._notes.values(), *claims, seconds])}"
 
     def _show(self) -> None:
         self._shown = time.monotonic()

@@ -1,14 +1,13 @@
 """Alternating projected gradient descent and ascent: a perturbation goes down in the losses of K domains, their weights go up.
 
-`attack` is a generator: it yields perturbations to try and is sent what each domain makes of them. Who asks whom is not its
-affair, so the same code runs over a federation and over plain functions.
+`Apgda` says which perturbations to try and is told what each domain makes of them. Who asks whom is not its affair, so the same
+code runs over a federation and over plain functions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -71,44 +70,82 @@ class Found:
     delta: Tensor
     weights: Tensor
     losses: Tensor
-    along: Sequence[tuple[Tensor, float]]
+    along: tuple[tuple[Tensor, float], ...]
 
 
-def attack(
-    low: Tensor, high: Tensor, ball: Ball, plan: Weighing, start: Tensor, rng: Rng
-) -> Generator[Trying, Told, Found]:
-    """Perturbations of n examples at once, each with its own weights.
+class Apgda:
+    """Perturbations of n examples at once, each with its own weights (`fedsim.state.Lasting`).
 
-    An example whose gradient is nothing in every domain that counts moves no more, and is not asked about again.
+    Until it is ``over``, every domain is asked what it makes of ``trying``, and what they say goes to `told`; then there is
+    ``found``. An example whose gradient is nothing in every domain that counts moves no more, and is not asked about again.
 
-    Args:
-        low, high: the box of each perturbation, (n, D), around 0.
-        ball: where they lie.
-        plan: how domains are weighed.
-        start: the weights at the start, (K,); they stay, unless the rule is minmax.
-        rng: of the perturbation at the start.
+    Attributes:
+        over: whether nothing is left to ask.
     """
-    moves, floor = plan.rule == "minmax", plan.floor if plan.rule == "clipped" else 0.0
-    noise = torch.randn(low.shape, generator=rng.child("start").torch()) * plan.start
-    delta = ball.project(noise, low, high)
-    weights = start[:, None].repeat(1, len(low))
-    losses, lost = torch.zeros_like(weights), torch.zeros(weights.shape, dtype=torch.bool)
-    along, rows = list[tuple[Tensor, float]](), torch.arange(len(low))
-    for step in range(plan.iterations + 1):
-        told = yield Trying(rows, delta[rows])
-        losses[:, rows], lost[:, rows] = (told.margins + plan.kappa).clamp_min(0), told.margins < 0
+
+    def __init__(self, low: Tensor, high: Tensor, ball: Ball, plan: Weighing, start: Tensor, rng: Rng) -> None:
+        """Begin at a random place.
+
+        Args:
+            low, high: the box of each perturbation, (n, D), around 0.
+            ball: where they lie.
+            plan: how domains are weighed.
+            start: the weights at the start, (K,); they stay, unless the rule is minmax.
+            rng: of the perturbation at the start.
+        """
+        self._low, self._high, self._ball, self._plan = low, high, ball, plan
+        noise = torch.randn(low.shape, generator=rng.child("start").torch()) * plan.start
+        self._delta = ball.project(noise, low, high)
+        self._weights = start[:, None].repeat(1, len(low))
+        self._losses = torch.zeros_like(self._weights)
+        self._lost = torch.zeros(self._weights.shape, dtype=torch.bool)
+        self._along, self._rows = list[tuple[Tensor, float]](), torch.arange(len(low))
+        self.over = False
+
+    @property
+    def trying(self) -> Trying:
+        """What to ask next."""
+        return Trying(self._rows, self._delta[self._rows])
+
+    @property
+    def found(self) -> Found:
+        """How far it has come."""
+        return Found(self._delta, self._weights, self._losses, tuple(self._along))
+
+    @property
+    def share(self) -> float:
+        """How much of it is behind, from 0 to 1."""
+        return 1.0 if self.over else len(self._along) / (self._plan.iterations + 1)
+
+    def told(self, told: Told) -> None:
+        """Take what the domains say, move the weights, then the perturbations."""
+        plan, rows, step = self._plan, self._rows, len(self._along)
+        moves, floor = plan.rule == "minmax", plan.floor if plan.rule == "clipped" else 0.0
+        losses, self._lost[:, rows] = (told.margins + plan.kappa).clamp_min(0), told.margins < 0
+        self._losses[:, rows] = losses
         if moves and step:
-            weights[:, rows] = _heavier(weights[:, rows], losses[:, rows], plan)
-        along.append((weights.mean(dim=1), float(lost.all(dim=0).double().mean())))
-        pulls = losses[:, rows] > floor
-        counts = (pulls & ((weights[:, rows] > 0) | moves)).any(dim=0)
-        if step == plan.iterations or not counts.any():
-            break
-        g = ((weights[:, rows] * pulls)[:, :, None] * told.gradients).sum(dim=0)
-        moved = delta[rows] - ball.move(g)
-        delta[rows[counts]] = ball.project(moved[counts], low[rows[counts]], high[rows[counts]])
-        rows = rows[counts]
-    return Found(delta, weights, losses, along)
+            self._weights[:, rows] = _heavier(self._weights[:, rows], losses, plan)
+        self._along.append((self._weights.mean(dim=1), float(self._lost.all(dim=0).double().mean())))
+        weights, pulls = self._weights[:, rows], losses > floor
+        counts = (pulls & ((weights > 0) | moves)).any(dim=0)
+        self.over = step == plan.iterations or not bool(counts.any())
+        if self.over:
+            return
+        g = ((weights * pulls)[:, :, None] * told.gradients).sum(dim=0)
+        moved = self._delta[rows] - self._ball.move(g)
+        self._rows = rows[counts]
+        self._delta[self._rows] = self._ball.project(moved[counts], self._low[self._rows], self._high[self._rows])
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        tensors = {"delta": self._delta, "weights": self._weights, "losses": self._losses, "lost": self._lost}
+        return {**tensors, "rows": self._rows, "along": tuple(self._along), "over": self.over}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self._delta, self._weights, self._losses = state["delta"], state["weights"], state["losses"]
+        self._lost, self._rows, self.over = state["lost"], state["rows"], state["over"]
+        self._along = list(state["along"])
 
 
 def _heavier(weights: Tensor, losses: Tensor, plan: Weighing) -> Tensor:

@@ -24,13 +24,13 @@ Curve = tuple[list[float], list[float]]
 
 
 def curves(views: Sequence[View]) -> str | None:
-    """One SVG picture as a data URI, or None if nothing was logged."""
+    """One SVG picture as a data URI, or None if nothing was logged twice: a single value is in the tables."""
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    metrics = _metrics(views)
     losses = [_losses(view) for view in views]
-    panels = (["loss"] if any(x for x, _ in losses) else []) + metrics
+    panels = ["loss"] if any(len(x) > 1 for x, _ in losses) else []
+    panels += [metric for metric in _metrics(views) if any(len(_scores(view, metric)[0]) > 1 for view in views)]
     if not panels:
         return None
     with plain_style():
@@ -83,6 +83,11 @@ def _losses(view: View) -> Curve:
     return [float(row["step"]) for row in rows], [_float(row["loss"]) for row in rows]
 
 
+def _scores(view: View, metric: str) -> Curve:
+    rows = [row for row in view.rows if metric in row.get("test", {})]
+    return [float(row["step"]) for row in rows], [_float(row["test"][metric]) for row in rows]
+
+
 def _float(value: Any) -> float:
     return math.nan if value is None else float(value)
 
@@ -98,9 +103,7 @@ def _loss(axes: Axes, curve: Curve, j: int) -> None:
 
 
 def _score(axes: Axes, view: View, metric: str, j: int) -> None:
-    rows = [row for row in view.rows if metric in row.get("test", {})]
-    values = [_float(row["test"][metric]) for row in rows]
-    axes.plot([row["step"] for row in rows], values, marker=MARKS[j % len(MARKS)], markersize=3.5, **_style(j))
+    axes.plot(*_scores(view, metric), marker=MARKS[j % len(MARKS)], markersize=3.5, **_style(j))
 
 
 def dress(axes: Axes, name: str, along: str) -> None:

@@ -21,7 +21,7 @@ from fedsim.errors import OutputError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.report import manifest
-from fedsim.report.reading import read_manifest
+from fedsim.report.reading import read, read_manifest
 from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, finite, rows, summarise
@@ -143,7 +143,8 @@ class RunFolder:
                 self.end("complete")
         elif isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
             self.end("interrupted", "stopped from outside")
-            if any((self.path / CHECKPOINTS).glob("**/step-*")):
+            places = [self.path, *(self.path / f"seed-{seed}" for seed in self._manifest["seeds"])]
+            if any(part for place in places for part in (place / CHECKPOINTS).glob("**/step-*")):
                 error.add_note(f"to go on from the last checkpoint: fedsim resume {self.path}")
         else:
             self.end("failed", f"{type(error).__name__}: {error}")
@@ -187,11 +188,10 @@ class RunFolder:
         """Remove what the run could be taken up from."""
         _remove(self.path / CHECKPOINTS)
 
-    def write_seeds(self, runs: Sequence[RunFolder]) -> dict[str, Any]:
+    def write_seeds(self, runs: Sequence[Path]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
         found = {
-            run.path.relative_to(self.path).as_posix(): json.loads((run.path / "summary.json").read_text("utf-8"))
-            for run in runs
+            run.relative_to(self.path).as_posix(): json.loads((run / "summary.json").read_text("utf-8")) for run in runs
         }
         summary = over_seeds(found)
         self.write_summary(summary)
@@ -220,6 +220,16 @@ def default_path(file: ScenarioFile, seeds: Sequence[int] = (), sweep: bool = Fa
     over = "-sweep" if sweep else f"-{len(seeds)}seeds" if seeds else ""
     digest = file.sweep_digest() if sweep else file.digest()
     return Path("runs") / f"{slugs([file.name])[file.name]}-{digest[:8]}{over}"
+
+
+def complete(path: Path, file: ScenarioFile) -> bool:
+    """Whether a run folder holds the results of the same file and the same data."""
+    try:
+        there = read(path).manifest
+    except OutputError:
+        return False
+    mine = (file.digest(), file.scenario.data_digest(), "complete")
+    return (there["digest"], there.get("data_sha256"), there["status"]) == mine
 
 
 def settle(path: Path, status: manifest.Status, cause: str) -> None:
@@ -318,8 +328,8 @@ def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
         return "it is complete"
     if there["status"] == "running" and _alive(there["process"]):
         return f"process {there['process']['pid']} is writing it"
-    if there["seeds"]:
-        return f"it is over seeds; resume one of its runs, such as seed-{there['seeds'][0]}"
+    if file.sweep is not None and there["digest"] == file.sweep_digest():
+        return "it is a sweep; the same fedsim sweep again plays what is not complete"
     if not any(arm.checkpoint for arm in file.arms().values()):
         return "it takes no checkpoints; add checkpoint: {every: STEPS} to the scenario and run it anew"
     if there["digest"] != file.digest():

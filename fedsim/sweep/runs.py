@@ -9,8 +9,7 @@ from typing import Any
 
 from fedsim.axes import Cell
 from fedsim.config import ScenarioFile, validate
-from fedsim.errors import OutputError
-from fedsim.report import reading
+from fedsim.report.folder import complete
 from fedsim.report.record import slugs
 
 
@@ -54,12 +53,7 @@ def runs(file: ScenarioFile) -> list[SweepRun]:
 
 def finished(run: SweepRun, out: Path) -> bool:
     """Whether the folder of a run holds its results, of the same file and the same data."""
-    try:
-        there = reading.read(out / run.folder).manifest
-    except OutputError:
-        return False
-    mine = (run.file.digest(), run.file.scenario.data_digest(), "complete")
-    return (there["digest"], there.get("data_sha256"), there["status"]) == mine
+    return complete(out / run.folder, run.file)
 
 
 def different(runs: Iterable[SweepRun]) -> list[SweepRun]:

@@ -16,7 +16,7 @@ def played(schedule: Schedule, role: Lasting, net: Net) -> Iterator[Turn]:
     after the last, once all exchanges of the step are over.
     """
     cuts = net.cuts
-    if cuts is None:
+    if cuts is None or not schedule.steps:
         return schedule.turns(net.step)
     cuts.take_up(role)
 
@@ -33,3 +33,30 @@ def played(schedule: Schedule, role: Lasting, net: Net) -> Iterator[Turn]:
             turn = after
 
     return watched()
+
+
+def stage(schedule: Schedule, before: int, role: Lasting, net: Net) -> Iterator[Turn]:
+    """The same for one of several stages, which begins after ``before`` training steps and numbers its exchanges by `Net.step`.
+
+    A part is kept after the stage's last step, too: it belongs to this stage. One that was over when a run is taken up, so
+    that `Net.done` is beyond its end, is not to be played. Its schedule has one exchange a step, and no evaluations.
+    """
+    cuts, turns = net.cuts, schedule.turns(max(0, net.done - before))
+    if cuts is None:
+        return turns
+    cuts.take_up(role)
+
+    def watched() -> Iterator[Turn]:
+        for turn in turns:
+            yield turn
+            done = before + turn.index + 1
+            if done % cuts.every == 0 or turn.index + 1 == schedule.steps:
+                cuts.take(done, net.step, role)
+
+    return watched()
+
+
+def exchanged(role: Lasting, net: Net) -> None:
+    """Keep a part if one is due after this exchange, the `Net.step`-th: for roles whose training steps are exchanges."""
+    if net.cuts is not None and net.step % net.cuts.every == 0:
+        net.cuts.take(net.step, net.step, role)

@@ -72,19 +72,9 @@ class Robustness(Settings):
     radii: tuple[PositiveFloat, ...] = Field((), description="eps of a curve, PGD on all parties")
 
 
-class Pieces(Settings):
-    """Where the seats keep their state of the pre-training, each its own, to go on from."""
-
-    folder: str = Field(description="a folder; each seat writes a file there")
-    every: int = Field(100, ge=1, description="steps from one to the next")
-    piece: int | None = Field(None, ge=1, description="end the run after so many steps; the next run goes on")
-
-
 @dataclass(frozen=True, eq=False)
 class Ready(Message):
-    """To the label party: pre-training is over, and whether it goes on to labels."""
-
-    join: bool
+    """To the label party: pre-training is over."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,13 +84,6 @@ class Labels(Message):
     train: Tensor
     held_out: Tensor
     classes: str
-
-
-@dataclass(frozen=True, eq=False)
-class Progress(Message):
-    """How many steps of the pre-training a party has behind it from an earlier run."""
-
-    done: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +121,7 @@ class Spent(Message):
     robustness: int
 
 
-UP = ("Embedding", "Progress", "Components", "Spent")
+UP = ("Embedding", "Components", "Spent")
 DOWN = ("Gradient", "Chosen", "Reply")
 """The kinds of message between a party and the hub, besides its rows."""
 

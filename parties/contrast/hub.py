@@ -10,20 +10,21 @@ import torch
 from torch import Tensor
 
 from fedsim.contrast.clusters import pseudo_labels
-from fedsim.errors import ConfigError, DataError, ProtocolError
+from fedsim.errors import ConfigError, DataError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
 from fedsim.seeding import Rng
+from fedsim.vfl.cuts import stage
 from fedsim.vfl.losses import Losses
 from fedsim.vfl.messages import Embedding, Gradient, Rows
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import sound
-from parties.contrast import Components, Labels, Progress, Ready, Spent, rate
+from parties.contrast import Components, Labels, Ready, Spent, rate
 from parties.contrast.assaults import Defender, sieges
-from parties.contrast.course import Course, Kept
+from parties.contrast.course import Course
 from parties.contrast.objective import Objective
 from parties.contrast.result import figures, numbers, traffic
 from parties.contrast.tuning import Tuner
@@ -44,8 +45,8 @@ class Registry:
 
     async def run(self, net: Net) -> None:
         """Join with the labels once pre-training is over."""
-        if (await net.recv(net.hub, Ready, 0)).join:
-            await net.send(net.hub, Labels(0, *self._labels, json.dumps(self._classes.to_json()), purpose="query"))
+        await net.recv(net.hub, Ready, 0)
+        await net.send(net.hub, Labels(0, *self._labels, json.dumps(self._classes.to_json()), purpose="query"))
 
     def tensors(self) -> Mapping[str, Tensor]:
         """Nothing is trained here."""
@@ -84,7 +85,8 @@ class Server:
         rng: Rng,
     ) -> None:
         self.course, self.widths, self.registry, self.optimiser = course, dict(widths), registry, optimiser
-        self.top, self.rng, self._step = top, rng, 0
+        self.top, self.rng, self._sent = top, rng, [0]
+        self._learner: Objective | Tuner | None = None
         self._network: Network | None = None
         self._classes: LabelEncoder | None = None
 
@@ -97,44 +99,35 @@ class Server:
                 raise DataError(
                     f"{party} holds {each.train} and {each.test} rows, expected {first.train} and {first.test}"
                 )
-        finished, losses = True, Losses(net)
-        if self.course.pretraining is not None:
-            finished = await self._pretrain(self.course.pretraining, first.train, net, losses)
-        sent = [0, sum(net.traffic.size.values())]
-        await net.send(self.registry, Ready(0, finished, purpose="query"))
-        if not finished:
-            net.show({"notice": "a piece of the pre-training is done; the next run goes on from there"})
-            return
+        if self.course.pretraining is not None and net.done <= self.course.before:
+            await self._pretrain(self.course.pretraining, first.train, net)
+        self._sent.append(sum(net.traffic.size.values()))
+        await net.send(self.registry, Ready(0, purpose="query"))
         labels = await net.recv(self.registry, Labels, 0)
         if (len(labels.train), len(labels.held_out)) != (first.train, first.test):
             raise DataError(f"{self.registry} has labels of {len(labels.train)} rows, the parties have {first.train}")
         self._classes = LabelEncoder.from_json(json.loads(labels.classes))
         self._network = self.top(len(self._classes.classes))
-        tuner = Tuner(self._network, labels.train, self.course.finetuning, self.course.through)
-        await self._finetune(tuner, net, losses)
-        sent.append(sum(net.traffic.size.values()))
-        await self._examine(tuner, labels.held_out, net, sent)
+        self._learner = tuner = Tuner(self._network, labels.train, self.course.finetuning, self.course.through)
+        await self._finetune(tuner, net)
+        self._sent.append(sum(net.traffic.size.values()))
+        await self._examine(tuner, labels.held_out, net)
 
-    async def _pretrain(self, plan: Pretraining, rows: int, net: Net, losses: Losses) -> bool:
-        """All steps of this run; whether they were the last."""
+    async def _pretrain(self, plan: Pretraining, rows: int, net: Net) -> None:
         course, through = self.course, self.course.through
         objective = Objective(plan, self.widths, rows, self.optimiser, through, self.rng.child("objective"))
-        kept = Kept(course.pieces, net.me, objective.state())
-        done = kept.restore()
-        for party, said in (await net.gather(Progress, 0, list(self.widths))).items():
-            if said.done != done:
-                raise ProtocolError(f"{party} goes on from step {said.done}, {net.me} from {done}: not from one run")
-        if plan.pseudo is not None and plan.pseudo.of == "components":
+        self._learner = objective
+        if plan.pseudo is not None and plan.pseudo.of == "components" and not net.done:
             came = await net.gather(Components, 0, list(self.widths))
             points = {p: sound(m, p, None, {"points": (rows, None)}).points for p, m in came.items()}
             self._cluster(plan, objective, points)
-        for turn in course.pretraining_turns(rows, done):
+        turns = stage(course.pretraining_schedule(rows), 0, self, net)
+        losses = Losses(net)
+        for turn in turns:
             if plan.pseudo is not None and plan.pseudo.of == "embeddings" and turn.index == course.clustered_at:
                 self._cluster(plan, objective, await self._all(rows, net))
             await self._views(plan, objective, turn, net)
             losses.note(turn.index, objective.loss)
-            kept.note(turn.index + 1, course.end(done))
-        return course.end(done) == course.steps
 
     def _cluster(self, plan: Pretraining, objective: Objective, points: Sent) -> None:
         assert plan.pseudo is not None
@@ -154,7 +147,7 @@ class Server:
             await self._tell(_flat(objective.descend(views, told, turn, share)), net, "train")
             return
         quiet = await self._hear(net)
-        self._step += 1
+        net.step += 1
         for left in range(self.course.threat.inner, -1, -1):
             struck = await self._hear(net)
             views = _by_view({party: torch.cat([quiet[party], z]) for party, z in struck.items()}, count)
@@ -163,36 +156,40 @@ class Server:
             else:
                 await self._tell(_flat(objective.descend(views, told, turn, share)), net, "train")
 
-    async def _finetune(self, tuner: Tuner, net: Net, losses: Losses) -> None:
-        plan, done = self.course.finetuning, self.course.steps if self.course.pretraining else 0
-        everything = await self._all(len(tuner.labels), net) if plan.mode == "slf" else None
-        for turn in self.course.finetuning_turns(len(tuner.labels)):
-            if everything is not None:
+    async def _finetune(self, tuner: Tuner, net: Net) -> None:
+        before, schedule = self.course.before, self.course.finetuning_schedule(len(tuner.labels))
+        if self.course.finetuning.mode == "slf":
+            everything, losses = await self._all(len(tuner.labels), net), Losses(net)
+            for turn in schedule.turns():  # nobody else has a part in these
                 tuner.descend({p: z[turn.rows] for p, z in everything.items()}, None, turn)
-            else:
-                await self._tune(tuner, turn, net)
-            losses.note(done + turn.index, tuner.loss)
+                losses.note(before + turn.index, tuner.loss)
+            return
+        turns = stage(schedule, before, self, net)
+        losses = Losses(net)
+        for turn in turns:
+            await self._tune(tuner, turn, net)
+            losses.note(before + turn.index, tuner.loss)
 
     async def _tune(self, tuner: Tuner, turn: Turn, net: Net) -> None:
         """One batch of a mode in which embeddings change."""
         plan, clean = self.course.finetuning, None
         if plan.mode == "trades":
             clean = await self._hear(net)
-            self._step += 1
+            net.step += 1
         for _ in range(self.course.threat.inner if plan.attacks else 0):
             await self._tell(tuner.climb(await self._hear(net), clean, turn), net, "query")
         g = tuner.descend(await self._hear(net), clean, turn)
         if plan.moves_bottoms:
             await self._tell(g, net, "train")
         else:
-            self._step += 1
+            net.step += 1
 
-    async def _examine(self, tuner: Tuner, labels: Tensor, net: Net, sent: list[int]) -> None:
-        """Score, attack, and bring it all to the report; ``sent`` are the bytes sent until each stage."""
+    async def _examine(self, tuner: Tuner, labels: Tensor, net: Net) -> None:
+        """Score, attack, and bring it all to the report."""
         course, pieces = self.course, list[Sent]()
         for _ in pass_over("evaluate", len(labels)):
             pieces.append(await self._hear(net))
-            self._step += 1
+            net.step += 1
         clean = {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
         said = tuner.network.infer(torch.cat(list(clean.values()), dim=1)).softmax(dim=1)
         rows = min(len(labels), course.robustness.rows or len(labels))
@@ -200,30 +197,40 @@ class Server:
         tried = sieges(list(self.widths), course.robustness, course.threat, said.shape[1])
         found = await top.withstand(tried)
         spent = await net.gather(Spent, 0, list(self.widths))
-        sent.append(sum(net.traffic.size.values()))
-        done = (course.steps if course.pretraining else 0) + course.finetuning.steps
+        self._sent.append(sum(net.traffic.size.values()))
+        done = course.before + course.finetuning.steps
         net.log(step=done, test={**classification(settled(said, labels), labels), **numbers(found, list(self.widths))})
         for figure in figures(found, list(self.widths), course):
             net.draw(figure)
-        net.draw(traffic(sent, spent))
+        net.draw(traffic(self._sent, spent))
 
     async def _all(self, rows: int, net: Net) -> Sent:
         """Every party's embeddings of all training rows, (N, E)."""
         pieces = []
         for _ in pass_over("train", rows):
             pieces.append(await self._hear(net))
-            self._step += 1
+            net.step += 1
         return {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
 
     async def _hear(self, net: Net) -> Sent:
-        came = await net.gather(Embedding, self._step, list(self.widths))
+        came = await net.gather(Embedding, net.step, list(self.widths))
         finite = {p: m.purpose == "train" for p, m in came.items()}
         return {p: sound(m, p, None, {"z": (None, self.widths[p])}, finite[p]).z for p, m in came.items()}
 
     async def _tell(self, g: Sent, net: Net, purpose: Any) -> None:
         for party, each in g.items():
-            await net.send(party, Gradient(self._step, each, purpose=purpose))
-        self._step += 1
+            await net.send(party, Gradient(net.step, each, purpose=purpose))
+        net.step += 1
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`: what learns in this stage, and the bytes that were sent until each stage."""
+        return {"learner": self._learner and self._learner.state(), "sent": tuple(self._sent)}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        assert self._learner is not None, "a stage has begun"
+        self._learner.restore(state["learner"])
+        self._sent = list(state["sent"])
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters; none before there are labels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -64,13 +65,18 @@ class Objective:
             self.parts[f"head {size}"] = _part(linear, joined, size, optimiser, rng.child("head", size))
         self.targets = torch.full((len(sizes), rows), -1, dtype=torch.int64)
 
-    def state(self) -> dict[str, Tensor]:
-        """All that an update may change, by name: the live tensors."""
-        found = {"targets": self.targets}
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        parts = {name: (part.network.state(), part.optimiser.state()) for name, part in self.parts.items()}
+        return {"parts": parts, "targets": self.targets}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.targets.copy_(state["targets"])
         for name, part in self.parts.items():
-            found |= {f"{name}.{k}": t for k, t in part.network.parameters.items()}
-            found |= {f"{name}.{k}": t for k, t in part.optimiser.state().items()}
-        return found
+            network, memory = state["parts"][name]
+            part.network.restore(network)
+            part.optimiser.restore(memory)
 
     def climb(self, views: Views, told: bool, turn: Turn) -> dict[RoleId, Tensor]:
         """The gradient of the loss with respect to the attacked views, by party, (V', n, E) of them: nothing is updated."""

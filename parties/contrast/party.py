@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,36 +16,65 @@ from fedsim.message import Purpose
 from fedsim.net import Net
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.cuts import stage
 from fedsim.vfl.messages import Embedding, Gradient
+from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import healthy, sound
-from parties.contrast import Components, Progress, Spent, rate
+from parties.contrast import Components, Spent, rate
 from parties.contrast.assaults import besieged
-from parties.contrast.course import Course, Kept
+from parties.contrast.course import Course
 from parties.features import FeatureParty
 from parties.pretraining import Pretraining
 
 
 class Line:
-    """A party's end of the conversation; both ends count what was shown."""
+    """A party's end of the conversation; both ends count what was shown, in `Net.step`."""
 
     def __init__(self, net: Net) -> None:
-        self._net, self._step = net, 0
+        self._net = net
 
     async def show(self, z: Tensor, purpose: Purpose = "query") -> None:
         """Send an embedding that no gradient comes back for."""
-        message = Embedding(self._step, z.detach(), purpose=purpose)
+        message = Embedding(self._net.step, z.detach(), purpose=purpose)
         await self._net.send(self._net.hub, healthy(message, self._net.me, None))
-        self._step += 1
+        self._net.step += 1
 
     async def ask(self, z: Tensor, purpose: Purpose = "query", shown: int = 0) -> Tensor:
         """Send an embedding, and get the gradient of what it is for; before it stands that of ``shown`` rows shown earlier."""
-        message = Embedding(self._step, z.detach(), purpose=purpose)
+        message = Embedding(self._net.step, z.detach(), purpose=purpose)
         await self._net.send(self._net.hub, healthy(message, self._net.me, None))
-        answer = await self._net.recv(self._net.hub, Gradient, self._step)
-        self._step += 1
+        answer = await self._net.recv(self._net.hub, Gradient, self._net.step)
+        self._net.step += 1
         return sound(answer, self._net.hub, None, {"g": (shown + len(z), z.shape[1])}).g
+
+
+@dataclass
+class Standing:
+    """What training changes at a party (`fedsim.state.Lasting`).
+
+    Attributes:
+        network: of the bottom.
+        optimiser: what updates it in this stage, if it learns.
+        spent: bytes sent until each stage.
+    """
+
+    network: Network
+    optimiser: Optimiser | None
+    spent: list[int]
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        memory = self.optimiser and self.optimiser.state()
+        return {"bottom": self.network.state(), "optimiser": memory, "spent": tuple(self.spent)}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.network.restore(state["bottom"])
+        if self.optimiser is not None:
+            self.optimiser.restore(state["optimiser"])
+        self.spent = list(state["spent"])
 
 
 class Slice:
@@ -54,38 +85,30 @@ class Slice:
 
     async def at_party(self, party: FeatureParty, net: Net) -> None:
         """Pre-train, fine-tune, be attacked."""
-        line, spent, bottom = Line(net), [0], party.bottom
-        if self.course.pretraining is not None:
-            assert party.optimiser is not None, "the exchange is split"
-            finished = await self._pretrain(self.course.pretraining, bottom, party.optimiser, line, net)
-            if not finished:
-                return
-        spent.append(sum(net.traffic.size.values()))
-        await self._finetune(bottom, line)
-        spent.append(sum(net.traffic.size.values()))
+        line, bottom = Line(net), party.bottom
+        standing = Standing(bottom.network, party.optimiser, [0])
+        if self.course.pretraining is not None and net.done <= self.course.before:
+            await self._pretrain(self.course.pretraining, bottom, standing, line, net)
+        standing.spent.append(sum(net.traffic.size.values()))
+        await self._finetune(bottom, standing, line, net)
+        standing.spent.append(sum(net.traffic.size.values()))
         for turn in pass_over("evaluate", len(bottom.features["evaluate"])):
             await line.show(bottom.network.infer(bottom.rows(turn)), "evaluate")
         await besieged(bottom, self.course, net, self.rng.child("robustness"))
-        spent.append(sum(net.traffic.size.values()))
-        await net.send(net.hub, Spent(0, *(b - a for a, b in pairwise(spent)), purpose="query"))
+        standing.spent.append(sum(net.traffic.size.values()))
+        await net.send(net.hub, Spent(0, *(b - a for a, b in pairwise(standing.spent)), purpose="query"))
 
-    async def _pretrain(self, plan: Pretraining, bottom: Bottom, optimiser: Optimiser, line: Line, net: Net) -> bool:
-        """All steps of this run; whether they were the last."""
-        course, count = self.course, len(bottom.features["train"])
-        state = {**{f"bottom.{k}": t for k, t in bottom.network.parameters.items()}, **optimiser.state()}
-        kept = Kept(course.pieces, net.me, state)
-        done = kept.restore()
-        await net.send(net.hub, Progress(0, done, purpose="query"))
-        if plan.pseudo is not None and plan.pseudo.of == "components":
+    async def _pretrain(self, plan: Pretraining, bottom: Bottom, standing: Standing, line: Line, net: Net) -> None:
+        course, count, optimiser = self.course, len(bottom.features["train"]), standing.optimiser
+        assert optimiser is not None, "the exchange is split"
+        if plan.pseudo is not None and plan.pseudo.of == "components" and not net.done:
             points = components(bottom.features["train"], plan.pseudo.components)
             await net.send(net.hub, Components(0, points, purpose="query"))
-        for turn in course.pretraining_turns(count, done):
+        for turn in stage(course.pretraining_schedule(count), 0, standing, net):
             if plan.pseudo is not None and plan.pseudo.of == "embeddings" and turn.index == course.clustered_at:
                 await self._show_all(bottom, line)
             grads = await self._step(plan, bottom, turn, line)
             optimiser.step(grads, rate(turn.index, course.steps, course.warmup))
-            kept.note(turn.index + 1, course.end(done))
-        return course.end(done) == course.steps
 
     async def _step(self, plan: Pretraining, bottom: Bottom, turn: Turn, line: Line) -> dict[str, Tensor]:
         """One batch of views, and the attack on some of them: the gradients of the bottom."""
@@ -120,16 +143,16 @@ class Slice:
         for turn in pass_over("train", len(bottom.features["train"])):
             await line.show(bottom.network.infer(bottom.rows(turn)))
 
-    async def _finetune(self, bottom: Bottom, line: Line) -> None:
-        plan, count = self.course.finetuning, len(bottom.features["train"])
+    async def _finetune(self, bottom: Bottom, standing: Standing, line: Line, net: Net) -> None:
+        course, plan, count = self.course, self.course.finetuning, len(bottom.features["train"])
         if plan.mode == "slf":
             await self._show_all(bottom, line)
             return
-        optimiser = plan.optimiser.build(bottom.network.parameters) if plan.moves_bottoms else None
-        for turn in self.course.finetuning_turns(count):
+        standing.optimiser = plan.optimiser.build(bottom.network.parameters) if plan.moves_bottoms else None
+        for turn in stage(course.finetuning_schedule(count), course.before, standing, net):
             grads = await self._tuned(bottom, turn, line)
-            if optimiser is not None and grads is not None:
-                optimiser.step(grads, rate(turn.index, plan.steps))
+            if standing.optimiser is not None and grads is not None:
+                standing.optimiser.step(grads, rate(turn.index, plan.steps))
 
     async def _tuned(self, bottom: Bottom, turn: Turn, line: Line) -> dict[str, Tensor] | None:
         """One batch; the gradients of the bottom, if it learns."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,16 @@ class Tuner:
         self.network, self.labels, self.loss = network, labels, float("nan")
         self._plan, self._through = plan, through
         self._optimiser = plan.optimiser.build(network.parameters)
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`."""
+        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.network.restore(state["network"])
+        self._optimiser.restore(state["optimiser"])
+        self.loss = state["loss"]
 
     def climb(self, here: Joined, clean: Joined | None, turn: Turn) -> dict[RoleId, Tensor]:
         """The gradient of what an attack climbs in, by party: cross-entropy, or the distance to what is said of clean rows."""

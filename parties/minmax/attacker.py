@@ -11,10 +11,11 @@ from torch import Tensor
 
 from fedsim.errors import DataError, ProtocolError
 from fedsim.message import RoleId
-from fedsim.minmax.apgda import Found, Trying, Weighing, attack
+from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
 from fedsim.seeding import Rng
+from fedsim.vfl.cuts import exchanged
 from parties.minmax import Query, Response
 from parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
 from parties.minmax.result import figures, numbers
@@ -61,25 +62,34 @@ class Attacker:
     ) -> None:
         self.x, self.labels, self.victims, self.examples = x, labels, tuple(victims), examples
         self.over, self.balls, self.plan, self.rng = over, balls, plan, rng
-        self._step = 0
+        self._right: tuple[Tensor, Tensor] | None = None
+        self._fared: list[Fared] = []
+        self._weights: Tensor | None = None  # of rule static: what its first pass ended with
+        self._trials: Apgda | None = None
+        self._halfway: Any = None  # the state that the next trials go on from
 
     async def run(self, net: Net) -> None:
         """Find out what is right before, attack in every ball, and say how it went."""
-        right, accuracy = await self._right(net)
+        if net.cuts is not None:
+            net.cuts.take_up(self)
+        if self._right is None:
+            self._right = await self._examined(net)
+        right, accuracy = self._right
         x, labels = self.x[right], self.labels[right]
-        fared = []
-        for domains, title in self._domains(x, labels):
-            for ball in self.balls:
-                net.show({"claim": f"{title}{ball.name}", "done": 0.0})
-                fared.append(await self._fare(net, domains, ball, f"{title}{ball.name}"))
-                net.show({"claim": f"{title}{ball.name}", "done": 1.0})
+        attacks = [
+            (domains, ball, f"{title}{ball.name}") for domains, title in self._domains(x, labels) for ball in self.balls
+        ]
+        for _, _, title in attacks:
+            net.show({"claim": title, "done": 0.0})
+        for domains, ball, title in attacks[len(self._fared) :]:
+            self._fared.append(await self._fare(net, domains, ball, title))
         for victim in self.victims:
-            await net.send(victim, Query(self._step, self.x[:0], self.labels[:0], False, purpose="query"))
-        net.log(step=self.plan.iterations, test=numbers(fared, accuracy, len(x)))
-        for figure in figures(fared):
+            await net.send(victim, Query(net.step, self.x[:0], self.labels[:0], False, purpose="query"))
+        net.log(step=self.plan.iterations, test=numbers(self._fared, accuracy, len(x)))
+        for figure in figures(self._fared):
             net.draw(figure)
 
-    async def _right(self, net: Net) -> tuple[Tensor, Tensor]:
+    async def _examined(self, net: Net) -> tuple[Tensor, Tensor]:
         """The first images that every domain gets right, and the share that each victim does, (V,)."""
         every = Models(self.x, self.labels, self.victims)
         if self.over.kind == "transformations":
@@ -109,24 +119,29 @@ class Attacker:
         plan, rng, count = self.plan, self.rng.child(title), len(domains.names)
         start = torch.full((count,), 1 / count)
         if plan.rule == "static":
-            converged = await self._play(net, domains, ball, plan.model_copy(update={"rule": "minmax"}), start, rng)
-            start = converged.weights.mean(dim=1)
+            if self._weights is None:
+                minmax = Apgda(domains.low, domains.high, ball, plan.model_copy(update={"rule": "minmax"}), start, rng)
+                self._weights = (await self._play(net, domains, minmax, title)).weights.mean(dim=1)
+            start = self._weights
         elif plan.rule in ("prior", "without"):
             start = torch.tensor([weight(plan, name) for name in domains.names])
-        found = await self._play(net, domains, ball, plan, start / start.sum(), rng)
+        trials = Apgda(domains.low, domains.high, ball, plan, start / start.sum(), rng)
+        found, self._weights = await self._play(net, domains, trials, title), None
         wrong = await self._judged(net, domains, found.delta)
         return Fared(title, domains.names, found, wrong)
 
-    async def _play(self, net: Net, domains: Domains, ball: Ball, plan: Weighing, start: Tensor, rng: Rng) -> Found:
-        trials = attack(domains.low, domains.high, ball, plan, start, rng)
-        trying = next(trials)
-        while True:
-            answers = await self._ask(net, *domains.images(trying), gradient=True)
-            try:
-                trying = trials.send(domains.told(trying, answers))
-            except StopIteration as end:
-                found: Found = end.value
-                return found
+    async def _play(self, net: Net, domains: Domains, trials: Apgda, title: str) -> Found:
+        self._trials = trials
+        if self._halfway is not None:
+            trials.restore(self._halfway)
+            self._halfway = None
+        passes, before = 1 + (self.plan.rule == "static"), self._weights is not None
+        while not trials.over:
+            answers = await self._ask(net, *domains.images(trials.trying), gradient=True)
+            trials.told(domains.told(trials.trying, answers))
+            net.show({"claim": title, "done": (before + trials.share) / passes})
+            exchanged(self, net)
+        return trials.found
 
     async def _judged(self, net: Net, domains: Domains, delta: Tensor) -> Tensor:
         """Which perturbed examples victims get wrong, by domain, (K, n) bool."""
@@ -136,16 +151,30 @@ class Attacker:
     async def _ask(self, net: Net, x: Tensor, labels: Tensor, gradient: bool) -> list[Response]:
         """All victims at once, in roster order."""
         for victim in self.victims:
-            await net.send(victim, Query(self._step, x, labels, gradient, purpose="query"))
-        answers = await net.gather(Response, self._step, self.victims)
+            await net.send(victim, Query(net.step, x, labels, gradient, purpose="query"))
+        answers = await net.gather(Response, net.step, self.victims)
         for victim, answer in answers.items():
             expected = x.shape if gradient else (0,)
             if answer.loss.shape != labels.shape or answer.wrong.shape != labels.shape or answer.g.shape != expected:
                 raise ProtocolError(
                     f"{victim} answers with gradients of shape {tuple(answer.g.shape)}, not {tuple(expected)}"
                 )
-        self._step += 1
+        net.step += 1
         return list(answers.values())
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`: what was right before, how attacks fared that are over, and how far this one is."""
+        fared = []
+        for each in self._fared:
+            found = (each.found.delta, each.found.weights, each.found.losses, each.found.along)
+            fared.append((each.title, tuple(each.names), found, each.wrong))
+        trials = self._trials and self._trials.state()
+        return {"right": self._right, "fared": tuple(fared), "weights": self._weights, "trials": trials}
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self._right, self._weights, self._halfway = state["right"], state["weights"], state["trials"]
+        self._fared = [Fared(title, names, Found(*found), wrong) for title, names, found, wrong in state["fared"]]
 
     def tensors(self) -> Mapping[str, Tensor]:
         """None: nothing is trained here."""

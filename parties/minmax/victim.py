@@ -12,6 +12,7 @@ from torch.nn import functional
 from fedsim.errors import ProtocolError
 from fedsim.net import Net
 from fedsim.seeding import Rng
+from fedsim.vfl.cuts import exchanged
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 from fedsim.wire import Envelope, encode
@@ -48,13 +49,16 @@ class ModelVictim:
 
     async def run(self, net: Net) -> None:
         """Train, or take what was trained before; then answer until there is nothing more to judge."""
-        if not restore(self.network, self.digest):
+        if net.cuts is not None:
+            net.cuts.take_up(self)
+        if not net.done and not restore(self.network, self.digest):
             train(self.network, self.x, self.labels, self.training, self.rng, _telling(net))
             keep(self.network, self.digest)
-        step = 0
-        while len((query := await net.recv(net.hub, Query, step)).x):
+        while len((query := await net.recv(net.hub, Query, net.step)).x):
             await net.send(net.hub, self.answer(query))
-            step += 1
+            net.step += 1
+            if query.gradient:
+                exchanged(self, net)
 
     def answer(self, query: Query) -> Response:
         """What the model makes of the images.
@@ -77,6 +81,14 @@ class ModelVictim:
     def _judged(self, query: Query, logits: Tensor, g: Tensor) -> Response:
         wrong = logits.argmax(dim=1) != query.labels
         return Response(query.step, margins(logits, query.labels), wrong, g, purpose="query")
+
+    def state(self) -> Any:
+        """See `fedsim.state.Lasting`: the trained model."""
+        return self.network.state()
+
+    def restore(self, state: Any) -> None:
+        """See `fedsim.state.Lasting`."""
+        self.network.restore(state)
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The model's parameters."""

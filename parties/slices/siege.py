@@ -9,7 +9,7 @@ from torch import Tensor
 
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
-from fedsim.minmax.apgda import Told, Trying, Weighing, attack
+from fedsim.minmax.apgda import Apgda, Told, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
 from fedsim.seeding import Rng
@@ -89,18 +89,14 @@ class Assault:
     async def push(self, ball: Ball, plan: Weighing, domains: int, rng: Rng, step: int) -> int:
         """One attack from exchange ``step`` on; returns the next."""
         start = torch.full((domains,), 1 / domains)
-        trials = attack(self._low, self._high, ball, plan, start, rng)
-        trying = next(trials)
-        while True:
-            told = await self._felt(trying, step)
+        trials = Apgda(self._low, self._high, ball, plan, start, rng)
+        while not trials.over:
+            trials.told(await self._felt(trials.trying, step))
             step += 1
-            try:
-                trying = trials.send(told)
-            except StopIteration as end:
-                every = Trying(torch.arange(len(self._rows)), end.value.delta)
-                z = self._network.infer(self._moved(every))
-                await self._net.send(self._net.hub, Pushed(step, z, every.rows, True, purpose="query"))
-                return step + 1
+        every = Trying(torch.arange(len(self._rows)), trials.found.delta)
+        z = self._network.infer(self._moved(every))
+        await self._net.send(self._net.hub, Pushed(step, z, every.rows, True, purpose="query"))
+        return step + 1
 
     async def _felt(self, trying: Trying, step: int) -> Told:
         """Margins in every domain, and their gradients pulled back through the bottom."""

@@ -24,6 +24,7 @@ class CraftedSlice(Wrapper):
     The label holder must name this party among its plotters.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )

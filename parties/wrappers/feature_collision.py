@@ -35,6 +35,7 @@ class FeatureCollision(Wrapper):
     ``target_labels`` or ``pseudo_labels``.
     """
 
+    resumes: ClassVar[bool] = True
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )
