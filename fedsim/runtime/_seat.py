@@ -110,7 +110,10 @@ async def play_hub(
         TransportBroken: the address is taken, a seat did not come, or was lost.
     """
     plan = file.plan()
-    hub = await Hub.listen(plan.hub, plan.roster, Pass(token, file.digest()), address, identity)
+    admits = Pass(token, file.digest())
+    hub = await Hub.listen(
+        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line})
+    )
     try:
         listening(hub.address)
         await hub.joined(patience)
