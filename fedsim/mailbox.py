@@ -46,7 +46,7 @@ class Mailbox:
         if self._waiting[peer] >= self.window:
             raise ProtocolError(f"{peer} is more than {self.window} messages ahead")
         if self._size[peer] > AHEAD:
-            raise ProtocolError(f"{peer} is {self._size[peer] >> 20} MiB ahead; at most {AHEAD >> 20} MiB are allowed")
+            raise ProtocolError(f"{peer} is more than {AHEAD >> 20} MiB ahead")
         self._waiting[peer] += 1
         self._size[peer] += size
         self._messages[key] = envelope.message, size

@@ -428,7 +428,7 @@ INSIDERS: dict[str, tuple[Malice, str]] = {
         rf"{WAITS}: north broke the protocol: a packet of kind 2 for 'east'",
     ),
     "floods": (_floods, rf"north is more than {WINDOW} messages ahead"),
-    "floods with much": (_floods_with_much, r"north is \d+ MiB ahead; at most \d+ MiB are allowed"),
+    "floods with much": (_floods_with_much, r"north is more than 8 MiB ahead"),
     "floods another party": (_floods_another, rf"north is more than {WINDOW} messages ahead"),
     "lies in its last words": (
         _lies_in_its_last_words,
