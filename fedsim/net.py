@@ -157,11 +157,9 @@ class Net:
         for peer in self.peers:
             await self.send(peer, message)
 
-    async def gather(
-        self, kind: type[M], step: int, peers: Sequence[RoleId] | None = None, within: float | None = None
-    ) -> dict[RoleId, M]:
-        """One message from each of ``peers`` (default: everyone else), in roster order whatever came first; see `recv`."""
-        return {peer: await self.recv(peer, kind, step, within) for peer in peers or self.peers}
+    async def gather(self, kind: type[M], step: int, peers: Sequence[RoleId] | None = None) -> dict[RoleId, M]:
+        """One message from each of ``peers`` (default: everyone else), in roster order whatever came first."""
+        return {peer: await self.recv(peer, kind, step) for peer in peers or self.peers}
 
     def recount(self, traffic: Traffic) -> None:
         """Go on counting from ``traffic``; frames count as in a run that was not cut short, where their numbers follow it."""

@@ -19,7 +19,7 @@ from torch import Tensor
 from fedsim.channel import Placed, tap
 from fedsim.config import ScenarioFile
 from fedsim.cuts import Cuts, agree
-from fedsim.errors import ConfigError, ProtocolError, ThreatModelError, TransportLate
+from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import Net, Watch
@@ -29,9 +29,6 @@ from fedsim.role import Role
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
-
-GREETING = 60.0
-"""Seconds in which who has joined must greet: every seat does so before anything else."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -130,15 +127,12 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
     """Refuse a peer that plays another experiment.
 
     Raises:
-        ProtocolError: names the peer and both digests; or the peer that has joined and does not greet.
+        ProtocolError: names the peer and both digests.
     """
     mine = file.accord()
     hello = Hello(0, mine, purpose="query")
     if net.me == net.hub:
-        try:
-            peers: Mapping[RoleId, Hello] = await net.gather(Hello, 0, within=GREETING)
-        except TransportLate as late:
-            raise ProtocolError(str(late)) from late
+        peers: Mapping[RoleId, Hello] = await net.gather(Hello, 0)
         await net.broadcast(hello)
     else:
         await net.send(net.hub, hello)

@@ -207,7 +207,7 @@ def test_an_insider_ends_the_run_and_is_named_to_all(name: str, monkeypatch: pyt
 @pytest.mark.parametrize("name", JOINED)
 def test_who_joins_and_turns_at_once_is_named_to_all(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stranger, why = JOINED[name]
-    monkeypatch.setattr(play, "GREETING", SOON)
+    monkeypatch.setattr(grpc, "GREETING", 4 * SOON)
 
     async def test() -> None:
         run = Run(FILE)

@@ -106,17 +106,27 @@ async def unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[i
 
 
 async def _part(read: Callable[[], Awaitable[Any]]) -> bytes:
+    part = await timely(read, STALLED, "a frame that has begun does not go on")
+    if not isinstance(part, bytes):
+        raise ProtocolError("the stream ends within a frame")
+    return part
+
+
+async def timely(read: Callable[[], Awaitable[Any]], seconds: float, otherwise: str) -> Any:
+    """What is read.
+
+    Raises:
+        ProtocolError: nothing comes in that time; says what happens ``otherwise``.
+    """
     reading = asyncio.ensure_future(read())
     try:
         for _ in range(2):  # a clock that has run out while this side computed says nothing
-            await asyncio.wait((reading,), timeout=STALLED / 2)
+            await asyncio.wait((reading,), timeout=seconds / 2)
+        if reading.done():
+            return reading.result()
     finally:
         reading.cancel()
-    if not reading.done():
-        raise ProtocolError(f"a frame that has begun does not go on for {STALLED:g} s")
-    if not isinstance(part := reading.result(), bytes):
-        raise ProtocolError("the stream ends within a frame")
-    return part
+    raise ProtocolError(f"{otherwise} for {seconds:g} s")
 
 
 def text(raw: Any) -> str:

@@ -23,12 +23,14 @@ import grpc.aio
 from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.transport._ends import End
-from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, unpacked
+from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, timely, unpacked
 from fedsim.transport._refusals import Refusals
 from fedsim.transport.tls import Identity, knock
 
 LOOPBACK = "127.0.0.1:0"
 """Where a hub listens unless another address is asked for: this machine only, any free port."""
+GREETING = 60.0
+"""Seconds in which who has joined must send something: every seat greets before anything else."""
 TOLD = 4
 """How many of those that were refused are named where a seat has not come."""
 CROWD = 1 << 20
@@ -258,7 +260,8 @@ class Hub(End):
 
     async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> bool:
         """Take what a seat sends: its frames for this seat, and those for others, in its name; whether it ends with a word."""
-        while (packet := await read()) is not grpc.aio.EOF:
+        packet = await timely(read, GREETING, "it has joined and says nothing")
+        while packet is not grpc.aio.EOF:
             what, dst, frame = await unpacked(packet, read)
             if what == HAS_LEFT and dst == role:
                 return True
@@ -270,6 +273,7 @@ class Hub(End):
                 await self._deliver(role, frame)
             else:
                 await self._queues[dst].put(head_of(IS_FRAME, role, frame), frame)
+            packet = await read()
         return False
 
     def _part(self, role: RoleId, lost: bool, reason: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from places import Place, all_named, ended_well, the_same_as_alone, training
+from places import SEATS, Place, all_named, ended_well, the_same_as_alone, training
 
 from fedsim.seeding import Rng
 
@@ -22,7 +22,7 @@ QUICK, SLOW = range(3), range(3, 33)
 def plays(place: Place, seed: int) -> None:
     """A run in which much goes wrong on the way of every seat, in both directions."""
     draw = Rng.root(seed).child("faults").numpy()
-    for host in place.lab.hosts:
+    for host in SEATS:
         for way in ("up", "down"):
             chosen = {what: most * float(draw.random()) for what, most in MOST.items() if draw.random() < 0.5}
             place.lab.faults(host, way, rate=float(draw.choice(RATES)), **chosen)
