@@ -190,7 +190,12 @@ async def _trickles_a_handshake(connection: Raw, door: Door) -> None:
 
 async def loris(address: str) -> None:
     """Hold hundreds of connections that do not get through TLS, until the hub has hung up on each."""
-    await raw(_trickles_a_handshake, encrypted=False, count=300)(Door(address, "", Authority(1), {}))
+    await trickler(300)(Door(address, "", Authority(1), {}))
+
+
+def trickler(count: int) -> Stranger:
+    """Somebody who connects so often and takes forever over TLS."""
+    return raw(_trickles_a_handshake, encrypted=False, count=count)
 
 
 async def _trickles_a_greeting(connection: Raw, door: Door) -> None:
@@ -275,7 +280,7 @@ STRANGERS: dict[str, tuple[Stranger, str, str]] = {
     "plain text": (joins(identity=lambda door: None), "plain text", UNHEARD),
     "garbage instead of TLS": (raw(_garbage, encrypted=False), "hung up", UNHEARD),
     "garbage after TLS": (raw(_garbage), "hung up", UNHEARD),
-    "slow-loris before TLS": (raw(_trickles_a_handshake, encrypted=False, count=MANY), "hung up", UNHEARD),
+    "slow-loris before TLS": (trickler(MANY), "hung up", UNHEARD),
     "slow-loris after TLS": (raw(_trickles_a_greeting, count=MANY), "hung up", UNHEARD),
     "connections and no word": (raw(_says_nothing, count=MANY), "hung up", UNHEARD),
     "half a hello": (raw(_half_a_hello, answers=False, count=MANY), "hung up", UNHEARD),

@@ -16,7 +16,21 @@ from small import small
 
 pytest.importorskip("cryptography", reason="needs fedsim[flower]")
 
-from hostile import HUB, INSIDERS, JOINED, PATIENCE, STRANGERS, TOKEN, WINDOW, Door, Malice, Turncoat, joins, keys
+from hostile import (
+    HUB,
+    INSIDERS,
+    JOINED,
+    PATIENCE,
+    STRANGERS,
+    TOKEN,
+    WINDOW,
+    Door,
+    Malice,
+    Turncoat,
+    joins,
+    keys,
+    trickler,
+)
 
 from fedsim import mailbox, net, play
 from fedsim.config import ScenarioFile
@@ -146,6 +160,24 @@ def test_who_comes_under_ever_new_names_does_not_fill_the_terminal() -> None:
     notices = asyncio.run(asyncio.wait_for(test(), PATIENCE))
     assert len(notices) == _refusals.MOST
     assert [line.endswith("; from here on nobody else is told of") for line in notices] == [False] * 15 + [True]
+
+
+def test_a_crowd_at_the_door_leaves_descriptors_to_those_inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grpc, "CROWD", 8)
+    monkeypatch.setattr(grpc, "HELLO", PATIENCE)
+
+    async def test() -> None:
+        run = Run(FILE)
+        door = await run.door()
+        waiting = {asyncio.create_task(trickler(1)(door)) for _ in range(20)}
+        while len(waiting) > 8:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        assert len(waiting) == 8
+        for task in (*waiting, run.hub):
+            task.cancel()
+        await asyncio.gather(*waiting, run.hub, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(test(), PATIENCE))
 
 
 async def ends(run: Run, north: Awaitable[object]) -> dict[RoleId, BaseException | object]:
