@@ -466,3 +466,12 @@ JOINED: dict[str, tuple[Stranger, str]] = {
     ),
 }
 """Those that turn before they have greeted, by hand; each with what the run's end says."""
+
+
+WRONG: dict[str, Malice] = {
+    "another shape": instead(lambda m: Embedding(m.step, m.z[:, :1])),
+    "another number of rows": instead(lambda m: Embedding(m.step, m.z[:1])),
+    "NaN": instead(lambda m: Embedding(m.step, m.z * float("nan"))),
+    "Inf": instead(lambda m: Embedding(m.step, m.z + float("inf"))),
+}
+"""Embeddings that no honest party sends, in frames that are in order."""

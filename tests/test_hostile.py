@@ -17,6 +17,7 @@ from small import small
 pytest.importorskip("cryptography", reason="needs fedsim[flower]")
 
 from hostile import (
+    AT,
     HUB,
     INSIDERS,
     JOINED,
@@ -24,6 +25,7 @@ from hostile import (
     STRANGERS,
     TOKEN,
     WINDOW,
+    WRONG,
     Door,
     Malice,
     Turncoat,
@@ -246,6 +248,18 @@ def test_who_joins_and_turns_at_once_is_named_to_all(name: str, monkeypatch: pyt
         found = await ends(run, stranger(await run.door()))
         assert found["north"] == "hung up"
         named(found, why)
+
+    asyncio.run(test())
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_an_embedding_that_cannot_be_ends_the_run_and_its_sender_is_named_to_all(name: str) -> None:
+    async def test() -> None:
+        run = Run(FILE)
+        found = await ends(run, turned(run, WRONG[name]))
+        for role in (HUB, "east"):
+            assert isinstance(found[role], FedsimError), f"{role}: {found[role]!r}"
+            assert re.search(rf"step {AT}\b.* north sent an Embedding", str(found[role])), found[role]
 
     asyncio.run(test())
 
