@@ -111,6 +111,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp())
     (folder / "s.yaml").write_text(json.dumps(SCENARIO))
     with Lab(SEATS) as lab, hosts(lab, folder) as processes:
+        lab.join()
         lab.delay(DELAY)
         write_keys(config.read(str(folder / "s.yaml")), [lab.near("server"), lab.far("server")], 1, folder / "keys")
         for batch in BATCHES:

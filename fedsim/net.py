@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 from fedsim.channel import Placed
 from fedsim.errors import ProtocolError, StallError, TransportBroken, TransportLate, WireError
 from fedsim.figure import Figure
-from fedsim.mailbox import Mailbox
+from fedsim.mailbox import Key, Mailbox
 from fedsim.message import Message, RoleId
 from fedsim.rows import Rows
 from fedsim.state import Lasting
@@ -19,8 +19,8 @@ from fedsim.transport.base import Transport
 from fedsim.wire import Envelope, Limits, decode, encode, number_size
 
 M = TypeVar("M", bound=Message)
-Key = tuple[RoleId, str, int]
-"""Whom a message is from, its kind, its step."""
+INSTEAD = 300.0
+"""Seconds that a peer may let a seat wait after it has sent something else: longer than it computes between two messages."""
 Watch = Callable[[RoleId, Mapping[str, Any]], None]
 
 
@@ -130,15 +130,23 @@ class Net:
 
         Raises:
             TransportLate: it did not come in time; if it comes later it lies in the mailbox.
-            ProtocolError: a peer sent a frame in another's name, a replay, or ran too far ahead.
+            ProtocolError: a peer sent a frame in another's name, a replay, something else instead, or ran too far ahead.
             WireError: a peer sent bytes that are not a frame.
             StallError: nobody can go on; says what this seat waits for.
             TransportBroken: a peer was lost, or all have closed; the same.
         """
         self.awaits = key = (frm, kind.kind(), step)
-        until = None if within is None else asyncio.get_running_loop().time() + within
+        now = asyncio.get_running_loop().time
+        until, instead = None if within is None else now() + within, None
         while (message := self._mailbox.take(key)) is None:
-            await self._pump(key, until)
+            if until is None and (instead := self._mailbox.first(frm)):
+                until = now() + INSTEAD
+            try:
+                await self._pump(key, until)
+            except TransportLate as late:
+                if instead is None:
+                    raise
+                raise ProtocolError(f"{self.waits(key)}, which has sent {instead[1]} of step {instead[2]}") from late
         self.awaits = None
         for placed in self.incoming[frm]:
             message = placed(message)
@@ -192,11 +200,16 @@ class Net:
         except TransportBroken as broken:
             raise TransportBroken(f"{self.waits(key)}: {broken}") from broken
         try:
-            envelope = decode(frame, self._limits)
+            self._accept(sender, frame)
+        except ProtocolError as error:
+            raise ProtocolError(f"{self.waits(key)}: {error}") from error
         except WireError as error:
-            raise WireError(f"{sender} sent what {self.me} cannot read: {error}") from error
+            raise WireError(f"{self.waits(key)}: {sender} sent what {self.me} cannot read: {error}") from error
+
+    def _accept(self, sender: RoleId, frame: bytes) -> None:
+        envelope = decode(frame, self._limits)
         if envelope.src != sender or envelope.dst != self.me:
-            raise ProtocolError(f"{sender} sent a frame from '{envelope.src}' to '{envelope.dst}' to {self.me}")
+            raise ProtocolError(f"{sender} sent a frame from {envelope.src!r:.80} to {envelope.dst!r:.80} to {self.me}")
         if sender not in self.incoming:
             raise ProtocolError(f"{sender} is not in the roster {', '.join(self.roster)}")
-        self._mailbox.put(envelope)
+        self._mailbox.put(envelope, len(frame))

@@ -6,7 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from fedsim.net import Key, Net
+from fedsim.mailbox import Key
+from fedsim.net import Net
 
 
 @asynccontextmanager

@@ -35,13 +35,14 @@ def ahead(seconds: float) -> Callable[[], float]:
 
 def test_a_clock_that_differs_by_more_than_a_minute_is_remarked_upon() -> None:
     async def test() -> None:
-        hub = await Hub.listen("server", ROSTER, Pass(TOKEN, "digest"))
+        told: list[str] = []
+        hub = await Hub.listen("server", ROSTER, Pass(TOKEN, "digest"), notice=told.append)
         spokes = []
         for role, clock in (("north", ahead(312.4)), ("east", ahead(40))):
             shows = Pass(token_of(TOKEN, role), "digest")
             spokes.append(await Spoke.connect(role, "server", hub.address, shows, PATIENCE, clock=clock))
         await hub.joined(PATIENCE)
-        (line,) = hub.remarks
+        (line,) = told
         assert line == (
             "north's clock is 312 s ahead of server's: certificates hold from one time to another, and logs are compared by "
             "time; set it"
@@ -58,10 +59,11 @@ def test_a_clock_that_differs_by_more_than_a_minute_is_remarked_upon() -> None:
 )
 def test_a_clock_behind_and_one_that_is_none(clock: Callable[[], float], found: str) -> None:
     async def test() -> None:
-        hub = await Hub.listen("server", ROSTER[:2], Pass(TOKEN, "digest"))
+        told: list[str] = []
+        hub = await Hub.listen("server", ROSTER[:2], Pass(TOKEN, "digest"), notice=told.append)
         shows = Pass(token_of(TOKEN, "north"), "digest")
         north = await Spoke.connect("north", "server", hub.address, shows, PATIENCE, clock=clock)
-        assert [line[: len(found)] for line in hub.remarks] == ([found] if found else [])
+        assert [line[: len(found)] for line in told] == ([found] if found else [])
         await north.aclose()
         await hub.aclose()
 

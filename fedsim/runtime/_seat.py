@@ -112,13 +112,14 @@ async def play_hub(
         TransportBroken: the address is taken, a seat did not come, or was lost.
     """
     plan = file.plan()
-    hub = await Hub.listen(plan.hub, plan.roster, Pass(token, file.digest()), address, identity)
+    admits = Pass(token, file.digest())
+    hub = await Hub.listen(
+        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line})
+    )
     try:
         listening(hub.address)
         await hub.joined(patience)
         ready()
-        for line in hub.remarks:
-            watch(plan.hub, {"notice": line})
         report = await play(file, plan.hub, hub, secrets=secrets, watch=watch, reminds=REMINDS)
         await hub.deserted()
     except BaseException as error:

@@ -19,6 +19,8 @@ FRAME = 1 << 30
 """Bytes of the largest frame that is put together."""
 AHEAD = 64 << 20
 """Bytes that may wait in a queue, more than one frame: beyond this the sender waits."""
+STALLED = 300.0
+"""Seconds that each part of a frame may take, on whatever line, while its sender computes."""
 HEAD = struct.Struct("<BIH")  # what it is, number of parts that follow, bytes of the role's name
 IS_FRAME, HAS_LEFT, IS_LOST = range(3)
 
@@ -88,7 +90,7 @@ async def unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[i
     """What a packet is, the role it names, and its frame, for which the parts that follow are read.
 
     Raises:
-        ProtocolError: it is not a packet, or its frame is too large.
+        ProtocolError: it is not a packet, its frame is too large, or a part of it does not come.
     """
     if len(packet) < HEAD.size:
         raise ProtocolError(f"a packet of {len(packet)} bytes is shorter than its head")
@@ -99,12 +101,37 @@ async def unpacked(packet: bytes, read: Callable[[], Awaitable[Any]]) -> tuple[i
         return what, role, packet[end:]
     if count * PART > FRAME + PART:
         raise ProtocolError(f"a frame in {count} parts; at most {FRAME} bytes are allowed")
-    parts = [await read() for _ in range(count)]
-    if not all(isinstance(part, bytes) for part in parts):
-        raise ProtocolError("the stream ends within a frame")
+    parts = [await _part(read) for _ in range(count)]
     return what, role, parts[0] if count == 1 else b"".join(parts)
 
 
+async def _part(read: Callable[[], Awaitable[Any]]) -> bytes:
+    part = await timely(read, STALLED, "a frame that has begun does not go on")
+    if not isinstance(part, bytes):
+        raise ProtocolError("the stream ends within a frame")
+    return part
+
+
+async def timely(read: Callable[[], Awaitable[Any]], seconds: float, otherwise: str) -> Any:
+    """What is read.
+
+    Raises:
+        ProtocolError: nothing comes in that time; says what happens ``otherwise``.
+    """
+    reading = asyncio.ensure_future(read())
+    try:
+        for _ in range(2):  # a clock that has run out while this side computed says nothing
+            await asyncio.wait((reading,), timeout=seconds / 2)
+        if reading.done():
+            return reading.result()
+    finally:
+        reading.cancel()
+    raise ProtocolError(f"{otherwise} for {seconds:g} s")
+
+
 def text(raw: Any) -> str:
-    """Bytes that ought to be text; anything else is none that we know."""
-    return raw.decode(errors="replace") if isinstance(raw, bytes) else ""
+    """Bytes that ought to be text, fit for a terminal; anything else is none that we know."""
+    found = raw.decode(errors="replace") if isinstance(raw, bytes) else ""
+    return (
+        found if found.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in found)
+    )

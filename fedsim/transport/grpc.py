@@ -10,8 +10,8 @@ import asyncio
 import hmac
 import math
 import os
+import resource
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,17 +25,26 @@ import grpc.aio
 from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.transport._ends import End
-from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, unpacked
+from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, timely, unpacked
+from fedsim.transport._refusals import Refusals
 from fedsim.transport.tls import Identity, knock
 
 LOOPBACK = "127.0.0.1:0"
 """Where a hub listens unless another address is asked for: this machine only, any free port."""
+GREETING = 60.0
+"""Seconds in which who has joined must send something: every seat greets before anything else."""
+TOLD = 4
+"""How many of those that were refused are named where a seat has not come."""
+CROWD = 1 << 20
+"""Connections to a hub, at most; no more than half of the descriptors that its process may have, either."""
 LINGER = 60.0
 """Seconds that `aclose` waits for a peer that is alive and takes nothing."""
 GOODBYE = 1.0
 """Seconds in which peers must have heard why this side gives up."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
+HELLO = 10.0
+"""Seconds in which who connects to a hub must have come through TLS, and then have joined."""
 
 SKEW = 60.0
 """Seconds by which the clock of a seat that joins may differ from the hub's without a remark."""
@@ -85,17 +94,21 @@ class Hub(End):
 
     Attributes:
         address: where it listens, ``host:port``.
-        remarks: lines for people about seats that have joined.
     """
 
     def __init__(
-        self, role: RoleId, roster: Iterable[RoleId], admits: Pass, server: grpc.aio.Server, certified: bool
+        self,
+        role: RoleId,
+        roster: Iterable[RoleId],
+        admits: Pass,
+        server: grpc.aio.Server,
+        certified: bool,
+        notice: Callable[[str], None],
     ) -> None:
         super().__init__(role)
         self.address = ""
-        self.remarks: list[str] = []
         self._admits, self._server, self._certified = admits, server, certified
-        self._refused: deque[str] = deque(maxlen=4)
+        self._notice, self._refusals = notice, Refusals(notice)
         self._came: set[str] = set()
         self._queues = {peer: Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
@@ -110,6 +123,7 @@ class Hub(End):
         admits: Pass,
         address: str = LOOPBACK,
         identity: Identity | None = None,
+        notice: Callable[[str], None] = lambda line: None,
     ) -> Hub:
         """Listen for the other seats of a roster.
 
@@ -119,12 +133,13 @@ class Hub(End):
             admits: the token of the run, and the digest that the others must show.
             address: ``host:port``; port 0 takes a free one.
             identity: for TLS on both sides; None is for one machine, or a network that is trusted.
+            notice: told a line for people when somebody is refused, once for each host, role and reason, or has another time.
 
         Raises:
             TransportBroken: the address cannot be used.
         """
-        server = grpc.aio.server(options=_OPTIONS)
-        hub = Hub(role, roster, admits, server, certified=identity is not None)
+        server = grpc.aio.server(options=[*_OPTIONS, *_porch()])
+        hub = Hub(role, roster, admits, server, identity is not None, notice)
         method = grpc.stream_stream_rpc_method_handler(hub._join)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method})])
         try:
@@ -151,7 +166,7 @@ class Hub(End):
                     await event.wait()
         except TimeoutError:
             missing = [peer for peer, event in self._here.items() if not event.is_set()]
-            told = "".join(f"; refused: {each}" for each in self._refused)
+            told = "".join(f"; refused: {each}" for each in self._refusals.lines[-TOLD:])
             raise TransportBroken(f"{', '.join(missing)} did not connect within {seconds:g} s{told}") from None
 
     async def deserted(self) -> None:
@@ -214,7 +229,8 @@ class Hub(End):
             await asyncio.gather(writer, reader, ending, return_exceptions=True)
             self._part(role, lost and not self._closed, reason)
         if self._why:  # as a packet, too: at a peer that is writing gRPC may lose the status
-            await context.write(head_of(IS_LOST, self._role, b"") + f"is gone: {self._why}".encode())
+            with suppress(grpc.aio.InternalError):  # the write that was cancelled may still be under way
+                await context.write(head_of(IS_LOST, self._role, b"") + f"is gone: {self._why}".encode())
             await context.abort(grpc.StatusCode.ABORTED, self._why)
 
     async def _admit(self, context: Any) -> RoleId:
@@ -223,12 +239,12 @@ class Hub(End):
         said = (text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder", "clock"))
         role, token, digest, holder, clock = said
         if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
-            self._refused.append(f"{context.peer()} as '{role:.80}': {refusal[1]}")
+            self._refusals.note(context.peer(), role, refusal[1])
             await context.abort(*refusal)
         self._here[role].set()
         self._came.add(holder)
         if ahead := _ahead(clock):
-            self.remarks.append(
+            self._notice(
                 f"{role}'s clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {self._role}'s: certificates "
                 "hold from one time to another, and logs are compared by time; set it"
             )
@@ -254,7 +270,8 @@ class Hub(End):
 
     async def _read(self, role: RoleId, read: Callable[[], Awaitable[Any]]) -> bool:
         """Take what a seat sends: its frames for this seat, and those for others, in its name; whether it ends with a word."""
-        while (packet := await read()) is not grpc.aio.EOF:
+        packet = await timely(read, GREETING, "it has joined and says nothing")
+        while packet is not grpc.aio.EOF:
             what, dst, frame = await unpacked(packet, read)
             if what == HAS_LEFT and dst == role:
                 return True
@@ -266,6 +283,7 @@ class Hub(End):
                 await self._deliver(role, frame)
             else:
                 await self._queues[dst].put(head_of(IS_FRAME, role, frame), frame)
+            packet = await read()
         return False
 
     def _part(self, role: RoleId, lost: bool, reason: str) -> None:
@@ -392,6 +410,16 @@ class Spoke(End):
             lost, reason = True, f"broke the protocol: {error}"
         self._queue.end()
         self._miss(self._hub, lost, reason)
+
+
+def _porch() -> list[tuple[str, int]]:
+    """What a hub allows those that have not joined yet: little time, and room for so many."""
+    most, wait = resource.getrlimit(resource.RLIMIT_NOFILE)[0], round(1000 * HELLO)
+    return [
+        ("grpc.server_handshake_timeout_ms", wait),
+        ("grpc.max_connection_idle_ms", wait),
+        ("grpc.max_allowed_incoming_connections", CROWD if most == resource.RLIM_INFINITY else min(most // 2, CROWD)),
+    ]
 
 
 def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:

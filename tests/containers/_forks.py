@@ -11,6 +11,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import hostile
 import torch  # noqa: F401 (imported once, here, and not in each fork)
 
 from fedsim import cli, config, experiment  # noqa: F401
@@ -54,6 +55,9 @@ def _play(order: dict[str, Any]) -> None:
     try:
         if words[0] == "hostile":
             asyncio.run(_attack(*words[1:]))
+        if words[0] == "loris":
+            asyncio.run(hostile.loris(words[1]))
+            sys.exit(0)
         sys.argv = ["fedsim", *words]
         cli.main()
     except SystemExit as end:

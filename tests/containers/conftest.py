@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 from engine import why_no_engine
 from hosts import why_no_namespaces
+from places import place  # noqa: F401 (the fixture)
 
 PROBES: dict[str, Callable[[], str]] = {
     "netns": functools.cache(why_no_namespaces),

@@ -17,7 +17,7 @@ from typing import Any
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NEAR, FAR = "10.77.0", "10.78.0"
-"""The networks of the bridge, and of the switch that delays."""
+"""The networks of the bridge, and of the switch with faults."""
 PATIENCE = 90.0
 """Seconds after which what does not happen has failed, on a machine however busy."""
 
@@ -34,7 +34,7 @@ def ip(*words: str) -> None:
 
 
 class Lab:
-    """Hosts that reach each other by a bridge at once, and by `far` addresses after a delay.
+    """Hosts that reach each other by a bridge at once, and by `far` addresses through a switch with faults.
 
     Attributes:
         hosts: their names, as given; each has a namespace of another name.
@@ -68,7 +68,7 @@ class Lab:
         return f"{NEAR}.{self.hosts.index(host) + 1}"
 
     def far(self, host: str) -> str:
-        """A host's address behind the switch that delays."""
+        """A host's address behind the switch with faults."""
         return f"{FAR}.{self.hosts.index(host) + 1}"
 
     def command(self, host: str, *words: str) -> list[str]:
@@ -83,13 +83,28 @@ class Lab:
         """Take it up again."""
         ip("-n", self.namespace(""), "link", "set", f"v{self.hosts.index(host)}", "up")
 
-    def delay(self, milliseconds: float) -> None:
-        """Join the hosts a second time, by `far` addresses: each frame arrives so much later."""
+    def join(self, seed: int = 0) -> None:
+        """Join the hosts a second time, by `far` addresses; what is drawn for `faults` follows from the seed."""
         places = [f"{self.namespace(host)}={self.far(host)}/24" for host in self.hosts]
-        command = [sys.executable, str(HERE / "tapswitch.py"), str(milliseconds), *places]
-        self._far = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        command = [sys.executable, str(HERE / "tapswitch.py"), str(seed), *places]
+        self._far = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert self._far.stdout is not None
-        assert self._far.stdout.readline() == "ready\n", "the switch that delays does not start"
+        assert self._far.stdout.readline() == "ready\n", "the switch with faults does not start"
+
+    def faults(self, host: str, *ways: str, **faults: float) -> None:
+        """From now on so much goes wrong with what leaves a `far` address (``up``), or comes to it (``down``)."""
+        assert self._far is not None
+        assert self._far.stdin is not None
+        for way in ways:
+            order = {"to": self.namespace(host), "way": way, "faults": faults}
+            self._far.stdin.write(json.dumps(order) + "\n")
+        self._far.stdin.flush()
+
+    def delay(self, milliseconds: float) -> None:
+        """Every frame between `far` addresses arrives so much later, and nothing else goes wrong."""
+        for host in self.hosts:
+            self.faults(host, "up", delay=milliseconds / 1000)
+            self.faults(host, "down")
 
     def _make(self) -> None:
         for host in ("", *self.hosts):
@@ -145,13 +160,13 @@ class Host:
     def __init__(self, lab: Lab, name: str, folder: Path) -> None:
         self.name, self._folder, self._count = name, folder, 0
         words = lab.command(name, sys.executable, str(HERE / "_forks.py"))
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
+        env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{HERE.parent}"}
         self._process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder, env=env
         )
 
     def start(self, *words: str | Path, **environment: str) -> Running:
-        """Begin ``fedsim WORDS``, or if the first is ``hostile`` what `_forks` has for that."""
+        """Begin ``fedsim WORDS``, or if the first is ``hostile`` or ``loris`` what `_forks` has for that."""
         self._count += 1
         log = self._folder / f"{self.name}-{self._count}.log"
         return Running(self.tell(start=list(map(str, words)), environment=environment, log=str(log)), log, self)
@@ -189,7 +204,7 @@ def why_no_namespaces() -> str:
     try:
         with Lab(["a", "b"]) as lab:
             subprocess.run(lab.command("a", "true"), check=True, capture_output=True)
-            lab.delay(0)
+            lab.join()
     except (OSError, subprocess.CalledProcessError, AssertionError) as error:
         return f"no network namespaces with veth, bridge and TAP: {error}"
     return ""
