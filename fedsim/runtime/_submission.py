@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -45,30 +46,26 @@ def _run(restarts: int) -> int:
     """The exit code: 0 if the run was completed. Flower's own says only that it was handed in."""
     from fedsim.supervision import supervised  # takes seconds, for which the parties need not wait
 
-    numbers: list[str] = []
+    before = itertools.count()
     try:
-        return supervised(lambda: _played(numbers), restarts, partial(print, flush=True))
+        return supervised(lambda: _played(resume=next(before) > 0), restarts, partial(print, flush=True))
     except FedsimError as error:
         print(error, file=sys.stderr)
         return 1
 
 
-def _played(numbers: list[str]) -> int:
-    """Hand the app in, the first time anew, and see it end; the exit code.
-
-    Args:
-        numbers: of the runs before, which the ServerApp goes on with; that of this one is added.
+def _played(resume: bool) -> int:
+    """Hand the app in, anew or to go on with what lies in the run folder, and see it end; the exit code.
 
     Raises:
         TransportBroken: its ServerApp was lost.
         FedsimError: the SuperLink does not take it.
     """
-    said = _flwr("run", APP, "--run-config", f"resume={'true' if numbers else 'false'}", "--format", "json")
+    said = _flwr("run", APP, "--run-config", f"resume={json.dumps(resume)}", "--format", "json")
     if not said.get("success"):
         raise FedsimError(f"the run was not handed in: {said.get('error-message', 'see above')}")
-    numbers.append(said["run-id"])
-    run = _followed(numbers[-1])
-    outcome = f"run {numbers[-1]}: {run['status']} {run['status-details']}".rstrip()
+    run = _followed(said["run-id"])
+    outcome = f"run {run['run-id']}: {run['status']} {run['status-details']}".rstrip()
     if run["status"] == "finished:failed" and not run["status-details"].startswith(TOLD):
         raise TransportBroken(f"{outcome}: the ServerApp is gone")
     print(outcome)
