@@ -223,7 +223,7 @@ def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With ``kill -9``, one after the other: a SuperNode, the ServerApp, the SuperLink."""
-    steps = SCENARIO.replace("steps: 12", "steps: 6000").replace("evaluate: 6", "evaluate: 3000")
+    steps = SCENARIO.replace("steps: 12", "steps: 3000").replace("evaluate: 6", "evaluate: 1500")
     with started(tmp_path, steps + "checkpoint: {every: 100}\n") as played, ThreadPoolExecutor(1) as pool:
         running = pool.submit(compose, played.folder / "out", "run", "--rm", "-T", "run")
         still_for(played.run, running)
