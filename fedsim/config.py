@@ -126,6 +126,11 @@ class ScenarioFile(Settings):
             return self.digest()
         return hashlib.sha256(f"{self.digest()} every {self.checkpoint.every}".encode()).hexdigest()
 
+    @property
+    def restarts(self) -> int:
+        """How often seats are started again after one has died; never without checkpoints."""
+        return self.checkpoint.restarts if self.checkpoint else 0
+
     def arms(self) -> dict[str, ScenarioFile]:
         """The files to play, by the name of their arm; without ``compare`` one, by the name of the file.
 

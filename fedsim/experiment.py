@@ -175,7 +175,7 @@ def run_seat(
                 )
             return asyncio.run(playing)
 
-        report = supervised(play, file.checkpoint, lambda line: watch(role, {"notice": line}))
+        report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
         folder.forget()
     return folder.path
@@ -283,9 +283,7 @@ def _settled(folder: RunFolder, diverged: DivergedError | None, pages: bool) -> 
 def _play_arm(arm: ScenarioFile, place: Path, watch: Watch) -> tuple[list[SeatReport], float]:
     """What the seats of an arm report, and the seconds that took."""
     kept, hub, start = keeping(arm, place), arm.plan().hub, time.perf_counter()
-    reports = supervised(
-        lambda: arm.runtime.run(kept, watch), arm.checkpoint, lambda line: watch(hub, {"notice": line})
-    )
+    reports = supervised(lambda: arm.runtime.run(kept, watch), arm.restarts, lambda line: watch(hub, {"notice": line}))
     seconds = time.perf_counter() - start
     if arm.checkpoint is not None:
         store(place, arm, reports, seconds)

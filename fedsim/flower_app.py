@@ -9,6 +9,7 @@ data sets), ``secret`` and ``ids_key`` (files).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from fedsim import config, experiment
+from fedsim.message import RoleId
+from fedsim.net import Watch
 from fedsim.runtime import flower
 from fedsim.runtime._seat import Belongings
 
@@ -37,9 +40,9 @@ def lead(grid: Grid, context: Context) -> None:
     with flower.conducting(grid, secrets):
         out = _out(settings)
         if settings["resume"] and out is not None and (out / "manifest.json").exists():
-            print(f"run folder: {experiment.resume(out, pages=False)}")
+            print(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
         else:
-            print(f"run folder: {experiment.run(file, out, pages=False)}")
+            print(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")
 
 
 @client.query("session")
@@ -54,6 +57,16 @@ def answer(message: Message, context: Context) -> Message:
     """Play a party as far as its mail goes, where frames travel as messages."""
     reply: Message = flower.answer(message, context.node_config, context.state)
     return reply
+
+
+def _telling(title: str, file: config.ScenarioFile) -> Watch:
+    """Put what is for people into the log of the run, such as who was lost and from where all go on."""
+
+    def watch(role: RoleId, row: Mapping[str, Any]) -> None:
+        if "notice" in row:
+            print(row["notice"], flush=True)
+
+    return watch
 
 
 def _file(settings: Any) -> config.ScenarioFile:

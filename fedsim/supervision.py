@@ -10,26 +10,25 @@ from typing import TypeVar
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError, TransportError
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
-from fedsim.shelf import Checkpoint, place
+from fedsim.shelf import place
 
 T = TypeVar("T")
 OVER = "over.json"
 
 
-def supervised(play: Callable[[], T], checkpoint: Checkpoint | None, notice: Callable[[str], None]) -> T:
-    """What ``play`` returns. When a seat is lost it is called again, as often as the checkpoint's ``restarts``.
+def supervised(play: Callable[[], T], restarts: int, notice: Callable[[str], None]) -> T:
+    """What ``play`` returns. When a seat is lost it is called again, at most ``restarts`` times.
 
     All seats are started anew then, and go on from the last checkpoint that all of them have.
 
     Raises:
         FedsimError: what ended it for good.
     """
-    most = checkpoint.restarts if checkpoint else 0
-    for nth in range(1, most + 1):
+    for nth in range(1, restarts + 1):
         try:
             return play()
         except TransportError as error:
-            notice(f"{error}; all seats are started again ({nth} of at most {most} times)")
+            notice(f"{error}; all seats are started again ({nth} of at most {restarts} times)")
     return play()
 
 

@@ -264,12 +264,12 @@ STRANGERS: dict[str, tuple[Stranger, str, str]] = {
     "announces 1 GiB": (raw(_announces_much), "hung up", "as 'north': wrong token: "),
     "expired certificate": (
         joins(identity=lambda door: held(door.authority, -2, -1)),
-        "it does not take this seat's certificate: of another authority, or out of date",
+        "it does not take this seat's certificate: out of date; it holds from ",
         UNHEARD,
     ),
     "certificate not yet valid": (
         joins(identity=lambda door: held(door.authority, 1, 2)),
-        "it does not take this seat's certificate: of another authority, or out of date",
+        "it does not take this seat's certificate: out of date; it holds from ",
         UNHEARD,
     ),
     "certificate of another authority": (

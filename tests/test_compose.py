@@ -38,7 +38,7 @@ def test_on_one_machine_every_seat_has_a_container_with_its_own_folder(source: P
     found = services(tmp_path / "out")
     assert list(found) == ["superlink", "hub", "party-a", "party-b", "register", "run"]
     assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data"}
-    assert folders(found["superlink"]) == {"./superlink"}
+    assert folders(found["superlink"]) == {"./superlink/settings", "./superlink/state"}
     mounted = [volume for name in ("hub", "party-b") for volume in folders(found[name])]
     assert [volume for volume in mounted if "/a/" in volume] == []
     for service in found.values():
@@ -77,6 +77,19 @@ def test_with_checkpoints_a_party_has_a_folder_for_its_parts_that_outlives_its_c
     assert "./seats/a/checkpoints:/checkpoints" in found["volumes"]
     assert 'checkpoints="/checkpoints"' in found["command"][-1]
     assert (tmp_path / "out/seats/a/checkpoints").is_dir()
+
+
+def test_what_ends_by_itself_is_started_again_and_a_run_whose_server_app_is_lost_is_handed_in_again(
+    source: Path, tmp_path: Path
+) -> None:
+    for number, more in (("0", ()), ("5", ("--set", "checkpoint={every: 5, restarts: 5}"))):
+        fine("compose", source, "--out", tmp_path / number, *more)
+        found = services(tmp_path / number)
+        assert found["run"]["command"][-2:] == ["run", number]
+        assert [name for name in found if found[name].get("restart") == "unless-stopped"] == list(found)[:4]
+        assert "./superlink/state:/state" in found["superlink"]["volumes"]
+        assert "/state/flower.db" in found["superlink"]["command"]
+        assert (tmp_path / number / "superlink/state").is_dir()
 
 
 def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path: Path) -> None:

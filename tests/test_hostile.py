@@ -46,6 +46,7 @@ from fedsim.supervision import keeping
 from fedsim.testing.runtimes import _check_equal
 from fedsim.transport import _packets, _refusals, grpc
 from fedsim.transport.grpc import Pass, Spoke, token_of
+from fedsim.transport.wrappers import Record
 
 FILE = small("labels")
 SOON = 0.5
@@ -101,6 +102,20 @@ class Run:
             self.notices.append(row["notice"])
 
 
+class Pausing(Record):
+    """Stops in the middle of a training until it may go on."""
+
+    def __init__(self, inner: Spoke) -> None:
+        super().__init__(inner)
+        self.on = asyncio.Event()
+
+    async def send(self, dst: RoleId, frame: bytes) -> None:
+        """Send a frame; the tenth is held back."""
+        if len(self.sent) == 9:
+            await self.on.wait()
+        await super().send(dst, frame)
+
+
 @dataclass
 class Visited:
     """A run at whose door strangers have knocked: what they were told, what the hub said, what came of it."""
@@ -112,7 +127,7 @@ class Visited:
 
 @pytest.fixture(scope="module")
 def visited() -> Visited:
-    """East is there when every stranger comes, all at once; when they are gone they come again, and with them north."""
+    """East is there when every stranger comes, all at once; when they are gone they come again, while all train."""
 
     async def test() -> Visited:
         run = Run(FILE)
@@ -121,9 +136,13 @@ def visited() -> Visited:
         door = await run.door()
         first = await asyncio.gather(*(stranger(door) for stranger, _, _ in STRANGERS.values()))
         coming = [asyncio.create_task(stranger(door)) for stranger, _, _ in STRANGERS.values()]
-        parts = {"north": await run.honest("north"), "east": await playing}
-        await east.aclose()
+        north = Pausing(await run.join("north"))
+        training = asyncio.create_task(play.play(FILE, "north", north))
         second = await asyncio.gather(*coming)
+        north.on.set()
+        parts = {"north": await training, "east": await playing}
+        for seat in (north, east):
+            await seat.aclose()
         parts[HUB] = await run.hub
         reports = [parts[role] for role in FILE.plan().roster]
         return Visited(dict(zip(STRANGERS, zip(first, second, strict=True), strict=True)), run.notices, reports)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -24,7 +25,6 @@ from fedsim.runtime import _crew
 from fedsim.runtime._crew import starved
 from fedsim.runtime._deployment import SWITCHES
 from fedsim.seeding import Rng
-from fedsim.shelf import Checkpoint
 from fedsim.supervision import supervised
 
 STEPS, EVERY = 300, 20
@@ -34,8 +34,8 @@ KILLS = {"processes": 12, "ray": 6, "flower": 4}
 """How often seats are killed in the slow tests, two of them at once every third time."""
 
 
-def made(runtime: str) -> ScenarioFile:
-    scenario = {**SMALL["labels"]["scenario"], "steps": STEPS, "evaluate": 50}
+def made(runtime: str, steps: int = STEPS) -> ScenarioFile:
+    scenario = {**SMALL["labels"]["scenario"], "steps": steps, "evaluate": 50}
     links = [*SMALL["labels"]["links"], {"from": "east", "sender": [{"kind": "gaussian_noise", "sigma": 0.01}]}]
     checkpoint = {"every": EVERY, "restarts": 4}
     settings = {**SMALL["labels"], "scenario": scenario, "links": links, "checkpoint": checkpoint}
@@ -50,38 +50,57 @@ def seats(runtime: str) -> list[int]:
     return [*hubs, *sorted(found, key=lambda pid: ("server" not in words(pid), pid))]
 
 
-class Reaper:
-    """Kills seats at steps: each time so many, from a place in the list of seats on."""
+Victims = Callable[[int], Sequence[int]]
+"""Whom to kill the first time, the second, and so on: the processes."""
 
-    def __init__(self, runtime: str, steps: Sequence[int], first: Callable[[int], int], together: int) -> None:
-        self.runtime, self.left, self.first, self.together = runtime, list(enumerate(steps)), first, together
+
+def some_seats(runtime: str, first: Callable[[int], int], together: int = 1) -> Victims:
+    """From a place in the list of seats on so many, and two every third time."""
+
+    def victims(nth: int) -> Sequence[int]:
+        alive = seats(runtime)
+        assert len(alive) == 3, [words(pid) for pid in children(os.getpid())]
+        return alive[first(nth) :][: 2 if nth % 3 == 2 else together]
+
+    return victims
+
+
+class Reaper:
+    """Kills processes at steps, and notes after how many seconds each time the training goes on."""
+
+    def __init__(self, steps: Sequence[int], victims: Victims) -> None:
+        self.left, self.victims = list(enumerate(steps)), victims
         self.killed = 0
         self.notices: list[str] = []
-        self.waits = False
+        self.delays: list[float] = []
+        self.waits, self.died = False, 0.0
 
     def watch(self, title: str, file: ScenarioFile) -> Watch:
         def watch(role: str, row: Mapping[str, Any]) -> None:
             if "notice" in row:
                 self.notices.append(row["notice"])
                 self.waits = self.waits and "started again" not in row["notice"]
-            elif "loss" in row and self.left and row["step"] >= self.left[0][1] and not self.waits:
-                (nth, _), self.waits = self.left.pop(0), True  # rows of before the death may still come
-                alive = seats(self.runtime)
-                assert len(alive) == 3, [words(pid) for pid in children(os.getpid())]
-                start = self.first(nth)
-                for pid in alive[start : start + (2 if nth % 3 == 2 else self.together)]:
-                    os.kill(pid, signal.SIGKILL)
-                    self.killed += 1
+            elif "loss" in row and not self.waits:
+                if self.died:
+                    self.delays.append(time.monotonic() - self.died)
+                    self.died = 0.0
+                if self.left and row["step"] >= self.left[0][1]:
+                    (nth, _), self.waits = self.left.pop(0), True  # rows of before the death may still come
+                    for pid in self.victims(nth):
+                        os.kill(pid, signal.SIGKILL)
+                        self.killed += 1
+                    self.died = time.monotonic()
 
         return watch
 
 
 @pytest.fixture(scope="module")
 def calm(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
-    path = experiment.run(
-        made("local").model_copy(update={"checkpoint": None}), tmp_path_factory.mktemp("calm") / "run"
-    )
-    return _numbers(path)
+    return undisturbed(made("local"), tmp_path_factory.mktemp("calm"))
+
+
+def undisturbed(file: ScenarioFile, folder: Path) -> Mapping[str, Any]:
+    return _numbers(experiment.run(file.model_copy(update={"checkpoint": None}), folder / "calm", pages=False))
 
 
 def _numbers(path: Path) -> Mapping[str, Any]:
@@ -91,25 +110,20 @@ def _numbers(path: Path) -> Mapping[str, Any]:
 
 
 def survives(
-    runtime: str,
-    steps: Sequence[int],
-    calm: Mapping[str, Any],
-    folder: Path,
-    first: Callable[[int], int],
-    together: int = 1,
+    file: ScenarioFile, steps: Sequence[int], calm: Mapping[str, Any], folder: Path, victims: Victims
 ) -> Reaper:
-    reaper = Reaper(runtime, steps, first, together)
-    path = experiment.run(made(runtime), folder / "run", started=reaper.watch, pages=False)
+    reaper = Reaper(steps, victims)
+    path = experiment.run(file, folder / "run", started=reaper.watch, pages=False)
     assert reaper.left == []
     assert _numbers(path) == calm
     restarts = [line for line in reaper.notices if "all seats are started again" in line]
-    assert len(restarts) == len(steps), reaper.notices
+    assert len(restarts) == len(steps) == len(reaper.delays), reaper.notices
     assert [line for line in reaper.notices if line.startswith("all go on after training step ")]
     return reaper
 
 
 def test_the_hub_and_a_party_are_killed_at_once(calm: Mapping[str, Any], tmp_path: Path) -> None:
-    reaper = survives("processes", [70], calm, tmp_path, lambda nth: 0, together=2)
+    reaper = survives(made("processes"), [70], calm, tmp_path, some_seats("processes", lambda nth: 0, together=2))
     (line,) = (line for line in reaper.notices if "killed" in line)
     assert line.startswith(
         ("the process of server was killed (SIGKILL) after", "the process of north was killed (SIGKILL) af")
@@ -118,7 +132,7 @@ def test_the_hub_and_a_party_are_killed_at_once(calm: Mapping[str, Any], tmp_pat
 
 @pytest.mark.usefixtures("ray_session")
 def test_an_actor_of_ray_is_killed(calm: Mapping[str, Any], tmp_path: Path) -> None:
-    survives("ray", [70], calm, tmp_path, lambda nth: 1)
+    survives(made("ray"), [70], calm, tmp_path, some_seats("ray", lambda nth: 1))
 
 
 @pytest.mark.slow
@@ -130,17 +144,47 @@ def test_whoever_is_killed_whenever(
 ) -> None:
     if runtime == "flower":
         pytest.importorskip("flwr", reason="needs fedsim[flower]")
-    rng, done, runs = Rng.root(11).child(runtime).numpy(), 0, 0
+    rng, done, runs, delays = Rng.root(11).child(runtime).numpy(), 0, 0, list[float]()
     while done < KILLS[runtime]:
         steps = sorted(int(step) for step in EVERY + rng.choice(LAST - EVERY, size=3, replace=False))
         firsts = [int(first) for first in rng.integers(2, size=3)] if runtime != "flower" else [0, 1, 0]
-        done += survives(runtime, steps, calm, tmp_path / str(runs), firsts.__getitem__).killed
-        runs += 1
+        victims = some_seats(runtime, firsts.__getitem__)
+        reaper = survives(made(runtime), steps, calm, tmp_path / str(runs), victims)
+        done, runs, delays = done + reaper.killed, runs + 1, delays + reaper.delays
     with capsys.disabled():
         print(
-            f"\n{runtime}: {done} seats killed (SIGKILL) in {runs} runs; all ended with the numbers of the calm run",
+            f"\n{runtime}: {done} seats killed (SIGKILL) in {runs} runs; all ended with the numbers of the calm run;"
+            f" {seconds(delays)}",
             file=sys.__stdout__,
         )
+
+
+def seconds(delays: Sequence[float]) -> str:
+    return f"from a death to the next training step {', '.join(f'{delay:.0f}' for delay in delays)} s"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize(
+    ("program", "who"), [("flower-superlink", "Flower's SuperLink"), ("flower-supernode", "(north|east)'s SuperNode")]
+)
+def test_a_part_of_flower_is_killed_and_all_of_flower_is_started_again(
+    program: str, who: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Those who train outlive it for a moment, so the training is a long one."""
+    pytest.importorskip("flwr", reason="needs fedsim[flower]")
+
+    def part(nth: int) -> Sequence[int]:
+        return [next(pid for pid in children(os.getpid()) if f"/{program}" in words(pid))]
+
+    calm = undisturbed(made("local", steps=3000), tmp_path)
+    reaper = survives(made("flower", steps=3000), [100, 1500], calm, tmp_path, part)
+    (one, other) = (line for line in reaper.notices if "started again" in line)
+    for line in (one, other):
+        assert re.match(rf"the process of {who} was killed \(SIGKILL\) after training step \d+; all", line), line
+    assert [words(pid) for pid in children(os.getpid()) if "flower" in words(pid)] == []
+    with capsys.disabled():
+        print(f"\n{program} killed (SIGKILL): {seconds(reaper.delays)}", file=sys.__stdout__)
 
 
 def test_a_seat_that_dies_while_memory_runs_out_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,17 +207,17 @@ def test_restarts_are_counted_and_what_is_no_loss_is_not_tried_again() -> None:
         raise TransportBroken(f"b is gone, {next(tries)}")
 
     with pytest.raises(TransportBroken, match="b is gone, 2"):
-        supervised(lost, Checkpoint(every=1, restarts=2), said.append)
+        supervised(lost, 2, said.append)
     assert said == [f"b is gone, {n}; all seats are started again ({n + 1} of at most 2 times)" for n in (0, 1)]
     with pytest.raises(TransportBroken, match="b is gone, 3"):
-        supervised(lost, None, said.append)
+        supervised(lost, 0, said.append)
 
     def wrong() -> None:
         next(tries)
         raise ValueError
 
     with pytest.raises(ValueError, match=r"^$"):
-        supervised(wrong, Checkpoint(every=1), said.append)
+        supervised(wrong, 3, said.append)
     assert next(tries) == 5
 
 

@@ -27,6 +27,8 @@ LINK, HUB, RUN, REGISTER = "superlink", "hub", "run", "register"
 """The services beside those of the parties, which are called ``party-`` and their name."""
 PORT, DATA_PORT, NODE_PORT = 8000, 7000, 9094
 """Where SuperLink, the hub and (inside its container only) each SuperNode listen."""
+LASTING = {"restart": "unless-stopped"}
+"""Of a container: the engine starts it again when it has ended by itself, and after the machine has."""
 USER = 10001
 """Whose processes they are, and whose files, if root asks for them; else they are of the user that asks."""
 CONNECTION = """\
@@ -87,7 +89,8 @@ class Federation:
         link = authority.identity(LINK, [LINK, "localhost", *([self.host] if self.host else [])])
         secret = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
         contents = {"ca.pem": link.ca, "cert.pem": link.certificate, "key.pem": link.key, "superexec": shared}
-        _fill(out / LINK, contents)
+        _fill(out / LINK / "settings", contents)
+        (out / LINK / "state").mkdir(mode=0o700)
         own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
         scenario = scenario_text(self.file).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
@@ -112,7 +115,8 @@ class Federation:
         _fill(out / RUN / "settings", run)
         _fill(out / RUN / "app", {"pyproject.toml": (APP + self._settings()).encode()})
         services[REGISTER] = self._submission(REGISTER, **_after(LINK))
-        services[RUN] = self._submission(RUN, **_after(LINK, REGISTER), profiles=[RUN])
+        restarts = max(arm.restarts for arm in self.file.arms().values())
+        services[RUN] = self._submission(RUN, str(restarts), **_after(LINK, REGISTER), profiles=[RUN])
         _compose(out / "compose.yaml", services, internal=not self.host)
 
     def _settings(self) -> str:
@@ -138,8 +142,10 @@ class Federation:
         for option, name in (("ca-certfile", "ca"), ("certfile", "cert"), ("keyfile", "key")):
             command += [f"--ssl-{option}", f"/settings/{name}.pem"]
         command += ["--enable-supernode-auth", "--superexec-auth-secret-file", "/settings/superexec"]
+        command += ["--database", "/state/flower.db"]
+        mounted = {f"./{LINK}/settings": "/settings:ro", f"./{LINK}/state": "/state"}
         published = {"ports": [f"{PORT}:{PORT}"]} if self.host else {}
-        return self._service(command, {f"./{LINK}": "/settings:ro"}, LINK, **_healthy(PORT), **published)
+        return self._service(command, mounted, LINK, **LASTING, **_healthy(PORT), **published)
 
     def _hub(self, hub: RoleId) -> dict[str, Any]:
         command = [
@@ -154,7 +160,7 @@ class Federation:
         folder = f"./seats/{hub}"
         mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro", f"{folder}/runs": "/runs"}
         published = {"ports": [f"{DATA_PORT}:{DATA_PORT}"]} if self.host else {}
-        return self._service(command, mounted, HUB, **_after(LINK), **_healthy(NODE_PORT), **published)
+        return self._service(command, mounted, HUB, **LASTING, **_after(LINK), **_healthy(NODE_PORT), **published)
 
     def _party(self, party: RoleId, folder: str) -> dict[str, Any]:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
@@ -169,11 +175,11 @@ class Federation:
         if self.lasting:
             mounted[f"{folder}/checkpoints"] = "/checkpoints"
         after = {} if self.host else _after(LINK, REGISTER)
-        return self._service(command, mounted, f"party-{party}", restart="on-failure", **after, **_healthy(NODE_PORT))
+        return self._service(command, mounted, f"party-{party}", **LASTING, **after, **_healthy(NODE_PORT))
 
-    def _submission(self, task: str, **more: Any) -> dict[str, Any]:
+    def _submission(self, task: str, *words: str, **more: Any) -> dict[str, Any]:
         mounted = {f"./{RUN}/settings": "/settings:ro", f"./{RUN}/app": "/app:ro"}
-        return self._service(["python", "-m", "fedsim.runtime._submission", task], mounted, task, **more)
+        return self._service(["python", "-m", "fedsim.runtime._submission", task, *words], mounted, task, **more)
 
     @property
     def apart(self) -> bool:

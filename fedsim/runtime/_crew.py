@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,13 @@ class Crew:
     def cause(self, failures: Sequence[BaseException]) -> BaseException:
         """Of what the seats say, the one that explains the others: most only lost a peer."""
         return min(failures, key=lambda error: isinstance(error, TransportError) and error not in self._deaths)
+
+
+def ending(code: int, said: str) -> str:
+    """In what way a process ended, by its exit code and what it said last."""
+    if code < 0:
+        return f"was killed ({signal.Signals(-code).name})"
+    return f"ended with exit code {code}: {said or 'it said nothing'}"
 
 
 def starved(source: Path = Path("/proc/vmstat")) -> int:

@@ -80,6 +80,9 @@ class Deployment:
             TransportBroken: the SuperLink does not come up; with its last words.
         """
         self.parties, self._verbose = dict(parties), verbose
+        self._begin()
+
+    def _begin(self) -> None:
         self.on_end: Callable[[str, int], None] = lambda name, code: None
         self.ended: dict[str, int] = {}
         self._folder = Path(tempfile.mkdtemp(prefix="fedsim-flower-"))  # for this user only
@@ -93,17 +96,23 @@ class Deployment:
             env=self._environment("keeper"),
             start_new_session=True,  # Ctrl-C is for the process that started all
         )
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         try:
-            self._start(parties)
+            self._start(self.parties)
         except BaseException:
             self.end()
             raise
 
-    @property
-    def whole(self) -> bool:
-        """Whether the SuperLink and every SuperNode are there."""
-        return not any(name.startswith("super") for name in self.ended)
+    def mend(self) -> None:
+        """Start all of it again if the SuperLink or a SuperNode has died: what has outlived it is ended first.
+
+        Raises:
+            TransportBroken: the SuperLink does not come up; with its last words.
+        """
+        if any(name.startswith("super") for name in self.ended):
+            self.end()
+            self._begin()
 
     def submit(self, file: ScenarioFile) -> str:
         """Hand in one arm as a Flower app; the name under which its submission may fail."""
@@ -129,6 +138,7 @@ class Deployment:
         with contextlib.suppress(OSError):
             self._keeper.stdin.close()
         self._keeper.wait()
+        self._listener.join()
         assert self._keeper.stdout is not None
         self._keeper.stdout.close()
 
@@ -172,11 +182,10 @@ class Deployment:
 
     def _listen(self) -> None:
         assert self._keeper.stdout is not None
-        with contextlib.suppress(ValueError):  # it was closed meanwhile
-            for line in self._keeper.stdout:
-                name, code = json.loads(line)
-                self.ended[name] = code
-                self.on_end(name, code)
+        for line in self._keeper.stdout:
+            name, code = json.loads(line)
+            self.ended[name] = code
+            self.on_end(name, code)
 
 
 def _free_port() -> int:

@@ -13,7 +13,7 @@ from fedsim.message import RoleId
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
 from fedsim.runtime._child import ERROR, REPORT, ROWS, Voice
-from fedsim.runtime._crew import GRACE, Crew, raised
+from fedsim.runtime._crew import GRACE, Crew, ending, raised
 from fedsim.runtime._deployment import START, Deployment, tell
 from fedsim.runtime.processes import _parcel
 
@@ -54,6 +54,7 @@ class Followed:
                 raise self._crew.cause(self._failures)
             return self._reports
         finally:
+            self._deployed.on_end = lambda name, code: None
             late.cancel()
             server.close()
             for writer in self._connections.values():
@@ -68,12 +69,14 @@ class Followed:
         self._loop.call_soon_threadsafe(self._ended, name, code)
 
     def _ended(self, name: str, code: int) -> None:
-        if name.startswith("super") or (name == self._submitted and code):
-            who = {"superlink": "SuperLink"}.get(name, "submission of the app")
-            if name.startswith("supernode-"):
-                who = f"SuperNode of {list(self._deployed.parties)[int(name.partition('-')[2])]}"
-            said = self._deployed.last_words(name)
-            self._fail(TransportBroken(f"Flower's {who} ended with exit code {code}: {said}"))
+        ended = ending(code, self._deployed.last_words(name))
+        if name == "superlink":
+            self._fail(self._crew.died("Flower's SuperLink", ended))
+        elif name.startswith("supernode-"):
+            party = list(self._deployed.parties)[int(name.partition("-")[2])]
+            self._fail(self._crew.died(f"{party}'s SuperNode", ended))
+        elif name == self._submitted and code:
+            self._fail(TransportBroken(f"Flower's submission of the app {ended}"))
 
     def _is_late(self) -> None:
         if not self._begun.is_set():

@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def _start(order: Mapping[str, Any], folder: Path) -> None:
-    log = None if order["verbose"] else (folder / f"{order['name']}.log").open("wb")
+    log = sys.stderr if order["verbose"] else (folder / f"{order['name']}.log").open("wb")
     process = subprocess.Popen(
         order["command"], env=order["environment"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
     )
@@ -46,7 +46,7 @@ def _start(order: Mapping[str, Any], folder: Path) -> None:
     def tell() -> None:
         code = process.wait()
         with contextlib.suppress(OSError):  # nobody listens any more
-            print(json.dumps([order["name"], code]), flush=True)
+            print(json.dumps([order["name"], code]) + "\n", end="", flush=True)  # whole: several may end at once
 
     threading.Thread(target=tell, daemon=True).start()
 

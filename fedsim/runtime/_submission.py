@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from fedsim.errors import FedsimError, TransportBroken
 
 SETTINGS, APP = Path("/settings"), "/app"
+TOLD = "ServerApp failed with exception"
+"""How the details of a run begin that ended by an error of the ServerApp's own, which would come again."""
+APART = 1.0
+"""Seconds between two questions to a SuperLink that does not answer."""
 
 
 def main() -> None:
-    """``register`` makes the parties known to the SuperLink, which turns others away; else hand the app in and see it end."""
+    """``register`` makes the parties known to the SuperLink, which turns others away; ``run N`` hands the app in, sees it
+    end, and hands it in again, to go on from the last checkpoint, as often as N times when its ServerApp is lost.
+    """
     home = Path(os.environ["FLWR_HOME"])
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").write_bytes((SETTINGS / "config.toml").read_bytes())
-    sys.exit(_register() if sys.argv[1:] == ["register"] else _run())
+    sys.exit(_register() if sys.argv[1] == "register" else _run(int(sys.argv[2])))
 
 
 def _register() -> int:
@@ -30,14 +42,59 @@ def _register() -> int:
     return 0
 
 
-def _run() -> int:
+def _run(restarts: int) -> int:
     """The exit code: 0 if the run was completed. Flower's own says only that it was handed in."""
-    if subprocess.run(["flwr", "run", APP, "--stream"], check=False).returncode:
+    from fedsim.supervision import supervised  # takes seconds, for which the parties need not wait
+
+    before = itertools.count()
+    try:
+        return supervised(lambda: _played(resume=next(before) > 0), restarts, partial(print, flush=True))
+    except FedsimError as error:
+        print(error, file=sys.stderr)
         return 1
-    listed = subprocess.run(["flwr", "list", "--format", "json"], capture_output=True, text=True, check=True).stdout
-    last = max(json.loads(listed)["runs"], key=lambda run: str(run["pending-at"]))
-    print(f"run {last['run-id']}: {last['status']} {last['status-details']}".rstrip())
-    return int(last["status"] != "finished:completed")
+
+
+def _played(resume: bool) -> int:
+    """Hand the app in, anew or to go on with what lies in the run folder, and see it end; the exit code.
+
+    Raises:
+        TransportBroken: its ServerApp was lost.
+        FedsimError: the SuperLink does not take it.
+    """
+    said = _flwr("run", APP, "--run-config", f"resume={json.dumps(resume)}", "--format", "json")
+    if not said.get("success"):
+        raise FedsimError(f"the run was not handed in: {said.get('error-message', 'see above')}")
+    run = _followed(said["run-id"])
+    outcome = f"run {run['run-id']}: {run['status']} {run['status-details']}".rstrip()
+    if run["status"] == "finished:failed" and not run["status-details"].startswith(TOLD):
+        raise TransportBroken(f"{outcome}: the ServerApp is gone")
+    print(outcome)
+    return int(run["status"] != "finished:completed")
+
+
+def _followed(number: str) -> dict[str, Any]:
+    """Show the log of a run until it has ended, also when the SuperLink goes and comes back; what is known of it then."""
+    shown = 0
+    while True:
+        with subprocess.Popen(["flwr", "log", number, "--stream"], stdout=subprocess.PIPE, text=True) as log:
+            assert log.stdout is not None
+            for nth, line in enumerate(log.stdout, 1):
+                if nth > shown:
+                    print(line, end="", flush=True)
+                    shown = nth
+        for run in _flwr("list", "--run-id", number, "--format", "json").get("runs", ()):
+            if run["status"].startswith("finished"):
+                return dict(run)
+        time.sleep(APART)
+
+
+def _flwr(*words: str) -> dict[str, Any]:
+    """What Flower's command says in JSON; nothing if it says anything else."""
+    said = subprocess.run(["flwr", *words], stdout=subprocess.PIPE, text=True, check=False).stdout
+    try:
+        return dict(json.loads(said))
+    except ValueError:
+        return {}
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ _OPEN: list[Deployment] = []
 
 @contextlib.contextmanager
 def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = False) -> Iterator[Deployment]:
-    """Flower on this machine with a SuperNode for each party; one that is open already, for the same, is used and left.
+    """Flower on this machine with a SuperNode for each party; one that is open already, for the same, is mended and used.
 
     Raises:
         ConfigError: Flower is not installed.
@@ -106,7 +106,8 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
     """
     if importlib.util.find_spec("flwr") is None:
         raise ConfigError("runtime 'flower': Flower is not installed; pip install 'fedsim[flower]'")
-    if _OPEN and _OPEN[-1].parties == parties and _OPEN[-1].whole:
+    if _OPEN and _OPEN[-1].parties == parties:
+        _OPEN[-1].mend()
         yield _OPEN[-1]
         return
     deployed = Deployment(parties, verbose)
@@ -205,7 +206,7 @@ class _Nodes:
     failures: list[FedsimError] = field(default_factory=list)
     idle: list[str] = field(default_factory=list)
     _called: set[int] = field(default_factory=set)
-    _waiting: set[str] = field(default_factory=set)
+    _waiting: dict[str, int] = field(default_factory=dict)
 
     async def call(self, port: str, hub: asyncio.Task[SeatReport]) -> None:
         """Call every node that there is until all seats are here, or the hub has given up.
@@ -216,7 +217,8 @@ class _Nodes:
         while not self.ready.is_set() and not hub.done():
             for node in set(await asyncio.to_thread(self.grid.get_node_ids)) - self._called:
                 self._called.add(node)
-                self._waiting |= set(await asyncio.to_thread(self.grid.push_messages, [self._message(node, port)]))
+                pushed = await asyncio.to_thread(self.grid.push_messages, [self._message(node, port)])
+                self._waiting |= dict.fromkeys(pushed, node)
             await self._pull()
             if self.failures:
                 raise self.failures[0]
@@ -249,9 +251,9 @@ class _Nodes:
     async def _pull(self) -> None:
         """Take the replies that are there."""
         for reply in await asyncio.to_thread(self.grid.pull_messages, list(self._waiting)) if self._waiting else ():
-            self._waiting.discard(reply.metadata.reply_to_message_id)
+            node = self._waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
-                self.failures.append(TransportBroken(f"a node of Flower failed: {reply.error.reason}"))
+                self._lose(node, reply.error)
                 continue
             said = reply.content["seat"]
             if "report" in said:
@@ -261,6 +263,15 @@ class _Nodes:
                 self.crew.notice(said["idle"])
             else:
                 self.failures.append(raised(said["role"], *said["error"]))
+
+    def _lose(self, node: int, error: Any) -> None:
+        """Take note of a node that cannot play its seat; one that is gone is called again if it comes back."""
+        from flwr.common.constant import ErrorCode
+
+        if error.code == ErrorCode.NODE_UNAVAILABLE:  # the stream has told of the loss long before Flower does
+            self._called.discard(node)
+        else:
+            self.failures.append(TransportBroken(f"a node of Flower failed: {error.reason}"))
 
     def _message(self, node: int, port: str) -> Any:
         from flwr.app import ConfigRecord, Message, RecordDict

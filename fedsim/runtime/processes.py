@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
@@ -17,7 +16,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
 from fedsim.runtime._child import ADDRESS, ERROR, PARCEL, REPORT, ROWS
-from fedsim.runtime._crew import GRACE, Crew, environment, no_gpu, raised, tokens
+from fedsim.runtime._crew import GRACE, Crew, ending, environment, no_gpu, raised, tokens
 
 PROGRAM = "from fedsim.runtime import _child; _child.main()"
 
@@ -104,7 +103,7 @@ class _Member:
         code = await process.wait()
         await errors_read
         if report is None or code:
-            raise self._crew.died(self._role, self._how(code))
+            raise self._crew.died(self._role, ending(code, self._said[-1] if self._said else ""))
         return report
 
     async def end(self) -> None:
@@ -130,11 +129,6 @@ class _Member:
     def _running(self) -> Process:
         assert self._process is not None, "start comes first"
         return self._process
-
-    def _how(self, code: int) -> str:
-        if code < 0:
-            return f"was killed ({signal.Signals(-code).name})"
-        return f"ended with exit code {code}: {self._said[-1] if self._said else 'it said nothing'}"
 
 
 async def _parcel(stream: asyncio.StreamReader) -> tuple[bytes, bytes] | None:

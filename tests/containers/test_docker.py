@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import random
 import shutil
+import signal
+import sys
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from engine import PROJECT, ROOT, compose, docker
-from listening import children
+from listening import children, words
 from safetensors import safe_open
 from terminal import fine
 
@@ -95,17 +100,22 @@ class Played:
         return [path.read_bytes().strip().splitlines()[1 if path.name in ("node", "key.pem") else 0] for path in paths]
 
 
+ROWS = 20_000
+"""Bytes of rows: a few hundred training steps."""
 SECRET = ("secret", "ids_key", "superexec", "node", "key.pem")
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """One run, looked at from outside while it goes on."""
-    folder = tmp_path_factory.mktemp("containers")
-    (folder / "s.yaml").write_text(SCENARIO)
-    marks = write_tables(folder)
+def _image() -> None:
     wheels = "--no-index" if (ROOT / "docker" / "wheelhouse").is_dir() else ""
     docker("build", "-q", "-f", "docker/Dockerfile", "--build-arg", f"PIP_ARGS={wheels}", "-t", IMAGE, ".")
+
+
+@contextlib.contextmanager
+def started(folder: Path, scenario: str) -> Iterator[Played]:
+    """The containers of a scenario, of which no run has been handed in yet."""
+    (folder / "s.yaml").write_text(scenario)
+    marks = write_tables(folder)
     fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE)
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
@@ -116,13 +126,19 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         compose(folder / "out", "up", "-d")
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
-        result = Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
-        with watching(result):
-            result.said = compose(folder / "out", "run", "--rm", "-T", "run")
-        result.logs = compose(folder / "out", "logs")
-        yield result
+        yield Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
     finally:
         compose(folder / "out", "down", "-t", "1", "-v")
+
+
+@pytest.fixture(scope="module")
+def played(_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
+    """One run, looked at from outside while it goes on."""
+    with started(tmp_path_factory.mktemp("containers"), SCENARIO) as result:
+        with watching(result):
+            result.said = compose(result.folder / "out", "run", "--rm", "-T", "run")
+        result.logs = compose(result.folder / "out", "logs")
+        yield result
 
 
 @contextlib.contextmanager
@@ -147,7 +163,7 @@ def watching(played: Played) -> Iterator[None]:
         watcher.join()
 
 
-def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+def same_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "finished:completed" in played.said
     monkeypatch.setenv("FEDSIM_DATA", str(played.folder))
     alone = experiment.run(config.read(str(played.folder / "s.yaml")), played.folder / "alone", pages=False)
@@ -156,6 +172,10 @@ def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.
         assert here[what] == there[what], what
     assert (played.run / "metrics.jsonl").read_text() == (alone / "metrics.jsonl").read_text()
     assert [trial["scores"] for trial in here["trials"]] == [trial["scores"] for trial in there["trials"]]
+
+
+def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
+    same_as_in_one_process(played, monkeypatch)
 
 
 def tensors(path: Path) -> list[bytes]:
@@ -195,3 +215,52 @@ def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
     )
     for name in ("party-north", "hub", "superlink"):
         assert docker("exec", played.containers[name], "python", "-c", try_) == f"{0:016}\n", name
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_image")
+def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With ``kill -9``, one after the other: a SuperNode, the ServerApp, the SuperLink."""
+    steps = SCENARIO.replace("steps: 12", "steps: 3000").replace("evaluate: 6", "evaluate: 1500")
+    with started(tmp_path, steps + "checkpoint: {every: 100}\n") as played, ThreadPoolExecutor(1) as pool:
+        running = pool.submit(compose, played.folder / "out", "run", "--rm", "-T", "run")
+        still_for(played.run, running)
+        pauses = []
+        for service, program in (
+            ("party-north", "flower-supernode"),
+            ("hub", "flwr-serverapp"),
+            ("superlink", "flower-superlink"),
+        ):
+            kill(played.containers[service], program)
+            pauses.append(f"{program} {still_for(played.run, running):.0f} s")
+        played.said = running.result()
+        restarted = [docker("inspect", "-f", "{{.RestartCount}}", each) for each in played.containers.values()]
+    assert sum(count != "0\n" for count in restarted) == 2, restarted  # those of the SuperNode and of the SuperLink
+    for line, times in (("all seats are started again (1 of", 2), ("all go on after", 2), ("the ServerApp is gone", 1)):
+        assert played.said.count(line) == times, played.said
+    same_as_in_one_process(played, monkeypatch)
+    with capsys.disabled():
+        print(f"\nkilled (SIGKILL), and how long training stood still: {', '.join(pauses)}", file=sys.__stdout__)
+
+
+def kill(container: str, program: str) -> None:
+    """Kill a program in a container from outside, so that the engine takes it for one that ended by itself."""
+    root = int(docker("inspect", "-f", "{{.State.Pid}}", container))
+    (pid,) = (pid for pid in children(root) if f"/{program}" in words(pid))
+    os.kill(pid, signal.SIGKILL)
+
+
+def still_for(run: Path, running: Future[str]) -> float:
+    """The longest pause between two rows of the run, until so many have come; seconds."""
+    log, longest = run / "metrics.jsonl", 0.0
+    size = log.stat().st_size if log.exists() else 0
+    since, enough = time.monotonic(), size + ROWS
+    while size < enough:
+        assert not running.done(), running.result()
+        time.sleep(0.02)
+        now, grown = time.monotonic(), log.stat().st_size if log.exists() else 0
+        if grown > size:
+            longest, since, size = max(longest, now - since), now, grown
+    return longest
