@@ -79,7 +79,7 @@ def test_the_page_shows_them_for_every_arm(tmp_path: Path, add_kind: Callable[[A
     assert all(word in pictures["Cost"] for word in ("north $x$", "rounds", "dollars", ">one<", ">two<"))
     assert ">one<" in pictures["Heat"]
     assert "A note." in html
-    assert html.count("1.23e+03") == html.count("1.5e-06") == 2
+    assert html.count("1,234.0") == html.count("1.50e-06") == 2
     assert "What befell the seats" in html
     assert "drawn 3" in html
     seats = json.loads((path / "seats.json").read_text())
