@@ -75,6 +75,8 @@ class Net:
         done: training steps that were done before the start (more than 0 after a resume).
         cuts: what keeps parts of checkpoints; None without.
         awaits: what this seat waits for at present.
+        instead: seconds that a peer may let this seat wait after it has sent something else; None where a transport notices
+            by itself that nobody can go on.
         missing: by peer, what is done if its messages do not come in time; without, they are waited for.
         outgoing: by peer, what a message passes before it leaves, in order.
         incoming: by peer, what a message passes before the role gets it, in order.
@@ -98,6 +100,7 @@ class Net:
         self.figures: list[Figure] = []
         self.cuts: Cuts | None = None
         self.awaits: Key | None = None
+        self.instead: float | None = None
         self.missing: dict[RoleId, Absent] = {}
         self._transport, self._limits, self._watch = transport, limits, watch
         self._mailbox = Mailbox()
@@ -139,8 +142,8 @@ class Net:
         now = asyncio.get_running_loop().time
         until, instead = None if within is None else now() + within, None
         while (message := self._mailbox.take(key)) is None:
-            if until is None and (instead := self._mailbox.first(frm)):
-                until = now() + INSTEAD
+            if until is None and self.instead is not None and (instead := self._mailbox.first(frm)):
+                until = now() + self.instead
             try:
                 await self._pump(key, until)
             except TransportLate as late:

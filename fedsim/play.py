@@ -22,7 +22,7 @@ from fedsim.cuts import Cuts, agree
 from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
-from fedsim.net import Net, Watch
+from fedsim.net import INSTEAD, Net, Watch
 from fedsim.outcome import Finding, SeatReport
 from fedsim.plan import Aim, Plan, Secrets
 from fedsim.role import Role
@@ -69,13 +69,15 @@ async def play(
         plan: what to play instead of the file's own plan (a prediction).
         secrets: this seat's own; in simulations they follow from the seed.
         watch: shown every row that the role logs.
-        reminds: seconds for which the role may wait for one message before people are told so; None: they are not.
+        reminds: seconds for which the role may wait for one message before people are told so; None: they are not, as
+            the transport notices by itself that nobody can go on.
     """
     determine(file.threads)
     cut = plan is None and file.checkpoint is not None and bool(file.checkpoint.folder)
     plan, public = plan or file.plan(), Rng.root(file.seed)
     private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
+    net.instead = None if reminds is None else INSTEAD
     await _greet(file, net)
     if not cut or not plan.seats[role].trains:
         return await _play(file, plan, net, public, private, secrets, reminds)

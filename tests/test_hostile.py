@@ -233,7 +233,7 @@ def named(found: Mapping[RoleId, object], why: str) -> None:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines of seconds, not of minutes, and a short way to the end of a window."""
     monkeypatch.setattr(net, "Mailbox", partial(Mailbox, WINDOW))
-    monkeypatch.setattr(net, "INSTEAD", SOON)
+    monkeypatch.setattr(play, "INSTEAD", SOON)
     monkeypatch.setattr(_packets, "STALLED", SOON)
 
 
