@@ -157,10 +157,12 @@ class Scenario(Plugin, ABC):
     Class attributes:
         resumes: whether its roles take checkpoints (`fedsim.vfl.cuts`), so that a run can be taken up again.
         misses: whether its hub follows the file's policy for parties whose messages are missing (`fedsim.vfl.absence`).
+        uncarded: why no model card can be made of its runs; empty: one can.
     """
 
     resumes: ClassVar[bool] = False
     misses: ClassVar[bool] = False
+    uncarded: ClassVar[str] = "it trains no federation with one model"
 
     @abstractmethod
     def plan(self) -> Plan:
@@ -203,14 +205,14 @@ class Scenario(Plugin, ABC):
         Raises:
             ConfigError: this kind of scenario has nothing to appraise.
         """
-        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
+        raise ConfigError(f"a scenario of kind '{self.kind()}' has no model card: {self.uncarded}")
 
     def retrained(self) -> tuple[Scenario, Sequence[tuple[Axis, float, RoleId, Wrapper]]]:
         """What a model card tries that takes a training of its own: the scenario to train, and each wrapper at its seat.
 
         With each wrapper stand its axis and its level there.
         """
-        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
+        raise ConfigError(f"a scenario of kind '{self.kind()}' has no model card: {self.uncarded}")
 
 
 def complete(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -89,6 +89,8 @@ class PartyConfig(Settings):
 
 class Vertical(Scenario, ABC):
     """The settings that every vertical federation has."""
+
+    uncarded: ClassVar[str] = ""
 
     exchange: Literal["split", "shared"] = Field(
         "split", description="split: embeddings up, their gradients down; shared: parameter gradients up, models down"

@@ -25,7 +25,7 @@ from parties.features import FeatureParty
 from parties.pretraining import Pretraining
 from parties.vertical import SERVER, Vertical, build_party, build_top
 
-UNUSED = ("augment", "evaluate", "exchange", "label_smoothing")
+UNUSED = ("augment", "evaluate", "exchange", "fairness", "label_smoothing", "resilience", "trained", "worth")
 
 
 class Contrastive(Vertical):
@@ -36,6 +36,9 @@ class Contrastive(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    uncarded: ClassVar[str] = (
+        "its labels come when parties have trained already, an appraisal wants them from the begin"
+    )
     paper: ClassVar[str] = (
         "Fan et al., When Does Contrastive Learning Preserve Adversarial Robustness from Pretraining to Finetuning?, "
         "NeurIPS 2021, arXiv 2111.01124"
