@@ -155,6 +155,8 @@ def test_what_a_scenario_attacked_by_itself_is_no_peace(tmp_path: Path) -> None:
     text = page.write([play(tmp_path / "slice", small("minmax_slice")).path]).read_text(encoding="utf-8")
     assert re.search(r"Test accuracy: [\d.]+\. Left of it under attack: [\d.]+\.", text)
     assert "obody attacked" not in text
+    text = page.write([play(tmp_path / "views", small("contrastive")).path]).read_text(encoding="utf-8")
+    assert re.search(r"Test accuracy: [\d.]+\. Left of it under attack \(PGD\): [\d.]+\.", text)
 
 
 def test_whole_images_are_put_together_from_the_parts(images: Path) -> None:
