@@ -168,6 +168,10 @@ class Scenario(Plugin, ABC):
     def plan(self) -> Plan:
         """Seats and flows."""
 
+    def training_steps(self) -> int | None:
+        """How many training steps an arm takes; None: not known beforehand, or nothing is trained step by step."""
+        return None
+
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""

@@ -139,6 +139,10 @@ class Vertical(Scenario, ABC):
         seats = {name: self._seat(name) for name in self.roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
 
+    def training_steps(self) -> int | None:
+        """See `Scenario.training_steps`."""
+        return None if self.trained else self.steps
+
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""
         return self.data.digest(self.roster())

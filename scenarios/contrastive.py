@@ -91,6 +91,10 @@ class Contrastive(Vertical):
         flows += [Flow("Ready", SERVER, self.registry), Flow("Labels", self.registry, SERVER)]
         return Plan(SERVER, seats, tuple(flows))
 
+    def training_steps(self) -> int:
+        """Those of the pre-training, if there is one, and of the fine-tuning."""
+        return (self.steps if self.pretraining else 0) + self.finetuning.steps
+
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """Nothing: the stages have batches of their own."""
         return Schedule(rng.child("schedule"), train, test, self.batch, 0, 1)
