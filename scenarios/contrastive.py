@@ -36,9 +36,7 @@ class Contrastive(Vertical):
     """
 
     resumes: ClassVar[bool] = True
-    uncarded: ClassVar[str] = (
-        "its labels come when parties have trained already, an appraisal wants them from the begin"
-    )
+    uncarded: ClassVar[str] = "its labels come when parties have trained already, an appraisal wants them at once"
     paper: ClassVar[str] = (
         "Fan et al., When Does Contrastive Learning Preserve Adversarial Robustness from Pretraining to Finetuning?, "
         "NeurIPS 2021, arXiv 2111.01124"
