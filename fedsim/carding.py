@@ -9,13 +9,16 @@ from pathlib import Path
 
 from fedsim import config
 from fedsim.config import ScenarioFile
-from fedsim.errors import OutputError, suggest
+from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.figure import Figure, figure
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
+from fedsim.plan import Scenario
+from fedsim.plugins import find, names
 from fedsim.report import card
 from fedsim.report.folder import write_json, write_text
 from fedsim.report.reading import Run, read
+from fedsim.report.words import listed
 from fedsim.resilience import Row, Table
 from fedsim.seeding import determine
 
@@ -44,13 +47,15 @@ def write(
         started: told of each playing.
 
     Raises:
-        InputError: not a run, no such arm, or a scenario that trains nothing to describe.
+        InputError: not a run, no such arm, or a scenario of which there is no card.
         FedsimError: whatever ended a playing.
     """
     run = read(folder)
     if run.over_seeds:
         raise OutputError(f"{folder}: a summary over seeds; choose one of its runs: {', '.join(run.summary['runs'])}")
     name, file = _chosen(run, arm, runtime)
+    if file.scenario.uncarded:
+        raise ConfigError(f"{folder}: {_uncarded(file.scenario)}")
     appraised = file.scenario.appraised(str(folder.resolve()), name, by)
     whole = file.model_copy(update={"scenario": appraised, "trials": ()})
     title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"
@@ -79,6 +84,12 @@ def _chosen(run: Run, arm: str, runtime: str) -> tuple[str, ScenarioFile]:
         raise OutputError(f"{run.path}: no arm '{name}'{suggest(name, arms)}")
     determine(arms[name].threads)
     return name, arms[name]
+
+
+def _uncarded(scenario: Scenario) -> str:
+    """Why there is no model card of a run, and of which there is one."""
+    carded = [kind for kind in names("scenarios") if not find("scenarios", kind, Scenario).uncarded]
+    return f"no model card of {scenario.kind()}: {scenario.uncarded}; there is one of runs of {listed(carded)}"
 
 
 def _table(reports: Sequence[SeatReport]) -> Table:

@@ -157,14 +157,20 @@ class Scenario(Plugin, ABC):
     Class attributes:
         resumes: whether its roles take checkpoints (`fedsim.vfl.cuts`), so that a run can be taken up again.
         misses: whether its hub follows the file's policy for parties whose messages are missing (`fedsim.vfl.absence`).
+        uncarded: why no model card can be made of its runs; empty: one can.
     """
 
     resumes: ClassVar[bool] = False
     misses: ClassVar[bool] = False
+    uncarded: ClassVar[str] = "it trains no federation with one model"
 
     @abstractmethod
     def plan(self) -> Plan:
         """Seats and flows."""
+
+    def training_steps(self) -> int | None:
+        """How many training steps an arm takes; None: not known beforehand, or nothing is trained step by step."""
+        return None
 
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
@@ -203,14 +209,14 @@ class Scenario(Plugin, ABC):
         Raises:
             ConfigError: this kind of scenario has nothing to appraise.
         """
-        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
+        raise ConfigError(f"a scenario of kind '{self.kind()}' has no model card: {self.uncarded}")
 
     def retrained(self) -> tuple[Scenario, Sequence[tuple[Axis, float, RoleId, Wrapper]]]:
         """What a model card tries that takes a training of its own: the scenario to train, and each wrapper at its seat.
 
         With each wrapper stand its axis and its level there.
         """
-        raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that a model card could describe")
+        raise ConfigError(f"a scenario of kind '{self.kind()}' has no model card: {self.uncarded}")
 
 
 def complete(

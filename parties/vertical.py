@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -90,6 +90,8 @@ class PartyConfig(Settings):
 class Vertical(Scenario, ABC):
     """The settings that every vertical federation has."""
 
+    uncarded: ClassVar[str] = ""
+
     exchange: Literal["split", "shared"] = Field(
         "split", description="split: embeddings up, their gradients down; shared: parameter gradients up, models down"
     )
@@ -136,6 +138,10 @@ class Vertical(Scenario, ABC):
         others = [name for name in self.parties if name != self.labels]
         seats = {name: self._seat(name) for name in self.roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
+
+    def training_steps(self) -> int | None:
+        """See `Scenario.training_steps`."""
+        return None if self.trained else self.steps
 
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""

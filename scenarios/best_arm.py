@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -35,6 +34,7 @@ class BestArm(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    uncarded: ClassVar[str] = "it trains a head for each candidate, a model card is of one model"
     paper: ClassVar[str] = (
         "Mukherjee et al., Mean-based Best Arm Identification in Stochastic Bandits under Reward Contamination, "
         "NeurIPS 2021, arXiv 2111.07458 (radii: a reconstruction)"
@@ -63,12 +63,6 @@ class BestArm(Vertical):
         if bad := [name for name, columns in self.noise.items() if columns < 1]:
             raise ValueError(f"noise: '{bad[0]}' needs at least one column")
         return self
-
-    def appraised(self, run: str, arm: str, by: Sequence[str]) -> NoReturn:
-        """There is no one model that a card could describe."""
-        raise ConfigError(
-            "a scenario of kind 'best_arm' trains a head for each candidate; a model card is of one model"
-        )
 
     @property
     def candidates(self) -> list[RoleId]:

@@ -25,7 +25,7 @@ from parties.features import FeatureParty
 from parties.pretraining import Pretraining
 from parties.vertical import SERVER, Vertical, build_party, build_top
 
-UNUSED = ("augment", "evaluate", "exchange", "label_smoothing")
+UNUSED = ("augment", "evaluate", "exchange", "fairness", "label_smoothing", "resilience", "trained", "worth")
 
 
 class Contrastive(Vertical):
@@ -36,6 +36,7 @@ class Contrastive(Vertical):
     """
 
     resumes: ClassVar[bool] = True
+    uncarded: ClassVar[str] = "its labels come when parties have trained already, an appraisal wants them at once"
     paper: ClassVar[str] = (
         "Fan et al., When Does Contrastive Learning Preserve Adversarial Robustness from Pretraining to Finetuning?, "
         "NeurIPS 2021, arXiv 2111.01124"
@@ -87,6 +88,10 @@ class Contrastive(Vertical):
         flows += [Flow(kind, SERVER, name) for name in self.parties for kind in DOWN]
         flows += [Flow("Ready", SERVER, self.registry), Flow("Labels", self.registry, SERVER)]
         return Plan(SERVER, seats, tuple(flows))
+
+    def training_steps(self) -> int:
+        """Those of the pre-training, if there is one, and of the fine-tuning."""
+        return (self.steps if self.pretraining else 0) + self.finetuning.steps
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """Nothing: the stages have batches of their own."""

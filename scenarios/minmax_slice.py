@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar, Literal
 
@@ -82,6 +83,14 @@ class MinMaxSlice(Vertical):
     def epilogue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """See `Vertical.epilogue_kinds`."""
         return UP, DOWN
+
+    def appraised(self, run: str, arm: str, by: Sequence[str]) -> Vertical:
+        """See `Scenario.appraised`; there is none of a guarded training."""
+        if self.guard:
+            raise ConfigError(
+                "scenario.guard: no model card of a guarded training; there is one of an arm without a guard"
+            )
+        return Vertical.appraised(self, run, arm, by)
 
     def _malicious(self) -> tuple[RoleId, ...]:
         return (self.guard.parties if self.guard else ()) or tuple(self.parties)

@@ -43,6 +43,7 @@ class UdaPoisoning(Vertical):
 
     resumes: ClassVar[bool] = True
     misses: ClassVar[bool] = True
+    uncarded: ClassVar[str] = "it trains for two domains, a model card is of one"
     paper: ClassVar[str] = (
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )

@@ -168,7 +168,19 @@ def test_what_has_no_card_is_refused(here: Path) -> None:
     assert "both: a summary over seeds; choose one of its runs: seed-7, seed-8" in refused("card", "both")
     assert "--runtime: unknown kind 'lokal'" in refused("card", "run", "--runtime", "lokal")
     fine("run", "best_arm", "--set", "scenario.steps=3", "--set", "scenario.search.max_pulls=2100", "--out", "arms")
-    assert "a model card is of one model" in refused("card", "arms")
+    told = refused("card", "arms")
+    assert (
+        "a model card is of one model; there is one of runs of baseline, leakage, minmax_slice and weight_faults"
+        in told
+    )
+
+
+def test_a_scenario_without_cards_is_refused_before_anything_is_played(here: Path) -> None:
+    few = ("scenario.steps=3", "scenario.finetuning.steps=3", "scenario.robustness={rows: 5, long: 1, auto_steps: 1}")
+    fine("run", "contrastive", *(f"--set={each}" for each in ("compare={}", *few)), "--out", "late")
+    fine("run", "uda_poisoning", "--set", "compare={}", "--set", "scenario.steps=3", "--out", "two")
+    assert "late: no model card of contrastive: its labels come" in refused("card", "late")  # one line: nothing began
+    assert "two: no model card of uda_poisoning: it trains for two domains" in refused("card", "two")
 
 
 def test_markdown_keeps_cells_whole() -> None:

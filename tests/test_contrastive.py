@@ -160,6 +160,12 @@ def test_by_itself_no_party_hears_of_another() -> None:
     assert bottoms(half) == {"north": bottoms(one)["north"], "east": bottoms(other)["east"]}
 
 
+def test_the_steps_of_all_its_training_are_known_beforehand() -> None:
+    for pretraining in ({"kind": "simclr"}, None):
+        done = [row for row in run(pretraining=pretraining)["server"].rows if "loss" in row]
+        assert len(done) == make_file(pretraining=pretraining).scenario.training_steps()
+
+
 def test_settings_that_mean_nothing_are_refused() -> None:
     for settings, words in (
         ({"joint": 0.0}, "joint, cross, own: all are 0"),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -120,4 +122,17 @@ def test_a_folder_that_another_process_writes_to_is_left_alone(file: ScenarioFil
     manifest["process"]["pid"] = 2**22 + 1  # beyond the largest there can be
     (path / "manifest.json").write_text(json.dumps(manifest))
     experiment.run(file)
+    assert reading.read_manifest(path)["status"] == "complete"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_process_that_has_ended_unnoticed_writes_no_more(file: ScenarioFile) -> None:
+    path = experiment.run(file)
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        os.kill(ended.pid, 0)  # it is still listed
+        manifest = reading.read_manifest(path)
+        manifest |= {"status": "running", "process": manifest["process"] | {"pid": ended.pid}}
+        (path / "manifest.json").write_text(json.dumps(manifest))
+        experiment.run(file)
     assert reading.read_manifest(path)["status"] == "complete"

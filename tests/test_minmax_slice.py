@@ -99,6 +99,12 @@ def test_the_same_numbers_with_a_process_a_seat() -> None:
     check_runtime(Processes(), small("minmax_slice"))
 
 
+def test_there_is_no_model_card_of_a_guarded_training() -> None:
+    file().scenario.appraised("run", "arm", ())
+    with pytest.raises(ConfigError, match="no model card of a guarded training"):
+        file(guard={"balls": BALLS, "steps": 2}).scenario.appraised("run", "arm", ())
+
+
 def test_what_a_guarded_batch_costs() -> None:
     """A rehearsal for every step; a malicious party sends a variant for every ball."""
     guard = {"balls": BALLS, "steps": 2, "parties": ["insider"]}

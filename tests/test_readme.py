@@ -57,6 +57,11 @@ def test_every_block_is_of_a_kind_that_is_run() -> None:
     assert len(commands()) >= 10
 
 
+def test_every_scenario_that_ships_is_named() -> None:
+    ships = {path.stem for path in (Path(__file__).parent.parent / "scenarios").glob("*.yaml")}
+    assert ships - set(re.findall(r"`(\w+)`", README)) == set()
+
+
 def test_all_commands_work_in_their_order(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     subprocess.run([sys.executable, "make_table.py"], cwd=folder, check=True)
     printed = {}

@@ -20,7 +20,7 @@ from fedsim.errors import OutputError
 from fedsim.net import Traffic
 from fedsim.outcome import Finding, SeatReport
 from fedsim.report import page, pictures, reading
-from fedsim.report.drawing import drawings
+from fedsim.report.drawing import LETTER, MARGIN, drawings
 from fedsim.report.folder import RunFolder
 from fedsim.report.headline import over_seeds, sentences
 from fedsim.report.pictures import offset
@@ -155,6 +155,8 @@ def test_what_a_scenario_attacked_by_itself_is_no_peace(tmp_path: Path) -> None:
     text = page.write([play(tmp_path / "slice", small("minmax_slice")).path]).read_text(encoding="utf-8")
     assert re.search(r"Test accuracy: [\d.]+\. Left of it under attack: [\d.]+\.", text)
     assert "obody attacked" not in text
+    text = page.write([play(tmp_path / "views", small("contrastive")).path]).read_text(encoding="utf-8")
+    assert re.search(r"Test accuracy: [\d.]+\. Left of it under attack \(PGD\): [\d.]+\.", text)
 
 
 def test_whole_images_are_put_together_from_the_parts(images: Path) -> None:
@@ -190,6 +192,16 @@ def test_the_drawing_has_each_seat_stage_and_tap_where_it_lies(images: Path) -> 
     assert all(not m.partly and m.x > 600 for m in taps)  # at the server, in both
     assert [arrow.kinds for arrow in drawing.arrows] == [", ".join(SENT)] * 4  # a model may be sent, and none was
     assert any("only in “noisy”" in line for line in drawing.legend)
+
+
+def test_what_is_around_the_hub_is_told_within_its_box(tmp_path: Path) -> None:
+    around = "seats.server=[{kind: mislabelled, base: target}]"
+    run = play(tmp_path, config.read("uda_poisoning", ["compare={}", "scenario.steps=3", around])).path
+    (drawing,) = drawings(views([reading.read(run)]))
+    hub = drawing.boxes[-1]
+    assert max(map(len, hub.lines)) * LETTER <= hub.width - 2 * MARGIN
+    assert "wrapped in mislabelled (rate 0.1, base target" in " ".join(hub.lines)
+    assert "Scores are over rows of the target domain" in page.write([run]).read_text(encoding="utf-8")
 
 
 def test_the_audit_says_granted_saw_used_and_never_used(images: Path) -> None:

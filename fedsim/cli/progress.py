@@ -1,4 +1,4 @@
-"""What a terminal shows while a run goes on: training, then the claims of its attacks. On no terminal, a line an arm."""
+"""What a terminal shows while a run goes on: training, then claims of attacks. Elsewhere, when an arm begins and ends."""
 
 from __future__ import annotations
 
@@ -50,8 +50,9 @@ class Progress:
         """Begin an arm: the one before becomes a line."""
         self._settle()
         if not self._console.is_terminal:
-            steps = getattr(file.scenario, "steps", None)
-            self._console.print(title if steps is None else f"{title}: {steps} steps", markup=False, soft_wrap=True)
+            steps = file.scenario.training_steps()
+            begun = f"{title}: started" + (f", {steps} steps" if steps else "")
+            self._console.print(begun, markup=False, soft_wrap=True)
         self._arm = shown = _Arm(self._bars, title, file)
 
         def watch(role: RoleId, row: Mapping[str, Any]) -> None:
@@ -63,7 +64,7 @@ class Progress:
         return watch
 
     def _settle(self, complete: bool = True) -> None:
-        if self._arm is not None and self._console.is_terminal:
+        if self._arm is not None:
             line = self._arm.close()
             self._console.print(line if complete else f"{line} (not finished)", markup=False, soft_wrap=True)
         self._arm = None
@@ -74,7 +75,7 @@ class _Arm:
 
     def __init__(self, bars: progress.Progress, title: str, file: ScenarioFile) -> None:
         self._bars, self._title, self._aims = bars, title, max(len(file.plan().aims), 1)
-        steps = getattr(file.scenario, "steps", None)
+        steps = file.scenario.training_steps()
         self._training = bars.add_task(f"{title}: training", total=steps, note="", visible=steps is not None)
         self._attacks = bars.add_task(f"{title}: attacks", total=self._aims, note="", visible=False)
         self._started, self._shown = time.monotonic(), 0.0

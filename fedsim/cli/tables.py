@@ -23,7 +23,7 @@ TASK = (
     "roc_auc", "log_loss", "chose_the_best", "decided", "pulls", "union_accuracy",
 )  # fmt: skip
 WIDEST = 15
-"""Characters of a line of the heading of a metric."""
+"""Characters of a line of a heading."""
 LEFT_OUT = ("balanced_accuracy", "macro_f1")
 """Of the task, what no table shows; whatever else a scenario measures stands in the table over seeds, a line each."""
 Numbers = Mapping[str, Any]
@@ -73,19 +73,52 @@ def bare(name: str, *columns: str) -> Table:
 
 
 def _over_arms(summary: Numbers, console: Console) -> list[Table]:
-    """One table with a row an arm where it fits the terminal, otherwise the attacks in a table of their own."""
-    name = f"{summary['name']} (seed {summary['seed']})"
-    fared = {arm: _fared(numbers["trials"]) for arm, numbers in summary["arms"].items()}
-    whole = _row_an_arm(name, summary["arms"], fared)
-    unlimited = console.options.update(width=10 * console.width)
-    if console.measure(whole, options=unlimited).maximum <= console.width:
+    """One table with a row an arm where it fits, attacks in one of their own if not; where neither does, a column an arm."""
+    name, arms = f"{summary['name']} (seed {summary['seed']})", summary["arms"]
+    fared = {arm: _fared(numbers["trials"]) for arm, numbers in arms.items()}
+    whole = _row_an_arm(name, arms, fared)
+    if _fits(whole, console):
         return [whole]
-    return [_row_an_arm(name, summary["arms"], {}), *([_row_a_trial(fared)] if any(fared.values()) else [])]
+    attacks = [_row_a_trial(fared)] if any(fared.values()) else []
+    if _fits(_row_an_arm(name, {fill(arm, WIDEST): numbers for arm, numbers in arms.items()}, {}), console):
+        return [_row_an_arm(name, arms, {}), *attacks]
+    return [*_upright(name, arms, console), *attacks]
+
+
+def _fits(table: Table, console: Console) -> bool:
+    unlimited = console.options.update(width=10 * console.width)
+    return console.measure(table, options=unlimited).maximum <= console.width
+
+
+def _upright(name: str, arms: Numbers, console: Console) -> list[Table]:
+    """Tables with a column an arm, each with as many arms as fit."""
+    for many in range(len(arms), 0, -1):
+        parts = [dict(list(arms.items())[at : at + many]) for at in range(0, len(arms), many)]
+        tables = [_row_a_metric(name if not at else "", part) for at, part in enumerate(parts)]
+        if all(_fits(table, console) for table in tables):
+            break
+    return tables
+
+
+def _row_a_metric(name: str, arms: Numbers) -> Table:
+    table = bare(name, "")
+    for arm in arms:
+        table.add_column(escape(fill(arm, WIDEST)), justify="right", no_wrap=True)
+    for metric in _metrics(arms):
+        table.add_row(title(metric), *(number(numbers["task"].get(metric), metric) for numbers in arms.values()))
+    table.add_row("traffic", *(size(numbers["traffic"]["bytes"]) for numbers in arms.values()))
+    table.add_row("seconds", *(f"{numbers['seconds']:.1f}" for numbers in arms.values()))
+    return table
+
+
+def _metrics(arms: Numbers) -> list[str]:
+    """What the tables over arms show of the task."""
+    return [metric for metric in TASK if any(metric in arm["task"] for arm in arms.values())]
 
 
 def _row_an_arm(name: str, arms: Numbers, fared: Mapping[str, Mapping[int, Fared]]) -> Table:
     table = bare(name, "arm")
-    metrics = [metric for metric in TASK if any(metric in arm["task"] for arm in arms.values())]
+    metrics = _metrics(arms)
     trials = {n: trial for found in fared.values() for n, trial in found.items()}
     pairs = [(f"{escape(trial.label)}\n{title(trial.metric)}", "blind\nguess") for trial in trials.values()]
     for heading in (

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from fedsim.report.view import View
@@ -17,6 +18,8 @@ WIDTH, LEFT, RIGHT, TOP = 1060, 290, 790, 8
 """Of the drawing; where links begin and end; above the first seat."""
 LINE, ROOM, GAP = 17, 122, 16
 """Height of a line of text, least height of a seat, space between seats."""
+MARGIN = 14
+"""Between the border of a box and its text."""
 LETTER = 6.3
 """Mean width of a letter of the small type."""
 
@@ -90,13 +93,13 @@ def _draw(views: Sequence[View]) -> Drawing:
     boxes, arrows, marks, y = [], list[Arrow](), list[Mark](), TOP
     for role in others:
         height = max(ROOM, LINE * (len(texts[role]) + 2))
-        boxes.append(Box(8, y, LEFT - 8, height, role, texts[role], False))
+        boxes.append(Box(8, y, _width(role, record), height, role, texts[role], False))
         up, down = y + height // 2 - 26, y + height // 2 + 26
         arrows += _arrows(_flows(record), role, hub, up, down)
         marks += _row(stages, taps, role, hub, up, down, len(views))
         y += height + GAP
     height = max(y - GAP - TOP, LINE * (len(texts[hub]) + 3), ROOM)
-    boxes.append(Box(RIGHT, TOP, WIDTH - RIGHT - 8, height, hub, texts[hub], True))
+    boxes.append(Box(RIGHT, TOP, _width(hub, record), height, hub, texts[hub], True))
     legend = [*_legend(stages, taps, len(views)), *_relayed(record)]
     return Drawing([view.name for view in views], TOP + height + 8, boxes, arrows, marks, legend)
 
@@ -108,7 +111,7 @@ def _flows(record: Mapping[str, Any]) -> list[Mapping[str, str]]:
 
 
 def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
-    """What sits at a seat, a line each, short enough for its box."""
+    """What sits at a seat, in lines short enough for its box."""
     seat = record["seats"][role]
     described = seat["describe"]
     lines = []
@@ -126,7 +129,13 @@ def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
     if "left_out" in described:
         lines.append(f"{number(described['left_out'])} rows left out: not at every seat")
     lines += [f"wrapped in {settings(wrapper)}" for wrapper in seat["wrappers"]]
-    return [line if len(line) <= 42 else line[:41] + "…" for line in lines]
+    letters = int((_width(role, record) - 2 * MARGIN) / LETTER)
+    return [part for line in lines for part in wrap(line, letters, max_lines=2, placeholder="…")]
+
+
+def _width(role: str, record: Mapping[str, Any]) -> int:
+    """Of a seat's box."""
+    return WIDTH - RIGHT - 8 if role == record["hub"] else LEFT - 8
 
 
 def _features(own: Mapping[str, Any], columns: Any) -> list[str]:

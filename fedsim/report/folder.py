@@ -327,7 +327,7 @@ def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
     if there["status"] == "complete":
         return "it is complete"
     if there["status"] == "running" and _alive(there["process"]):
-        return f"process {there['process']['pid']} is writing it"
+        return f"process {there['process']['pid']} is writing it; wait for its end, or end it"
     if file.sweep is not None and there["digest"] == file.sweep_digest():
         return "it is a sweep; the same fedsim sweep again plays what is not complete"
     if not any(arm.checkpoint for arm in file.arms().values()):
@@ -347,6 +347,14 @@ def _alive(process: Mapping[str, Any]) -> bool:
         os.kill(int(process["pid"]), 0)
     except ProcessLookupError:
         return False
-    except PermissionError:  # it runs, and belongs to somebody else
-        return True
-    return True
+    except PermissionError:  # it belongs to somebody else
+        pass
+    return not _defunct(int(process["pid"]))
+
+
+def _defunct(pid: int) -> bool:
+    """Whether a process has ended, and only its parent has not taken note; False where the system does not tell."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except OSError:
+        return False

@@ -11,10 +11,9 @@ from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
 TOLD = {
     "joint_success": "The attacker fooled every domain at once",
     "union_accuracy": "Left of it under attack",
+    "pgd_accuracy": "Left of it under attack (PGD)",
 }
-"""What is said of scores that are told in words beside the first."""
-ATTACKED = frozenset({"pgd_accuracy", *TOLD})
-"""Scores of what scenarios attack by themselves, beside the attacks under ``trials:``."""
+"""What is said of scores of what scenarios attack by themselves, beside the attacks under ``trials:``."""
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 """By how much a score must exceed that of a blind guess to count as better (dB); .05 for other metrics, 5 % for errors."""
 
@@ -114,14 +113,14 @@ def _and_yet(group: Group) -> str:
 
 def attacked_models(metrics: Iterable[str]) -> bool:
     """Whether a scenario itself attacked what it trained, and scores that."""
-    return not ATTACKED.isdisjoint(metrics)
+    return not TOLD.keys().isdisjoint(metrics)
 
 
 def _task(views: Sequence[View], attacked: bool) -> str:
     metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
     if not metrics:
         return ""
-    if not TOLD.keys().isdisjoint(metrics):
+    if attacked_models(metrics):
         return " ".join(_each(what, metric, views) for metric, what in _told(metrics).items())
     name, values = title(metrics[0]), [number(view.numbers["task"][metrics[0]], metrics[0]) for view in views]
     if len(views) == 1:
@@ -131,7 +130,7 @@ def _task(views: Sequence[View], attacked: bool) -> str:
         reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
         if wrapped := [role for role, seat in views[0].record["seats"].items() if seat["wrappers"]]:
             return f"{reached}; something is wrong at {listed(wrapped)}."
-        return reached + ("." if attacked or attacked_models(metrics) else "; nobody attacked.")
+        return reached + ("." if attacked else "; nobody attacked.")
     if len(views) == 2:
         stayed = values[0] == values[1]
         return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")

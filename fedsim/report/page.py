@@ -81,6 +81,7 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "views": shown,
         "sentences": sentences(shown),
         "metrics": metrics,
+        "notes": [words.OF_WHAT[metric] for metric in metrics if metric in words.OF_WHAT],
         "columns": _columns(shown),
         "results": [_result(view, shown[0], metrics, _columns(shown)) for view in shown],
         "upright": len(metrics) + len(_columns(shown)) > max(WIDEST, len(shown)),

@@ -49,6 +49,11 @@ NAMES: Mapping[str, str] = {
     "pgd_restarts": "attacked accuracy, restarts",
     "apgd_accuracy": "attacked accuracy, APGD",
 }
+OF_WHAT: Mapping[str, str] = {
+    "source_accuracy": "Scores are over rows of the target domain, unless they name the source.",
+    "clean_accuracy": "Attacked are the first of the held-out rows: compare with the accuracy on these, not on all.",
+}
+"""What is to be said above a table that has a metric: over which rows its scores are."""
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}
 )

@@ -143,7 +143,7 @@ def take_up_top(scenario: Vertical, top: HubModel, sidecar: Mapping[str, Any]) -
         return
     if not isinstance(top, Top):
         raise ConfigError(
-            f"scenario.trained: a {type(top).__name__} cannot be taken up; its weights are more than a run keeps"
+            f"scenario.trained: what the hub of '{scenario.kind()}' trains cannot be taken up; expected a plain top model"
         )
     tensors, saved = load_seat(Path(scenario.trained.run), scenario.labels, scenario.trained.arm)
     if saved["classes"] != sidecar:
