@@ -11,8 +11,8 @@ from pydantic import Field, model_validator
 from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.errors import ConfigError
-from fedsim.message import RoleId
-from fedsim.plan import Flow, Plan, Seat
+from fedsim.message import Flow, RoleId
+from fedsim.plan import Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule

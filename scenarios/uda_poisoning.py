@@ -24,7 +24,7 @@ from parties.bound import Domain, Drawn, bound
 from parties.data._pair import Pair
 from parties.labels import Scoring
 from parties.learners import Bench, Learner, LearnerConfig
-from parties.opening import DOWN, UP, Fact, Opening, pools
+from parties.opening import Fact, Opening, kinds, pools
 from parties.rehearsal import Rehearsal
 from parties.screening import Screen
 from parties.vertical import Vertical, build_bottom
@@ -80,7 +80,9 @@ class UdaPoisoning(Vertical):
                 raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self.roster())}")
             if "slices" in facts and name != self.labels:
                 raise ConfigError(f"scenario.grants: slices can be granted to {self.labels} only; found {name}")
-        return Vertical.plan(self)
+        plan = Vertical.plan(self)
+        seats = {name: replace(seat, told=self.grants.get(name, ())) for name, seat in plan.seats.items()}
+        return replace(plan, seats=seats)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns; as yet without records that are entered."""
@@ -121,9 +123,9 @@ class UdaPoisoning(Vertical):
         )
         return Rehearsal(learner, bottoms, optimisers, schedule)
 
-    def prologue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def prologue_kinds(self, party: RoleId) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """See `Vertical.prologue_kinds`."""
-        return UP, DOWN
+        return kinds(self.grants, party)
 
     def scoring(self, top: HubModel) -> Scoring:
         """Of target rows what any classifier is scored by; accuracy on the source; the poison label; the bound."""

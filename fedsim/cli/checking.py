@@ -14,8 +14,8 @@ from fedsim.axes import Sweep, short
 from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
-from fedsim.message import RoleId
-from fedsim.plan import Aim, Flow, Plan
+from fedsim.message import Flow, RoleId
+from fedsim.plan import Aim, Plan
 from fedsim.role import Role
 
 WIDEST = 36
