@@ -93,12 +93,29 @@ class UdaPoisoning(Vertical):
         )
 
     def hub_model(self, labels: Tensor, classes: int, public: Rng, rng: Rng) -> Learner:
-        """The learner, which does not have the labels of the target."""
+        """The learner, which does not have the labels of the target.
+
+        Raises:
+            ConfigError: a defence could never act.
+        """
         width = sum(party.embedding or self.embedding for party in self.parties.values())
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
+        self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)
         node, smoothing = public.child("learner"), self.label_smoothing
         return self.learner.build(Bench(self.top, width, classes, known, self.optimiser, smoothing, screen, node, rng))
+
+    def _check_defences(self, source: int) -> None:
+        """Refuse what would leave out no row, of so many of the source."""
+        seen = min(source, self.steps * self.batch)
+        if self.knn >= seen:
+            raise ConfigError(
+                f"scenario.knn: {self.knn} nearest of {seen} labelled rows; expected fewer than there are"
+            )
+        if self.trim and not round(self.trim * self.batch):
+            raise ConfigError(
+                f"scenario.trim: {self.trim:g} of a batch of {self.batch} rounds to no row; expected more"
+            )
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Opening:
         """Grants, entered records, and what the learner has parties do to rows."""
