@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from terminal import refused
+from terminal import fine, refused
 from two_domains import make_file
 
 from fedsim.errors import InputError
@@ -65,3 +65,26 @@ def test_the_line_names_arm_seat_and_setting(command: str) -> None:
     assert "compare.x: seats.server.0: mislabelled: plotters: no party 'nord'; did you mean 'north'?" in line
     line = refused(command, "uda_poisoning", "--set", "scenario.grants={}")
     assert "compare.mislabelled target: seats.server.0: mislabelled: needs to know target_labels" in line
+
+
+def test_the_check_shows_who_poisons_and_what_is_told() -> None:
+    arms = """compare={
+      clean: {scenario: {grants: {server: []}}},
+      plot: {seats: {server: [{kind: mislabelled, plotters: [north]}], north: [{kind: watermark, alpha: 0.5}]}},
+      slice: {scenario: {grants: {north: [labels, target_labels]}}, seats: {north: [{kind: poisoned_slice}]}},
+      none: {scenario: {grants: {server: []}}}}"""
+    clean, plot, poisoned, none = fine("check", "uda_poisoning", "--set", arms).split(", digest ")[1:]
+
+    def rows(text: str, *words: str) -> list[list[str]]:
+        return [line.split() for line in text.splitlines() if any(word in line for word in words)]
+
+    assert not rows(clean, "around", "Slice", "Distances", "Granted", "Twins", "Crafted")
+    assert rows(plot, "watermark") == [["north", "watermark", "(alpha=0.5)", "nothing"]]
+    assert [row[:2] for row in rows(plot, "mislabelled")] == [["server", "mislabelled"]]
+    assert [row[:3] for row in rows(plot, "Twins", "Distances")] == [
+        ["server", "north", "Twins"],
+        ["north", "server", "Distances"],
+    ]
+    assert rows(poisoned, "poisoned_slice") == [["north", "poisoned_slice", "labels,", "target_labels"]]
+    assert [row[:3] for row in rows(poisoned, "Granted")] == [["server", "north", "Granted"]]
+    assert "What is around seats: none" in none

@@ -41,12 +41,16 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
         for role in plan.roster if away else ():
             if role not in away:
                 arm.scenario.look(role)
-        sections = [_seats(arm, plan, roles) or _unseen(arm, plan), _links(plan, roles), _trials(plan)]
+        holds = _seats(arm, plan, roles) or _unseen(arm, plan)
+        sections = [holds, _around(plan), _links(plan, roles), _trials(plan)]
         console.print(f"[bold]{escape(name)}[/bold]: {arm.scenario.kind()}, digest {arm.digest()[:8]}", highlight=False)
         for i, (table, rows) in enumerate(zip(_tables(), sections, strict=True)):
-            if not rows:
+            if not rows and not (before and before[i]):
                 continue
             console.print()
+            if not rows:
+                console.print(f"[italic]{table.title}[/italic]: none")
+                continue
             if before and rows == before[i]:
                 console.print(f"[italic]{table.title}[/italic]: as above")
                 continue
@@ -82,14 +86,15 @@ def _print_cells(console: Console, file: ScenarioFile, sweep: Sweep) -> None:
     console.print()
 
 
-def _tables() -> tuple[Table, Table, Table]:
-    """Empty: who holds what, who sends what, who attacks."""
+def _tables() -> tuple[Table, Table, Table, Table]:
+    """Empty: who holds what, what is around seats, who sends what, who attacks."""
     holds = bare("Who holds what", "seat", "holds", "model")
     holds.add_column("parameters", justify="right")
     holds.add_column("rows: train, test", justify="right")
     sends = bare("Who sends what to whom", "from", "to", "message", "stages on the way")
     sends.add_column("bytes a step", justify="right", no_wrap=True)
-    return holds, sends, bare("Who attacks", "attack", "at", "against", "knows", "metric")
+    around = bare("What is around seats", "seat", "wrapper", "is told")
+    return holds, around, sends, bare("Who attacks", "attack", "at", "against", "knows", "metric")
 
 
 def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
@@ -118,6 +123,15 @@ def _unseen(file: ScenarioFile, plan: Plan) -> Section:
             kind, width = (party[key] or scenario[key] for key in ("bottom", "embedding"))
             found.append((seat, f"columns {columns}", f"{kind['kind']} -> {width}", "?", "?"))
     return found
+
+
+def _around(plan: Plan) -> Section:
+    """A row for each wrapper, innermost first, and for each seat that is told something."""
+    return [
+        (role, caption, ", ".join(seat.told) or "nothing")
+        for role, seat in plan.seats.items()
+        for caption in [w.caption() for w in plan.wrappers.get(role, ())] or ["none"] * bool(seat.told)
+    ]
 
 
 def _holds(file: ScenarioFile, name: RoleId, about: Mapping[str, Any]) -> str:
