@@ -106,7 +106,9 @@ def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Sect
             rows = ", ".join(f"{count:,}" for count in each.get("rows", {}).values())
             if left_out := each.get("left_out"):
                 rows += f" ({left_out:,} left out)"
-            found.append((seat, _holds(file, name, each), _model(each), f"{each.get('parameters', 0):,}", rows))
+            model = _model(each)
+            parameters = f"{each['parameters']:,}" if "parameters" in each else "0" if model == "none" else "?"
+            found.append((seat, _holds(file, name, each), model, parameters, rows))
     return found
 
 
@@ -159,20 +161,20 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _model(about: Mapping[str, Any]) -> str:
-    if "model" not in about:
-        return "top" if "classes" in about else "none"
-    return f"{about['model']['kind']} -> {about['embedding']}"
+    model = about.get("model", "top" if "classes" in about else "none")
+    return model if isinstance(model, str) else f"{model['kind']} -> {about['embedding']}"
 
 
 def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
     """A row for each kind of message; parties that send or are sent the same share it."""
     same: dict[tuple[bool, str, str, int], list[RoleId]] = {}
-    total = 0
+    abouts = {name: role.describe() for name, role in roles.items()}
+    step, total = next((about["step"] for about in abouts.values() if "step" in about), ""), 0
     for flow in plan.flows:
         up = flow.to == plan.hub
         party = flow.frm if up else flow.to
         once = up and flow.kind == "Model"
-        size = 0 if once or not roles else roles[party].describe().get("bytes", {}).get(flow.kind, 0)
+        size = 0 if once or not roles else abouts[party].get("bytes", {}).get(flow.kind, 0)
         total += size
         same.setdefault((up, flow.kind, _stages(plan, flow), size), []).append(party)
     everyone = len(plan.seats) - 1
@@ -181,8 +183,8 @@ def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
         who = f"each of {everyone}" if len(parties) == everyone > 2 else ", ".join(parties)
         each = " each" if len(parties) > 1 else ""
         ends = (who, plan.hub) if up else (plan.hub, who)
-        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "once" if roles else "?"))
-    return [*rows, ("", "", "all", "", f"{total:,}")] if roles else rows
+        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "outside of steps" if roles else "?"))
+    return [*rows, ("", "", f"all of a {step}" if step else "all", "", f"{total:,}")] if roles else rows
 
 
 def _stages(plan: Plan, flow: Flow) -> str:
