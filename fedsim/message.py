@@ -39,6 +39,15 @@ class Message:
         return cls.__name__
 
 
+@dataclass(frozen=True)
+class Flow:
+    """A kind of message that goes from one seat to another."""
+
+    kind: str
+    frm: RoleId
+    to: RoleId
+
+
 Shape = Literal["tensor", "tensors", "scalar", "scalars"]
 _SHAPES: Mapping[object, Shape] = {
     Tensor: "tensor",

@@ -69,6 +69,15 @@ class Places:
         place = f"{self.source}:{line}" if line else self.source
         return f"{place}: compare.{self.arm}" if self.arm else place
 
+    def instead(self, path: YamlPath) -> str:
+        """What to write instead, if an override has swapped the kind of what the key at ``path`` was written for."""
+        around = ".".join(map(str, path[:-1]))
+        for override in reversed(self.overrides):
+            changed, _, kind = override.partition("=")
+            if changed == f"{around}.kind" and not self.of(path).startswith("--set"):
+                return f"; to drop the settings of the kind before: --set '{around}={{kind: {kind}}}'"
+        return ""
+
     def _line(self, path: YamlPath) -> int | None:
         for end in range(len(path), 0, -1) if self.arm else ():
             if own := self.lines.get(("compare", self.arm, *path[:end])):
@@ -84,7 +93,11 @@ def explain(error: ValidationError, data: Any, places: Places) -> str:
     for path in [path for path, (first, *_) in found.items() if first["type"] == "too_short"]:
         if any(other[: len(path)] == path for other in found if other != path):
             del found[path]  # pydantic counts only the items that are right
-    lines = [f"{places.of(path)}: {'.'.join(map(str, path)) or 'file'}: {_wrong(ds)}" for path, ds in found.items()]
+    lines = [
+        f"{places.of(path)}: {'.'.join(map(str, path)) or 'file'}: {_wrong(ds)}"
+        f"{places.instead(path) if ds[0]['type'] == 'unknown_key' else ''}"
+        for path, ds in found.items()
+    ]
     if len(lines) > MOST:
         lines[MOST:] = [f"and {len(lines) - MOST} more"]
     return "\n".join(lines)

@@ -6,22 +6,22 @@ Making a plan loads no data set; a seat is built, from its own slice only, in th
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor
 
 from fedsim.channel import Stage, only
-from fedsim.errors import ConfigError, ThreatModelError, suggest
-from fedsim.message import Message, RoleId
+from fedsim.errors import ConfigError, InputError, ThreatModelError, suggest
+from fedsim.message import Flow, Message, RoleId
 from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.resilience import Axis
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
+from fedsim.threat import AttackConfig, Defence, Site, Trial, Wrapper
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """What a seat saved: its tensors and its sidecar."""
@@ -51,6 +51,7 @@ class Seat:
         discloses: facts that can be asked of this seat as a victim.
         meet: settles with the other seats what has to be known before any is built, and returns the seat to build; None if
             there is nothing to settle. Its second argument is the key that ids are hashed with.
+        told: facts that the scenario has told to an attacker at this seat, before the training.
         trains: whether it has a part in checkpoints; one that training never changes has none, and is played from its start.
     """
 
@@ -59,16 +60,8 @@ class Seat:
     knows: frozenset[str] = frozenset()
     discloses: frozenset[str] = frozenset()
     meet: Callable[[Net, bytes], Awaitable[Seat]] | None = None
+    told: tuple[str, ...] = ()
     trains: bool = True
-
-
-@dataclass(frozen=True)
-class Flow:
-    """A kind of message that goes from one seat to another."""
-
-    kind: str
-    frm: RoleId
-    to: RoleId
 
 
 class LinkConfig(Settings):
@@ -226,14 +219,27 @@ def complete(
 
     Raises:
         ConfigError: an entry names a seat, a link or a kind of message that does not exist.
-        ThreatModelError: a trial's attack cannot run here.
+        ThreatModelError: a trial's attack, or a wrapper, cannot run here.
     """
-    for i, link in enumerate(links):
-        _check_link(plan, link, f"links.{i}")
     for role in wrappers:
         _check_seat(plan, role, "seats")
+    plan = replace(plan, flows=(*plan.flows, *_more_flows(plan, wrappers)))
+    for i, link in enumerate(links):
+        _check_link(plan, link, f"links.{i}")
     aims = tuple(aim for i, trial in enumerate(trials) for aim in _aims(plan, trial, i))
-    return Plan(plan.hub, plan.seats, plan.flows, tuple(links), wrappers, aims)
+    return replace(plan, links=tuple(links), wrappers=wrappers, aims=aims)
+
+
+def _more_flows(plan: Plan, wrappers: Mapping[RoleId, tuple[Wrapper, ...]]) -> Iterator[Flow]:
+    """What flows because of wrappers, each of which is asked whether it can act where it stands."""
+    told = {role: seat.told for role, seat in plan.seats.items()}
+    for role, around in wrappers.items():
+        site = Site(role, plan.hub, plan.flows, told, wrappers)
+        for i, wrapper in enumerate(around):
+            try:
+                yield from wrapper.flows(site)
+            except InputError as error:
+                raise type(error)(f"seats.{role}.{i}: {wrapper.kind()}: {error}") from error
 
 
 def _check_seat(plan: Plan, role: RoleId, where: str) -> None:

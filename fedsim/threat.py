@@ -7,7 +7,7 @@ An attack is three pure functions over what its tap saw plus the knowledge that 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fedsim.channel import Stage
 from fedsim.errors import ThreatModelError
-from fedsim.message import Message, RoleId, Scalar
+from fedsim.message import Flow, Message, RoleId, Scalar
 from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.role import Role
 from fedsim.seeding import Rng
@@ -169,6 +169,24 @@ class Defence(Plugin, ABC):
         """Build the stage from these settings."""
 
 
+@dataclass(frozen=True)
+class Site:
+    """Where a wrapper stands, and what of the federation the file says.
+
+    Attributes:
+        seat: the seat it is around.
+        flows: what flows in the scenario without wrappers.
+        told: by seat, in roster order, the facts that an attacker there is told before the training.
+        wrappers: all that the file puts around seats.
+    """
+
+    seat: RoleId
+    hub: RoleId
+    flows: tuple[Flow, ...]
+    told: Mapping[RoleId, tuple[str, ...]]
+    wrappers: Mapping[RoleId, tuple[Wrapper, ...]]
+
+
 class Wrapper(Plugin, ABC):
     """What may be wrapped around a seat: faults, corrupted features, poisoned records; one a file in ``parties/wrappers``.
 
@@ -178,6 +196,15 @@ class Wrapper(Plugin, ABC):
     """
 
     resumes: ClassVar[bool] = False
+
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """What flows because it stands there; this much is known before anything is built.
+
+        Raises:
+            ConfigError: its settings do not fit the rest of the file.
+            ThreatModelError: it cannot act at this seat, or not with what is told there.
+        """
+        return ()
 
     @abstractmethod
     def wrap(self, role: Role, rng: Rng) -> Role:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from fedsim.errors import ThreatModelError
+from fedsim.message import Message
 from fedsim.net import Net
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
@@ -26,6 +27,20 @@ if TYPE_CHECKING:
     from parties.vertical import AtParty
 
 
+class Talk(NamedTuple):
+    """What goes over a party's link in a full step.
+
+    Attributes:
+        step: what the step is called, unless there is but one kind.
+        up: rows of each embedding that the party sends.
+        down: rows of each gradient that comes back.
+    """
+
+    step: str
+    up: Sequence[int]
+    down: Sequence[int]
+
+
 class FeatureParty:
     """Owns a slice and trains a bottom on it.
 
@@ -39,6 +54,7 @@ class FeatureParty:
         epilogue: what the scenario has this party do after the training, if anything.
         appraisal: what it does after that for a model card, if anything.
         prologue: the same before the training.
+        talk: what is said in a step; by the schedule, unless a scenario has stages of its own.
     """
 
     def __init__(
@@ -56,6 +72,8 @@ class FeatureParty:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
         self.epilogue, self.prologue, self.appraisal = epilogue, prologue, appraisal
+        each = [schedule.together] * schedule.exchanges
+        self.talk = Talk("", each, each)
 
     async def run(self, net: Net) -> None:
         """Say how many rows there are, follow the hub, and do what the scenario has come before and after it."""
@@ -104,15 +122,23 @@ class FeatureParty:
             "model": self.architecture["model"],
             "parameters": sum(p.numel() for p in self.bottom.network.parameters.values()),
             "bytes": self._frames(),
+            **({"step": self.talk.step} if self.talk.step else {}),
             **({} if self.left_out is None else {"left_out": self.left_out}),
         }
 
     def _frames(self) -> dict[str, int]:
-        """How long the frame of each kind of message on this party's link is, for one full batch; bytes."""
-        z = torch.zeros(self.schedule.together, self.architecture["embedding"] * (1 + self.bottom.reaches))
+        """How long the frames of each kind of message on this party's link are together, in a full step; bytes."""
+        width = self.architecture["embedding"] * (1 + self.bottom.reaches)
         parameters = snapshot(self.bottom.network.parameters)
-        messages = (Embedding(0, z), Gradient(0, z), ParameterGradient(0, parameters), Model(0, parameters))
-        return {m.kind(): len(encode(Envelope("party", "hub", 0, m))) for m in messages}
+        found = {kind.kind(): 0 for kind in (Embedding, Gradient)}
+        for message in (
+            *(Embedding(0, torch.zeros(rows, width)) for rows in self.talk.up),
+            *(Gradient(0, torch.zeros(rows, width)) for rows in self.talk.down),
+        ):
+            found[message.kind()] += _length(message)
+        for message in (ParameterGradient(0, parameters), Model(0, parameters)):
+            found[message.kind()] = _length(message) * self.schedule.exchanges
+        return found
 
     def disclose(self, name: str) -> Fact:
         """``bottom``: architecture and present parameters."""
@@ -123,6 +149,11 @@ class FeatureParty:
     def judge(self, claim: Claim, rng: Rng) -> Judgement:
         """Hold reconstructed rows against the encoded training rows."""
         return judge_features(self.bottom.features["train"], claim, rng)
+
+
+def _length(message: Message) -> int:
+    """Of its frame, bytes."""
+    return len(encode(Envelope("party", "hub", 0, message)))
 
 
 def batches(schedule: Schedule) -> dict[int, Tensor]:

@@ -34,9 +34,6 @@ label holder alone, what every party holds, from which it can rehearse itself.
 """
 TOLD: tuple[Fact, ...] = ("pseudo_labels", "slices")
 """Facts for which every party sends the label holder its slice."""
-UP = ("Slice", "Distances")
-DOWN = ("Granted", "Candidates", "Twins", "Crafted", "Entered")
-"""The kinds of message between a party and the hub."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +96,12 @@ class Entries(NamedTuple):
     labels: Tensor
 
 
+def kinds(grants: Mapping[RoleId, Sequence[Fact]], party: RoleId) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The kinds of message from a party to the hub and back, without those of a plot."""
+    up, granted = (Slice.kind(),) * _tells(grants), (Granted.kind(),) * bool(grants.get(party))
+    return up, (*granted, Entered.kind())
+
+
 @dataclass
 class Records:
     """A party's training rows before the training, (N, ...), which an attacker at its seat may change.
@@ -156,7 +159,7 @@ class Opening:
     ) -> None:
         self.sizes, self.grants, self.truths, self.pretext = sizes, grants, dict(truths), pretext
         self.rehearse, self._rng = rehearse, rng
-        self._told = any(fact in TOLD for facts in grants.values() for fact in facts)
+        self._told = _tells(grants)
         self.plots: list[Plot] = []
         self.tampering: list[Tampering] = []
 
@@ -223,6 +226,11 @@ def pools(sizes: Sizes, entered: int = 0) -> tuple[Pool, Pool]:
     """Labelled and unlabelled training rows."""
     known = sizes.source + sizes.target
     return (range(sizes.source), range(known, known + entered)), (range(sizes.source, known),)
+
+
+def _tells(grants: Mapping[RoleId, Sequence[Fact]]) -> bool:
+    """Whether parties tell the label holder their slices."""
+    return any(fact in TOLD for facts in grants.values() for fact in facts)
 
 
 def _step(fact: Fact) -> int:

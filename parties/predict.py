@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from fedsim.errors import OutputError
-from fedsim.message import RoleId
+from fedsim.message import Flow, RoleId
 from fedsim.net import Net
-from fedsim.plan import Flow, Plan, Saved, Seat
+from fedsim.plan import Plan, Saved, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl import split
 from fedsim.vfl.absence import Absences, Sends

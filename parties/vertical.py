@@ -13,11 +13,11 @@ from pydantic import Field, field_validator
 from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
-from fedsim.message import RoleId
+from fedsim.message import Flow, RoleId
 from fedsim.metrics import classification
 from fedsim.models import ModelConfig
 from fedsim.net import Net
-from fedsim.plan import Flow, Plan, Saved, Scenario, Seat
+from fedsim.plan import Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
@@ -175,8 +175,8 @@ class Vertical(Scenario, ABC):
         """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
         return None
 
-    def prologue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """As `epilogue_kinds`, of the prologue."""
+    def prologue_kinds(self, party: RoleId) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """As `epilogue_kinds`, of the prologue with one party."""
         return (), ()
 
     def hub_model(self, labels: Tensor, classes: int, public: Rng, rng: Rng) -> HubModel:
@@ -304,7 +304,7 @@ class Vertical(Scenario, ABC):
         down = ["Gradient"] + (["Model"] if self.exchange == "shared" else [])
         grouped = (("GroupSums",), ("Outcomes",)) if may_know(self, party) else ((), ())
         explained = (("Varied",), ("Valued",)) if self.worth and self.parties[party].disclose else ((), ())
-        for more_up, more_down in (self.prologue_kinds(), self.epilogue_kinds(), grouped, explained):
+        for more_up, more_down in (self.prologue_kinds(party), self.epilogue_kinds(), grouped, explained):
             up, down = [*up, *more_up], [*down, *more_down]
         return [Flow(k, party, self.labels) for k in up] + [Flow(k, self.labels, party) for k in down]
 

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from fedsim.errors import ConfigError
-from fedsim.message import RoleId
-from fedsim.plan import Flow, Plan, Seat
+from fedsim.message import Flow, RoleId
+from fedsim.plan import Plan, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Schedule

@@ -11,12 +11,12 @@ from pydantic import Field, model_validator
 from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.errors import ConfigError
-from fedsim.message import RoleId
-from fedsim.plan import Flow, Plan, Seat
+from fedsim.message import Flow, RoleId
+from fedsim.plan import Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
-from parties.contrast import DOWN, UP, Finetuning, Robustness, Threat
+from parties.contrast import Finetuning, Robustness, Threat
 from parties.contrast.course import Course
 from parties.contrast.hub import Registry, Server
 from parties.contrast.party import Slice
@@ -84,8 +84,12 @@ class Contrastive(Vertical):
             **parties,
             self.registry: Seat(partial(build_registry, self), trains=False),
         }
-        flows = [Flow(kind, name, SERVER) for name in self.parties for kind in ("Rows", *UP)]
-        flows += [Flow(kind, SERVER, name) for name in self.parties for kind in DOWN]
+        pseudo = self.pretraining.pseudo if self.pretraining else None
+        components = ("Components",) if pseudo is not None and pseudo.of == "components" else ()
+        learns = self.pretraining is not None or self.finetuning.attacks or self.finetuning.moves_bottoms
+        up, down = ("Rows", "Embedding", *components, "Spent"), (*("Gradient",) * learns, "Chosen", "Reply")
+        flows = [Flow(kind, name, SERVER) for name in self.parties for kind in up]
+        flows += [Flow(kind, SERVER, name) for name in self.parties for kind in down]
         flows += [Flow("Ready", SERVER, self.registry), Flow("Labels", self.registry, SERVER)]
         return Plan(SERVER, seats, tuple(flows))
 
@@ -118,6 +122,7 @@ def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) 
     """A feature party whose only business is the three stages."""
     part = Slice(scenario.course(public), private.child("contrast"))
     party = build_party(scenario, name, public, private, part)
+    party.talk = part.course.talk(len(party.bottom.features["train"]))
     shape = tuple(party.bottom.features["train"].shape[1:])
     if len(shape) != 3:
         raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")

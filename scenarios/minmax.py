@@ -10,11 +10,11 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
-from fedsim.message import RoleId
+from fedsim.message import Flow, RoleId
 from fedsim.minmax.apgda import Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.models import ModelConfig
-from fedsim.plan import Flow, Plan, Scenario, Seat
+from fedsim.plan import Plan, Scenario, Seat
 from fedsim.plugins import OneOf, Settings
 from fedsim.seeding import Rng
 from parties.cut import ImageSchema

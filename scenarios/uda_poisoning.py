@@ -24,7 +24,7 @@ from parties.bound import Domain, Drawn, bound
 from parties.data._pair import Pair
 from parties.labels import Scoring
 from parties.learners import Bench, Learner, LearnerConfig
-from parties.opening import DOWN, UP, Fact, Opening, pools
+from parties.opening import Fact, Opening, kinds, pools
 from parties.rehearsal import Rehearsal
 from parties.screening import Screen
 from parties.vertical import Vertical, build_bottom
@@ -81,7 +81,9 @@ class UdaPoisoning(Vertical):
                 raise ConfigError(f"scenario.grants: no seat '{name}'{suggest(name, self.roster())}")
             if "slices" in facts and name != self.labels:
                 raise ConfigError(f"scenario.grants: slices can be granted to {self.labels} only; found {name}")
-        return Vertical.plan(self)
+        plan = Vertical.plan(self)
+        seats = {name: replace(seat, told=self.grants.get(name, ())) for name, seat in plan.seats.items()}
+        return replace(plan, seats=seats)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns; as yet without records that are entered."""
@@ -92,12 +94,29 @@ class UdaPoisoning(Vertical):
         )
 
     def hub_model(self, labels: Tensor, classes: int, public: Rng, rng: Rng) -> Learner:
-        """The learner, which does not have the labels of the target."""
+        """The learner, which does not have the labels of the target.
+
+        Raises:
+            ConfigError: a defence could never act.
+        """
         width = sum(party.embedding or self.embedding for party in self.parties.values())
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
+        self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)
         node, smoothing = public.child("learner"), self.label_smoothing
         return self.learner.build(Bench(self.top, width, classes, known, self.optimiser, smoothing, screen, node, rng))
+
+    def _check_defences(self, source: int) -> None:
+        """Refuse what would leave out no row, of so many of the source."""
+        seen = min(source, self.steps * self.batch)
+        if self.knn >= seen:
+            raise ConfigError(
+                f"scenario.knn: {self.knn} nearest of {seen} labelled rows; expected fewer than there are"
+            )
+        if self.trim and not round(self.trim * self.batch):
+            raise ConfigError(
+                f"scenario.trim: {self.trim:g} of a batch of {self.batch} rounds to no row; expected more"
+            )
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Opening:
         """Grants, entered records, and what the learner has parties do to rows."""
@@ -122,9 +141,9 @@ class UdaPoisoning(Vertical):
         )
         return Rehearsal(learner, bottoms, optimisers, schedule)
 
-    def prologue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    def prologue_kinds(self, party: RoleId) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """See `Vertical.prologue_kinds`."""
-        return UP, DOWN
+        return kinds(self.grants, party)
 
     def scoring(self, top: HubModel) -> Scoring:
         """Of target rows what any classifier is scored by; accuracy on the source; the poison label; the bound."""

@@ -320,7 +320,7 @@ def test_wrong_labels_are_as_many_as_asked_and_never_the_true_ones() -> None:
     wrong, count = WrongLabels(rate=0.2).corrupt(partly, 3, Rng.root(1))
     assert count == 20
     assert torch.equal(wrong[100:], partly[100:])
-    with pytest.raises(ThreatModelError, match="wrong_labels: expected the label holder, found a FeatureParty"):
+    with pytest.raises(ThreatModelError, match="wrong_labels: expected the label holder, east; found north"):
         run(small("baseline", seats={"north": [{"kind": "wrong_labels"}]}))
 
 

@@ -181,7 +181,9 @@ def test_reports_of_one_and_of_several(here: Path) -> None:
     assert "</html>" in (here / "both.html").read_text()
 
 
-@pytest.mark.parametrize("name", ["adult", "baseline", "labels", "leakage", "leakage_baselines", "sweep_leakage"])
+@pytest.mark.parametrize(
+    "name", ["adult", "baseline", "labels", "leakage", "leakage_baselines", "sweep_leakage", "uda_poisoning"]
+)
 def test_every_shipped_scenario_passes_its_check(name: str) -> None:
     if name == "adult" and not (Path(os.environ.get("FEDSIM_DATA", "")) / "adult.csv.gz").is_file():
         pytest.skip("needs adult.csv.gz in $FEDSIM_DATA")

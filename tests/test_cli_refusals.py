@@ -212,6 +212,11 @@ def test_what_is_no_scenario_file(here: Path, source: str, line: str) -> None:
         ),
         (["--set", "trials.0.seat=a"], "there is no list 'trials'; set it whole: trials=[...]"),
         (["--set", "scenario.bottom.hidden.3=1"], "'3' leads nowhere; there is a list of 1"),
+        (
+            ["--set", "scenario.bottom.kind=linear"],
+            "s.yaml:5: scenario.bottom.hidden: unknown key 'hidden'; allowed: activation, bias; "
+            "to drop the settings of the kind before: --set 'scenario.bottom={kind: linear}'",
+        ),
         (["--set", "scenario.batch=[1"], "--set scenario.batch=[1:1: expected ',' or ']'"),
         (["--set", "scenario.batch=!!python/name:os.x"], "is refused: a scenario file names no code"),
         (["--set", "scenario.batch=3\nseed: 4"], "more than one value"),

@@ -132,10 +132,21 @@ def test_whoever_is_not_done_without_is_named(file: ScenarioFile, kind: type[Exc
         played(file)
 
 
-def test_nothing_stands_in_for_what_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_there_is_no_mean_of_what_never_came(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("test_missing.LOST", (0,))
-    with pytest.raises(TransportLate, match="north has sent none before, so that nothing can stand in for it"):
+    with pytest.raises(TransportLate, match="north has sent none before, of which the mean could stand in"):
         played(made("impute"))
+
+
+@pytest.mark.parametrize("exchange", ["split", "shared"])
+def test_zeros_stand_in_for_a_party_that_has_sent_nothing_yet(
+    exchange: str, monkeypatch: pytest.MonkeyPatch, trained_on: dict[int, Mapping[RoleId, Tensor]]
+) -> None:
+    monkeypatch.setattr("test_missing.LOST", (0, 1))
+    played(made("drop", exchange))
+    for step in range(3):
+        assert (trained_on[step]["north"] == 0).all() == (step < 2)
+        assert trained_on[step]["north"].shape == trained_on[2]["north"].shape
 
 
 def test_means_are_part_of_a_checkpoint() -> None:

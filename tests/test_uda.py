@@ -16,7 +16,7 @@ from torch.nn import functional
 from two_domains import DATA, PARTIES, build, make_file, played, run, scores, weights
 
 from fedsim.config import read, validate
-from fedsim.errors import ConfigError, DataError, StallError, ThreatModelError
+from fedsim.errors import ConfigError, DataError, ThreatModelError
 from fedsim.models import ModelConfig
 from fedsim.plugins import load, names
 from fedsim.runtime.local import Local, memory, play_all
@@ -338,10 +338,12 @@ def test_parties_of_one_plot_poison_the_same_records() -> None:
 
 def test_what_is_not_granted_is_not_known() -> None:
     poison = {"server": [{"kind": "mislabelled"}]}
-    with pytest.raises(ThreatModelError, match="the attack needs 'target_labels'; granted: nothing"):
-        run(poison, grants={})
-    with pytest.raises(ThreatModelError, match="the attack needs 'labels'; granted: target_labels"):
-        run({"a": [{"kind": "poisoned_slice"}]}, grants={"a": ["target_labels"]})
+    needs = "seats.server.0: mislabelled: needs to know target_labels or pseudo_labels; scenario.grants tells server"
+    with pytest.raises(ThreatModelError, match=f"{needs} nothing"):
+        make_file(poison, grants={}).plan()
+    needs = "seats.a.0: poisoned_slice: needs to know labels; scenario.grants tells a target_labels"
+    with pytest.raises(ThreatModelError, match=needs):
+        make_file({"a": [{"kind": "poisoned_slice"}]}, grants={"a": ["target_labels"]}).plan()
     around = run(poison)["server"].describe["around"][0]
     assert around["knowledge"] == {"granted": ["target_labels"], "used": ["target_labels"]}
     assert around["numbers"] == {"records entered": 30, "parties in the plot": 0}
@@ -355,12 +357,10 @@ def test_what_is_granted_to_a_party_travels_as_a_message() -> None:
 
 
 def test_poison_is_refused_where_it_has_no_place() -> None:
-    with pytest.raises(ThreatModelError, match="mislabelled: expected the label holder, found a FeatureParty"):
-        run({"a": [{"kind": "mislabelled"}]})
-    with pytest.raises(ThreatModelError, match="watermark: expected a party with features, found a LabelHolder"):
-        run({"server": [{"kind": "watermark"}]})
-    with pytest.raises(StallError, match="a waits for Candidates"):
-        run({"a": [{"kind": "watermark"}]})
+    with pytest.raises(ThreatModelError, match=r"seats.a.0: mislabelled: expected the label holder, server; found a"):
+        make_file({"a": [{"kind": "mislabelled"}]}).plan()
+    with pytest.raises(ThreatModelError, match="watermark: expected a party with features, found the label holder"):
+        make_file({"server": [{"kind": "watermark"}]}).plan()
     single = {"kind": "baseline", "data": {"kind": "sklearn", "name": "wine"}, "parties": {"a": {"columns": "*"}}}
     file = validate({"scenario": single, "seats": {"a": [{"kind": "poisoned_slice"}]}}, "test", {})
     with pytest.raises(ThreatModelError, match="poisoned_slice: expected a federation over two domains"):

@@ -57,7 +57,7 @@ def test_slices_are_told_by_message_and_to_the_label_holder_alone() -> None:
     around = found["server"].describe["around"][0]
     assert around["knowledge"] == {"granted": ["slices", "target_labels"], "used": ["slices", "target_labels"]}
     assert "Slice" not in {kind for _, kind in run()["a"].traffic.frames}
-    with pytest.raises(ThreatModelError, match="the attack needs 'slices'; granted: target_labels"):
+    with pytest.raises(ThreatModelError, match=r"needs to know slices; scenario.grants tells server target_labels"):
         run({"server": [COLLISION], **CRAFTED}, data=TWO)
     with pytest.raises(ConfigError, match="slices can be granted to server only; found a"):
         make_file(grants={"a": ["slices"]}).plan()

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
-from two_domains import make_file, run, scores, weights
+from two_domains import build, make_file, run, scores, weights
 
+from fedsim.errors import ConfigError
 from parties.screening import Screen, Screening
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1, -1, -1])
@@ -59,6 +60,20 @@ def test_a_defence_changes_what_is_learned_and_says_at_what_rows_counted(defence
     assert 0 <= scores(defended)["entered_weight"] <= 1
     assert "source_weight" not in scores(plain)
     assert "entered_weight" not in scores(run(**defence))
+
+
+@pytest.mark.parametrize(
+    ("defence", "why"),
+    [
+        ({"knn": 300}, "scenario.knn: 300 nearest of 300 labelled rows; expected fewer than there are"),
+        ({"knn": 60, "steps": 1}, "scenario.knn: 60 nearest of 50 labelled rows"),
+        ({"trim": 0.009}, "scenario.trim: 0.009 of a batch of 50 rounds to no row"),
+    ],
+)
+def test_a_defence_that_could_never_act_is_refused(defence: dict[str, float], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        build(make_file(**defence))
+    build(make_file(knn=299, trim=0.011))
 
 
 def test_a_cap_that_no_row_reaches_is_none() -> None:

@@ -14,8 +14,8 @@ from fedsim.axes import Sweep, short
 from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
-from fedsim.message import RoleId
-from fedsim.plan import Aim, Flow, Plan
+from fedsim.message import Flow, RoleId
+from fedsim.plan import Aim, Plan
 from fedsim.role import Role
 
 WIDEST = 36
@@ -41,12 +41,16 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
         for role in plan.roster if away else ():
             if role not in away:
                 arm.scenario.look(role)
-        sections = [_seats(arm, plan, roles) or _unseen(arm, plan), _links(plan, roles), _trials(plan)]
+        holds = _seats(arm, plan, roles) or _unseen(arm, plan)
+        sections = [holds, _around(plan), _links(plan, roles), _trials(plan)]
         console.print(f"[bold]{escape(name)}[/bold]: {arm.scenario.kind()}, digest {arm.digest()[:8]}", highlight=False)
         for i, (table, rows) in enumerate(zip(_tables(), sections, strict=True)):
-            if not rows:
+            if not rows and not (before and before[i]):
                 continue
             console.print()
+            if not rows:
+                console.print(f"[italic]{table.title}[/italic]: none")
+                continue
             if before and rows == before[i]:
                 console.print(f"[italic]{table.title}[/italic]: as above")
                 continue
@@ -82,14 +86,15 @@ def _print_cells(console: Console, file: ScenarioFile, sweep: Sweep) -> None:
     console.print()
 
 
-def _tables() -> tuple[Table, Table, Table]:
-    """Empty: who holds what, who sends what, who attacks."""
+def _tables() -> tuple[Table, Table, Table, Table]:
+    """Empty: who holds what, what is around seats, who sends what, who attacks."""
     holds = bare("Who holds what", "seat", "holds", "model")
     holds.add_column("parameters", justify="right")
     holds.add_column("rows: train, test", justify="right")
     sends = bare("Who sends what to whom", "from", "to", "message", "stages on the way")
     sends.add_column("bytes a step", justify="right", no_wrap=True)
-    return holds, sends, bare("Who attacks", "attack", "at", "against", "knows", "metric")
+    around = bare("What is around seats", "seat", "wrapper", "is told")
+    return holds, around, sends, bare("Who attacks", "attack", "at", "against", "knows", "metric")
 
 
 def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
@@ -101,7 +106,9 @@ def _seats(file: ScenarioFile, plan: Plan, roles: Mapping[RoleId, Role]) -> Sect
             rows = ", ".join(f"{count:,}" for count in each.get("rows", {}).values())
             if left_out := each.get("left_out"):
                 rows += f" ({left_out:,} left out)"
-            found.append((seat, _holds(file, name, each), _model(each), f"{each.get('parameters', 0):,}", rows))
+            model = _model(each)
+            parameters = f"{each['parameters']:,}" if "parameters" in each else "0" if model == "none" else "?"
+            found.append((seat, _holds(file, name, each), model, parameters, rows))
     return found
 
 
@@ -118,6 +125,15 @@ def _unseen(file: ScenarioFile, plan: Plan) -> Section:
             kind, width = (party[key] or scenario[key] for key in ("bottom", "embedding"))
             found.append((seat, f"columns {columns}", f"{kind['kind']} -> {width}", "?", "?"))
     return found
+
+
+def _around(plan: Plan) -> Section:
+    """A row for each wrapper, innermost first, and for each seat that is told something."""
+    return [
+        (role, caption, ", ".join(seat.told) or "nothing")
+        for role, seat in plan.seats.items()
+        for caption in [w.caption() for w in plan.wrappers.get(role, ())] or ["none"] * bool(seat.told)
+    ]
 
 
 def _holds(file: ScenarioFile, name: RoleId, about: Mapping[str, Any]) -> str:
@@ -145,20 +161,20 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _model(about: Mapping[str, Any]) -> str:
-    if "model" not in about:
-        return "top" if "classes" in about else "none"
-    return f"{about['model']['kind']} -> {about['embedding']}"
+    model = about.get("model", "top" if "classes" in about else "none")
+    return model if isinstance(model, str) else f"{model['kind']} -> {about['embedding']}"
 
 
 def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
     """A row for each kind of message; parties that send or are sent the same share it."""
     same: dict[tuple[bool, str, str, int], list[RoleId]] = {}
-    total = 0
+    abouts = {name: role.describe() for name, role in roles.items()}
+    step, total = next((about["step"] for about in abouts.values() if "step" in about), ""), 0
     for flow in plan.flows:
         up = flow.to == plan.hub
         party = flow.frm if up else flow.to
         once = up and flow.kind == "Model"
-        size = 0 if once or not roles else roles[party].describe().get("bytes", {}).get(flow.kind, 0)
+        size = 0 if once or not roles else abouts[party].get("bytes", {}).get(flow.kind, 0)
         total += size
         same.setdefault((up, flow.kind, _stages(plan, flow), size), []).append(party)
     everyone = len(plan.seats) - 1
@@ -167,8 +183,8 @@ def _links(plan: Plan, roles: Mapping[RoleId, Role]) -> Section:
         who = f"each of {everyone}" if len(parties) == everyone > 2 else ", ".join(parties)
         each = " each" if len(parties) > 1 else ""
         ends = (who, plan.hub) if up else (plan.hub, who)
-        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "once" if roles else "?"))
-    return [*rows, ("", "", "all", "", f"{total:,}")] if roles else rows
+        rows.append((*ends, kind, stages, f"{size:,}{each}" if size else "outside of steps" if roles else "?"))
+    return [*rows, ("", "", f"all of a {step}" if step else "all", "", f"{total:,}")] if roles else rows
 
 
 def _stages(plan: Plan, flow: Flow) -> str:

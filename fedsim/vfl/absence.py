@@ -41,7 +41,7 @@ class Absences:
         """What a party sends for a turn, (B, E), or what stands in for it.
 
         Raises:
-            TransportLate: it is missing, and the policy is ``error``; or nothing has come from it yet that could be replaced.
+            TransportLate: it is missing, and the policy is ``error``; or it is ``impute``, and nothing has come from it yet.
             ProtocolError: see `sound`.
         """
         missing = net.missing.get(party)
@@ -56,7 +56,7 @@ class Absences:
                 net.show({"notice": f"{late}; waits on"})
                 return await self._heard(turn, net, party)
             return self._instead(turn, net, party, late)
-        if missing.policy in ("drop", "impute"):
+        if missing.policy == "impute":
             self._learn(f"{party} {turn.purpose}", z)
         return z
 
@@ -83,12 +83,13 @@ class Absences:
         self._rows[key] += len(z)
 
     def _instead(self, turn: Turn, net: Net, party: RoleId, late: TransportLate) -> Tensor:
-        key = f"{party} {turn.purpose}"
-        if key not in self._sums:
-            raise TransportLate(f"{late}; {party} has sent none before, so that nothing can stand in for it") from late
+        key, (rows, width) = f"{party} {turn.purpose}", self._sends(turn, party)
+        if net.missing[party].policy == "drop":
+            instead = torch.zeros(width)
+        elif key in self._sums:
+            instead = (self._sums[key] / self._rows[key]).float()
+        else:
+            raise TransportLate(f"{late}; {party} has sent none before, of which the mean could stand in") from late
         net.forgo(party, Embedding, turn.step)
         self.away.append(party)
-        mean = self._sums[key] / self._rows[key]
-        if net.missing[party].policy == "drop":
-            mean = torch.zeros_like(mean)
-        return mean.float().expand(len(turn.rows), -1).clone()
+        return instead.expand(rows, -1).clone()

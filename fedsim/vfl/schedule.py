@@ -110,10 +110,14 @@ class Schedule:
         return self.batch * len(self._sets())
 
     @property
+    def exchanges(self) -> int:
+        """How many there are in a training step."""
+        return self.phases * (1 + self.rehearsals)
+
+    @property
     def total(self) -> int:
         """How many steps the exchange has: the number of the first one after it."""
-        exchanges = self.steps * self.phases * (1 + self.rehearsals)
-        return exchanges + -(-self.steps // self.every) * len(list(pass_over("evaluate", self.test)))
+        return self.steps * self.exchanges + -(-self.steps // self.every) * len(list(pass_over("evaluate", self.test)))
 
     def turns(self, start: int = 0) -> Iterator[Turn]:
         """The turns from step ``start`` on."""

@@ -121,11 +121,6 @@ class Spent(Message):
     robustness: int
 
 
-UP = ("Embedding", "Components", "Spent")
-DOWN = ("Gradient", "Chosen", "Reply")
-"""The kinds of message between a party and the hub, besides its rows."""
-
-
 def rate(index: int, steps: int, warmup: int = 0) -> float:
     """The share of the learning rate at a step: a linear warm-up, then half a cosine down to a thousandth."""
     if index < warmup:

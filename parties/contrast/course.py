@@ -13,6 +13,7 @@ from fedsim.seeding import Rng
 from fedsim.vfl.network import Through
 from fedsim.vfl.schedule import Sampling, Schedule
 from parties.contrast import Finetuning, Robustness, Threat
+from parties.features import Talk
 from parties.pretraining import Pretraining
 
 
@@ -57,6 +58,26 @@ class Course:
         """The turns of the fine-tuning."""
         steps, batch = self.finetuning.steps, min(self.finetuning.batch, rows)
         return Schedule(self.public.child("finetuning"), rows, 0, batch, steps, steps)
+
+    def talk(self, rows: int) -> Talk:
+        """What is said in a step of the first stage that trains, of so many training rows, once there are pseudo-labels."""
+        inner, plan = self.threat.inner, self.pretraining
+        if plan is None:
+            return self._tuning_talk(self.finetuning_schedule(rows).batch)
+        clean, struck = plan.clean * self.batch, (plan.attacked + (plan.pseudo is not None)) * self.batch
+        step = "pre-training step" if self.clustered_at in (None, 0) else "step with pseudo-labels"
+        if not plan.attacked:
+            return Talk(step, [clean + struck], [clean + struck])
+        return Talk(step, [clean, *[struck] * (inner + 1)], [*[struck] * inner, clean + struck])
+
+    def _tuning_talk(self, batch: int) -> Talk:
+        plan = self.finetuning
+        if plan.mode == "slf":
+            return Talk("fine-tuning step", [], [])
+        moved = [batch] * self.threat.inner * plan.attacks
+        shown = [batch] * (plan.mode == "trades")
+        last = [batch * (1 + len(shown))] * plan.moves_bottoms
+        return Talk("fine-tuning step", [*shown, *moved, batch], [*moved, *last])
 
     def labelled(self, index: int) -> bool:
         """Whether pseudo-labels are known at a step of the pre-training."""

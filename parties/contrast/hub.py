@@ -62,7 +62,11 @@ class Registry:
     def describe(self) -> Mapping[str, Any]:
         """Classes and rows."""
         train, held_out = self._labels
-        return {"classes": list(self._classes.classes), "rows": {"train": len(train), "test": len(held_out)}}
+        return {
+            "classes": list(self._classes.classes),
+            "model": "none",
+            "rows": {"train": len(train), "test": len(held_out)},
+        }
 
 
 class Server:
@@ -244,9 +248,11 @@ class Server:
         """Nothing that an attack could be granted."""
 
     def describe(self) -> Mapping[str, Any]:
-        """Classes and parameters."""
-        known = {"classes": list(self._classes.classes)} if self._classes else {}
-        return {**known, "parameters": sum(t.numel() for t in self.tensors().values())}
+        """The top; classes and parameters, once there are labels."""
+        if self._classes is None:
+            return {"model": "top"}
+        parameters = sum(t.numel() for t in self.tensors().values())
+        return {"model": "top", "classes": list(self._classes.classes), "parameters": parameters}
 
 
 def _by_view(z: Sent, rows: int) -> Sent:

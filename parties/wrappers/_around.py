@@ -11,7 +11,7 @@ from fedsim.errors import ThreatModelError
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Claim, Fact, Judgement, Victim
+from fedsim.threat import Claim, Fact, Judgement, Site, Victim
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.network import Network
 from parties.features import FeatureParty
@@ -67,6 +67,16 @@ class Around:
         if not isinstance(self.role, Victim):
             raise ThreatModelError("the role inside the wrapper cannot be attacked")
         return self.role
+
+
+def check_hub(site: Site) -> None:
+    """Refuse every seat but the hub.
+
+    Raises:
+        ThreatModelError: it is another.
+    """
+    if site.seat != site.hub:
+        raise ThreatModelError(f"expected the label holder, {site.hub}; found {site.seat}")
 
 
 def core(role: Role) -> Role:

@@ -4,31 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from fedsim.errors import ConfigError, ThreatModelError
+from fedsim.errors import ConfigError, ThreatModelError, suggest
+from fedsim.message import RoleId
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Knowledge
+from fedsim.threat import Knowledge, Site
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
-from parties.opening import Opening
-from parties.wrappers._around import Told
+from parties.opening import Entered, Opening
+from parties.wrappers._around import Told, check_hub
+
+TRUTH = ("target_labels", "pseudo_labels")
+"""Facts of which either says what the target's rows are."""
 
 
-def opening_of(role: Role, kind: str, at: type[LabelHolder] | type[FeatureParty]) -> Opening:
-    """The prologue at a seat.
+def check_place(site: Site, at: Literal["hub", "party"]) -> None:
+    """Refuse the other kind of seat.
 
     Raises:
-        ThreatModelError: this is another kind of seat, or the federation has one domain only.
+        ThreatModelError: it is one, or the federation has one domain only.
     """
-    if not isinstance(role, at):
-        wanted = "the label holder" if at is LabelHolder else "a party with features"
-        raise ThreatModelError(f"{kind}: expected {wanted}, found a {type(role).__name__}")
-    if not isinstance(role.prologue, Opening):
-        raise ThreatModelError(f"{kind}: expected a federation over two domains, such as scenario kind 'uda_poisoning'")
+    if not any(flow.kind == Entered.kind() for flow in site.flows):
+        raise ThreatModelError("expected a federation over two domains, such as scenario kind 'uda_poisoning'")
+    if at == "hub":
+        check_hub(site)
+    elif site.seat == site.hub:
+        raise ThreatModelError(f"expected a party with features, found the label holder, {site.hub}")
+
+
+def check_told(site: Site, *needed: Sequence[str]) -> None:
+    """Refuse an attacker who is not told enough: of each of ``needed`` one fact will do.
+
+    Raises:
+        ThreatModelError: says what is missing, and what is told.
+    """
+    told = site.told[site.seat]
+    for names in needed:
+        if not set(names) & set(told):
+            found = f"scenario.grants tells {site.seat} {', '.join(told) or 'nothing'}"
+            raise ThreatModelError(f"needs to know {' or '.join(names)}; {found}")
+
+
+def check_plotters(site: Site, plotters: Sequence[RoleId], part: str) -> None:
+    """Refuse a plot in which somebody would wait for what never comes; ``part`` is the wrapper of each plotter.
+
+    Raises:
+        ConfigError: a plotter is no party, or does not have its part once.
+    """
+    for party in plotters:
+        if party not in site.told or party == site.hub:
+            raise ConfigError(f"plotters: no party '{party}'{suggest(party, set(site.told) - {site.hub})}")
+        if (count := sum(each.kind() == part for each in site.wrappers.get(party, ()))) != 1:
+            raise ConfigError(f"plotters: expected one {part} under seats.{party}, found {count}")
+
+
+def check_named(site: Site, plots: Sequence[Sequence[RoleId]], plot: str) -> None:
+    """Refuse a part in a plot that is not there; ``plots`` are the plotters of each ``plot`` at the label holder.
+
+    Raises:
+        ConfigError: not one of them names this party.
+    """
+    if (count := sum(plotters.count(site.seat) for plotters in plots)) != 1:
+        raise ConfigError(
+            f"expected one {plot} under seats.{site.hub} that names {site.seat} among its plotters, found {count}"
+        )
+
+
+def opening_of(role: Role, at: type[LabelHolder] | type[FeatureParty]) -> Opening:
+    """The prologue at a seat that `check_place` has let pass."""
+    assert isinstance(role, at)
+    assert isinstance(role.prologue, Opening)
     return role.prologue
 
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from fedsim.errors import ProtocolError
+from fedsim.message import Flow
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Wrapper
+from fedsim.threat import Site, Wrapper
 from parties.features import FeatureParty
 from parties.opening import Crafted, Records
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, opening_of
+from parties.wrappers._plots import Deed, check_named, check_place, opening_of
+from parties.wrappers.feature_collision import FeatureCollision
 
 
 class CraftedSlice(Wrapper):
@@ -29,13 +32,20 @@ class CraftedSlice(Wrapper):
         "Mehra et al., Understanding the Limits of Unsupervised Domain Adaptation via Data Poisoning, 2021"
     )
 
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`; the label holder's plot says what flows."""
+        check_place(site, "party")
+        plots = [each.plotters for each in site.wrappers.get(site.hub, ()) if isinstance(each, FeatureCollision)]
+        check_named(site, plots, FeatureCollision.kind())
+        return ()
+
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""
         return Around(role, self._begin)
 
     def _begin(self, role: Role) -> Told:
         deed = Deed(self.kind())
-        opening_of(role, self.kind(), FeatureParty).tampering.append(_Taking(deed))
+        opening_of(role, FeatureParty).tampering.append(_Taking(deed))
         return deed.told()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 import torch
@@ -10,11 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.errors import ConfigError
-from fedsim.message import RoleId
+from fedsim.message import Flow, RoleId
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Knowledge, Wrapper
+from fedsim.threat import Knowledge, Site, Wrapper
 from fedsim.vfl.optimise import OptimiserConfig
 from parties.data._pair import Sizes
 from parties.labels import LabelHolder, Scoring
@@ -22,7 +22,17 @@ from parties.opening import Crafted, Entries, Opening
 from parties.rehearsal import Slices
 from parties.wrappers._around import Around, Told
 from parties.wrappers._crew import Crew, Rows
-from parties.wrappers._plots import Deed, blend, counted, opening_of, target_truth
+from parties.wrappers._plots import (
+    TRUTH,
+    Deed,
+    blend,
+    check_place,
+    check_plotters,
+    check_told,
+    counted,
+    opening_of,
+    target_truth,
+)
 
 
 class FeatureCollision(Wrapper):
@@ -52,13 +62,20 @@ class FeatureCollision(Wrapper):
     rounds: int = Field(20, ge=1, description="turns of training all rehearsals and moving the records")
     moves: int = Field(20, ge=1, description="moves a round")
 
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`: what is crafted, to the plotters."""
+        check_place(site, "hub")
+        check_told(site, ("slices",), *([TRUTH] if self.base == "target" else []))
+        check_plotters(site, self.plotters, "crafted_slice")
+        return [Flow(Crafted.kind(), site.hub, party) for party in self.plotters]
+
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""
         return Around(role, lambda inside: self._begin(inside, rng))
 
     def _begin(self, role: Role, rng: Rng) -> Told:
         deed = Deed(self.kind())
-        opening = opening_of(role, self.kind(), LabelHolder)
+        opening = opening_of(role, LabelHolder)
         assert isinstance(role, LabelHolder)
         plot = _Plot(self, opening, rng, deed)
         opening.plots.append(plot)

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedsim.message import RoleId
+from fedsim.message import Flow, RoleId
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Knowledge, Wrapper
+from fedsim.threat import Knowledge, Site, Wrapper
 from parties.data._pair import Sizes
 from parties.labels import LabelHolder
 from parties.opening import Candidates, Distances, Entries, Twins
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, alike, counted, drawn, opening_of, target_truth
+from parties.wrappers._plots import (
+    TRUTH,
+    Deed,
+    alike,
+    check_place,
+    check_plotters,
+    check_told,
+    counted,
+    drawn,
+    opening_of,
+    target_truth,
+)
 
 
 class Mislabelled(Wrapper):
@@ -39,13 +51,21 @@ class Mislabelled(Wrapper):
     plotters: tuple[RoleId, ...] = Field((), description="parties in the plot; each needs a watermark around it")
     candidates: int = Field(500, ge=1, description="source records among which the plotters seek the nearest twin")
 
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`: questions to the plotters, and their answers."""
+        check_place(site, "hub")
+        check_told(site, TRUTH)
+        check_plotters(site, self.plotters, "watermark")
+        asked = [Flow(kind.kind(), site.hub, party) for party in self.plotters for kind in (Candidates, Twins)]
+        return [*asked, *(Flow(Distances.kind(), party, site.hub) for party in self.plotters)]
+
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""
         return Around(role, lambda inside: self._begin(inside, rng))
 
     def _begin(self, role: Role, rng: Rng) -> Told:
         deed = Deed(self.kind())
-        opening_of(role, self.kind(), LabelHolder).plots.append(_Plot(self, rng, deed))
+        opening_of(role, LabelHolder).plots.append(_Plot(self, rng, deed))
         return deed.told()
 
 

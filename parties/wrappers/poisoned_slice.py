@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.message import Flow
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Wrapper
+from fedsim.threat import Site, Wrapper
 from parties.features import FeatureParty
 from parties.opening import Records
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, blend, counted, drawn, opening_of, target_truth
+from parties.wrappers._plots import (
+    TRUTH,
+    Deed,
+    blend,
+    check_place,
+    check_told,
+    counted,
+    drawn,
+    opening_of,
+    target_truth,
+)
 
 
 class PoisonedSlice(Wrapper):
@@ -32,13 +44,19 @@ class PoisonedSlice(Wrapper):
     rate: float = Field(0.1, gt=0, le=1, description="poisoned records, as a share of the target's training rows")
     plot: int = Field(0, ge=0, description="parties with the same number poison the same records")
 
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`; nobody is asked."""
+        check_place(site, "party")
+        check_told(site, ("labels",), TRUTH)
+        return ()
+
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`; the pairs follow from ``plot`` alone."""
         return Around(role, self._begin)
 
     def _begin(self, role: Role) -> Told:
         deed = Deed(self.kind())
-        opening_of(role, self.kind(), FeatureParty).tampering.append(_Swap(self, deed))
+        opening_of(role, FeatureParty).tampering.append(_Swap(self, deed))
         return deed.told()
 
 

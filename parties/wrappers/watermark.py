@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.message import Flow
 from fedsim.net import Net
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Wrapper
+from fedsim.threat import Site, Wrapper
 from parties.features import FeatureParty
 from parties.opening import Candidates, Distances, Records, Twins
 from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, blend, opening_of, squares
+from parties.wrappers._plots import Deed, blend, check_named, check_place, opening_of, squares
+from parties.wrappers.mislabelled import Mislabelled
 
 
 class Watermark(Wrapper):
@@ -31,13 +34,20 @@ class Watermark(Wrapper):
 
     alpha: float = Field(1.0, ge=0, le=1, description="share of the target record; 1: all of it, 0: none")
 
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`; the label holder's plot says what flows."""
+        check_place(site, "party")
+        plots = [each.plotters for each in site.wrappers.get(site.hub, ()) if isinstance(each, Mislabelled)]
+        check_named(site, plots, Mislabelled.kind())
+        return ()
+
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""
         return Around(role, self._begin)
 
     def _begin(self, role: Role) -> Told:
         deed = Deed(self.kind())
-        opening_of(role, self.kind(), FeatureParty).tampering.append(_Blending(self.alpha, deed))
+        opening_of(role, FeatureParty).tampering.append(_Blending(self.alpha, deed))
         return deed.told()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -9,11 +10,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.errors import ThreatModelError
+from fedsim.message import Flow
 from fedsim.role import Role
 from fedsim.seeding import Rng
-from fedsim.threat import Wrapper
+from fedsim.threat import Site, Wrapper
 from parties.labels import LabelHolder
-from parties.wrappers._around import Around, Told
+from parties.wrappers._around import Around, Told, check_hub
 
 
 class WrongLabels(Wrapper):
@@ -22,6 +24,11 @@ class WrongLabels(Wrapper):
     resumes: ClassVar[bool] = True
 
     rate: float = Field(0.1, gt=0, le=1, description="share of the training rows, to the nearest row")
+
+    def flows(self, site: Site) -> Sequence[Flow]:
+        """See `Wrapper.flows`."""
+        check_hub(site)
+        return ()
 
     def wrap(self, role: Role, rng: Rng) -> Role:
         """See `Wrapper.wrap`."""

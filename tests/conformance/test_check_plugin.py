@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from fedsim.config import Runtime, ScenarioFile, validate
 from fedsim.errors import ConfigError, ConformanceError
+from fedsim.message import Flow
 from fedsim.models import ModelConfig
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
-from fedsim.plan import Flow, Plan, Scenario, Seat
+from fedsim.plan import Plan, Scenario, Seat
 from fedsim.plugins import Settings
 from fedsim.role import Role
 from fedsim.runtime.local import Local
