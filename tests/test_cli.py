@@ -146,7 +146,7 @@ def test_a_terminal_shows_progress_and_keeps_a_line_an_arm(here: Path, monkeypat
     err = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", said.err)
     for arm in ("undefended", "noise", "clipped rows"):
         assert f"{arm}: training " in err
-        assert re.search(rf"{arm}: 6 steps, loss \d\.\d+, test accuracy \S+, 1 claims?, \d s", err)
+        assert re.search(rf"{arm}: 6 steps, loss \d\.\d+, test accuracy \S+, 1 attacks?, \d s", err)
 
 
 def test_no_terminal_gets_a_line_when_an_arm_begins_and_when_it_ends(here: Path) -> None:
@@ -154,7 +154,7 @@ def test_no_terminal_gets_a_line_when_an_arm_begins_and_when_it_ends(here: Path)
     arms = ("undefended", "noise", "clipped rows")
     assert lines[::2] == [f"{arm}: started, 6 steps" for arm in arms]
     for arm, line in zip(arms, lines[1::2], strict=True):
-        assert re.fullmatch(rf"{arm}: 6 steps, loss \d\.\d+, test accuracy \S+, 1 claims?, \d+ s", line)
+        assert re.fullmatch(rf"{arm}: 6 steps, loss \d\.\d+, test accuracy \S+, 1 attacks?, \d+ s", line)
 
 
 def test_seeds_make_a_folder_each_and_a_summary(here: Path) -> None:

@@ -99,10 +99,10 @@ class _Arm:
         """Take the bars away; a line that says what there was."""
         self._bars.remove_task(self._training)
         self._bars.remove_task(self._attacks)
-        claims = [f"{len(self._claims)} claim{'s' * (len(self._claims) > 1)}"] if self._claims else []
+        attacks = [f"{len(self._claims)} attack{'s' * (len(self._claims) > 1)}"] if self._claims else []
         steps = [f"{self._steps} steps"] if self._steps else []
         seconds = f"{time.monotonic() - self._started:.0f} s"
-        return f"{self._title}: {', '.join([*steps, *self._notes.values(), *claims, seconds])}"
+        return f"{self._title}: {', '.join([*steps, *self._notes.values(), *attacks, seconds])}"
 
     def _show(self) -> None:
         self._shown = time.monotonic()
@@ -110,5 +110,5 @@ class _Arm:
         if self._claims:
             done = sum(part >= 1 for part in self._claims.values())
             total = max(self._aims, len(self._claims))
-            note, completed = f"{done} of {total} claims", sum(self._claims.values())
+            note, completed = f"{done} of {total}", sum(self._claims.values())
             self._bars.update(self._attacks, completed=completed, total=total, note=note, visible=True)
