@@ -40,13 +40,38 @@ class HubModel(Lasting, Protocol):
         """The probabilities (B, C) of the classes."""
 
 
-class Top:
-    """A top model over the parties' embeddings, joined in the order in which they come.
+class Learner:
+    """A network over joined embeddings, what updates it, and the loss of its last step: all that training changes at a hub.
 
     Attributes:
         network: from (B, sum of E) to logits (B, C).
         labels: of the training rows, (N,) int64.
-        loss: of the last training step, nats: the mean cross-entropy, and the robust term if there is one.
+        loss: of the last training step, nats.
+    """
+
+    def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig) -> None:
+        self.network, self.labels, self.loss = network, labels, float("nan")
+        self._optimiser = optimiser.build(network.parameters)
+
+    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
+        """The probabilities (B, C) of the classes."""
+        return self.network.infer(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)
+
+    def state(self) -> Any:
+        """See `Lasting`."""
+        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
+
+    def restore(self, state: Any) -> None:
+        """See `Lasting`."""
+        self.network.restore(state["network"])
+        self._optimiser.restore(state["optimiser"])
+        self.loss = state["loss"]
+
+
+class Top(Learner):
+    """A top model over the parties' embeddings, joined in the order in which they come.
+
+    Its loss is the mean cross-entropy, and the robust term if there is one.
     """
 
     def __init__(
@@ -57,9 +82,8 @@ class Top:
         smoothing: float = 0.0,
         hardening: Hardening = PLAIN,
     ) -> None:
-        self.network, self.labels, self._smoothing, self._hardening = network, labels, smoothing, hardening
-        self._optimiser = optimiser.build(network.parameters)
-        self.loss = float("nan")
+        super().__init__(network, labels, optimiser)
+        self._smoothing, self._hardening = smoothing, hardening
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
         """Forward, loss, backward, update (unless the turn holds): the gradient of each embedding, of its shape."""
@@ -78,17 +102,3 @@ class Top:
             return functional.cross_entropy(self.network.train(z, turn), target, label_smoothing=self._smoothing)
         judged = self.network.train(z, turn, lambda top, joined: self._hardening.judged(top, joined, widths, target))
         return self._hardening.loss(judged, target, turn.index, self._smoothing)
-
-    def state(self) -> Any:
-        """See `Lasting`."""
-        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
-
-    def restore(self, state: Any) -> None:
-        """See `Lasting`."""
-        self.network.restore(state["network"])
-        self._optimiser.restore(state["optimiser"])
-        self.loss = state["loss"]
-
-    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
-        """The probabilities (B, C) of the classes."""
-        return self.network.infer(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)

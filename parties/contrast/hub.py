@@ -195,7 +195,7 @@ class Server:
             pieces.append(await self._hear(net))
             net.step += 1
         clean = {party: torch.cat([piece[party] for piece in pieces]) for party in self.widths}
-        said = tuner.network.infer(torch.cat(list(clean.values()), dim=1)).softmax(dim=1)
+        said = tuner.predict(clean)
         rows = min(len(labels), course.robustness.rows or len(labels))
         top = Defender(tuner.network, {p: z[:rows] for p, z in clean.items()}, labels[:rows], net)
         tried = sieges(list(self.widths), course.robustness, course.threat, said.shape[1])

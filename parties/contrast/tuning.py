@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,35 +11,19 @@ from torch.nn import functional
 from fedsim.message import RoleId
 from fedsim.vfl.network import Network, Through
 from fedsim.vfl.schedule import Turn
+from fedsim.vfl.top import Learner
 from parties.contrast import Finetuning, rate
 
 Joined = Mapping[RoleId, Tensor]
 """By party, in roster order, embeddings (n, E)."""
 
 
-class Tuner:
-    """A top that learns.
-
-    Attributes:
-        network: from joined embeddings to logits.
-        labels: of the training rows, (N,).
-        loss: of the last update, nats.
-    """
+class Tuner(Learner):
+    """A top that learns as a plan of fine-tuning says."""
 
     def __init__(self, network: Network, labels: Tensor, plan: Finetuning, through: Through | None) -> None:
-        self.network, self.labels, self.loss = network, labels, float("nan")
+        super().__init__(network, labels, plan.optimiser)
         self._plan, self._through = plan, through
-        self._optimiser = plan.optimiser.build(network.parameters)
-
-    def state(self) -> Any:
-        """See `fedsim.state.Lasting`."""
-        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
-
-    def restore(self, state: Any) -> None:
-        """See `fedsim.state.Lasting`."""
-        self.network.restore(state["network"])
-        self._optimiser.restore(state["optimiser"])
-        self.loss = state["loss"]
 
     def climb(self, here: Joined, clean: Joined | None, turn: Turn) -> dict[RoleId, Tensor]:
         """The gradient of what an attack climbs in, by party: cross-entropy, or the distance to what is said of clean rows."""

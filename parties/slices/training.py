@@ -7,7 +7,6 @@ its rows moved in each ball, and climbs by the gradients that come back; in the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +19,7 @@ from fedsim.net import Net
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
+from fedsim.vfl.top import Learner
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
 
@@ -55,14 +55,8 @@ class Perturbed:
         ]
 
 
-class GuardedTop:
-    """The hub's half (`fedsim.vfl.top.HubModel`): a row's losses under every attack by one party, weighed.
-
-    Attributes:
-        network: from the joined embeddings to logits.
-        labels: of the training rows, (N,) int64.
-        loss: of the last training step, weighed, nats.
-    """
+class GuardedTop(Learner):
+    """The hub's half (`fedsim.vfl.top.HubModel`): its loss is a row's losses under every attack by one party, weighed."""
 
     def __init__(
         self,
@@ -73,9 +67,8 @@ class GuardedTop:
         malicious: Sequence[RoleId],
         smoothing: float = 0.0,
     ) -> None:
-        self.network, self.labels, self._guard, self._malicious = network, labels, guard, tuple(malicious)
-        self._optimiser, self._smoothing = optimiser.build(network.parameters), smoothing
-        self.loss = float("nan")
+        super().__init__(network, labels, optimiser)
+        self._guard, self._malicious, self._smoothing = guard, tuple(malicious), smoothing
 
     def step(self, turn: Turn, embeddings: Mapping[RoleId, Tensor]) -> dict[RoleId, Tensor]:
         """The gradient of all that each party sent: of each attack's own loss in a rehearsal, then of the weighed one."""
@@ -108,20 +101,6 @@ class GuardedTop:
             for moved in torch.split(sent[party], batch)[1:]
         ]
         return torch.stack(domains)
-
-    def state(self) -> Any:
-        """See `fedsim.state.Lasting`."""
-        return {"network": self.network.state(), "optimiser": self._optimiser.state(), "loss": self.loss}
-
-    def restore(self, state: Any) -> None:
-        """See `fedsim.state.Lasting`."""
-        self.network.restore(state["network"])
-        self._optimiser.restore(state["optimiser"])
-        self.loss = state["loss"]
-
-    def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
-        """The probabilities (B, C) of the classes."""
-        return self.network.infer(torch.cat(list(embeddings.values()), dim=1)).softmax(dim=1)
 
 
 class Posts:
