@@ -18,7 +18,7 @@ from fedsim.vfl import shared, split
 from fedsim.vfl.absence import Absences, Sends
 from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Rows
-from fedsim.vfl.optimise import Optimiser, OptimiserConfig
+from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import HubModel
@@ -51,7 +51,7 @@ class LabelHolder:
         prologue: the same before the training.
         scoring: how held-out rows are scored.
         found: what was found of the federation after the training, by name, in plain values.
-        models: in the exchange shared, the optimiser of every other party's bottom, over a model of its own.
+        models: in the exchange shared, every other party's bottom with its optimiser.
         absences: what stands in for parties that are missing.
     """
 
@@ -76,7 +76,7 @@ class LabelHolder:
         self.left_out, self.epilogue, self.prologue, self.scoring = left_out, epilogue, prologue, scoring
         self.appraisal = appraisal
         self.found: dict[str, Any] = {}
-        self.models: dict[RoleId, Optimiser] = {}
+        self.models: dict[RoleId, shared.OwnedModel] = {}
         self.absences = Absences(sends)
 
     async def run(self, net: Net) -> None:
@@ -109,7 +109,8 @@ class LabelHolder:
     def state(self) -> Any:
         """See `fedsim.state.Lasting`."""
         own = self.own and (self.own[1][0].network.state(), self.own[1][1].state())
-        models = {party: (dict(model.parameters), model.state()) for party, model in self.models.items()}
+        optimisers = {party: model.optimiser for party, model in self.models.items()}
+        models = {party: (dict(each.parameters), each.state()) for party, each in optimisers.items()}
         return {"top": self.top.state(), "own": own, "models": models, "absences": self.absences.state()}
 
     def restore(self, state: Any) -> None:
@@ -122,16 +123,14 @@ class LabelHolder:
             optimiser.restore(memory)
         for party, model in self.models.items():
             parameters, memory = state["models"][party]
-            model.restore(memory)
-            for name, tensor in model.parameters.items():
+            model.optimiser.restore(memory)
+            for name, tensor in model.optimiser.parameters.items():
                 tensor.copy_(parameters[name])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The top's parameters, and those of the bottom at this seat."""
+        """Parameters and buffers of the top, and those of the bottom at this seat."""
         own = self.own[0].tensors() if self.own else {}
-        return {f"top.{k}": v for k, v in self.top.network.parameters.items()} | {
-            f"bottom.{k}": v for k, v in own.items()
-        }
+        return {f"top.{k}": v for k, v in self.top.network.tensors.items()} | {f"bottom.{k}": v for k, v in own.items()}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, and what the bottom at this seat needs."""

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from pydantic import Field, field_validator
 from torch import Tensor
 
@@ -23,7 +22,9 @@ from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.building import build_network
 from fedsim.vfl.harden import PLAIN, Hardening
+from fedsim.vfl.modules import has_dropout
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
@@ -332,7 +333,7 @@ def build_party(
         scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     take_up(scenario, name, network, {"encoder": encoder.to_json(), "architecture": architecture})
-    optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
+    optimiser = scenario.optimiser.build(network.trained) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
@@ -360,7 +361,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     own = None
     if scenario.labels != SERVER:
         party = build_party(scenario, scenario.labels, public, private)
-        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
+        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.trained)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
@@ -374,7 +375,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
     hardening = scenario.hardened()
-    if hardening.robust and network.draws:
+    if hardening.robust and has_dropout(network.module):
         raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
     hardening.harden(network, rng)
     return hardening
@@ -392,8 +393,7 @@ def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Netwo
 
 def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:
     try:
-        with rng.child("initial").as_global(), torch.no_grad():
-            return Network(config.build(shape, out), rng)
+        return build_network(config, shape, out, rng)
     except ConfigError as error:
         raise ConfigError(f"scenario.{place}: {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:  # as torch meets sizes that no machine has

@@ -143,7 +143,7 @@ def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> M
     data: Any = [scenario.data.model_dump(mode="json", context={"experiment": True}), public.key.hex()]
     digest = key(architecture, config.training, data, scenario.data.digest(), private)
     network = build_bottom(architecture, private.child("model"))
-    for weight in network.live:
+    for weight in network.parameters.values():
         if weight.ndim == 4:  # a third less time for convolutions
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     rng = private.child("training")

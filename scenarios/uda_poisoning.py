@@ -135,7 +135,7 @@ class UdaPoisoning(Vertical):
             network = build_bottom(self.architecture(party, tuple(rows.shape[1:])), rng.child("bottom", party))
             bottoms[party] = Bottom(network, {"train": rows})
             bottoms[party].distortions.append(partial(self.learner.pretext, rng=rng.child("learner")))
-            optimisers.append(self.optimiser.build(network.parameters))
+            optimisers.append(self.optimiser.build(network.trained))
         schedule = replace(
             self.schedule(rng, known, 0), train=len(labels), pools=pools(sizes, len(labels) - known), every=self.steps
         )

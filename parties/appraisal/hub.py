@@ -15,6 +15,7 @@ from fedsim.net import Net
 from fedsim.resilience import Row, Table
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
+from fedsim.vfl.network import gradients
 from parties.appraisal import Appraisal, GroupSums, Outcomes, Valued, Varied
 from parties.appraisal.drills import Drill, axes, begin, copy_of_hub, drills, turns
 from parties.appraisal.features import apart, explain
@@ -187,7 +188,7 @@ class Desk:
         with torch.enable_grad():  # a party at this very seat asks in the midst of a pass of its own
             z = z.detach().requires_grad_()
             odds = self._log_odds(self._through(party, z))
-            g = torch.autograd.grad(odds.sum(), z)[0]
+            g = gradients(odds.sum(), [z])[0]
         return Valued(step, odds.detach(), g, purpose="query")
 
     def _log_odds(self, logits: Tensor) -> Tensor:

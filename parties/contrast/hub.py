@@ -238,7 +238,7 @@ class Server:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters; none before there are labels."""
-        return {f"top.{k}": v for k, v in self._network.parameters.items()} if self._network else {}
+        return {f"top.{k}": v for k, v in self._network.tensors.items()} if self._network else {}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, as `parties.predict` needs them."""

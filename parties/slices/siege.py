@@ -13,6 +13,7 @@ from fedsim.minmax.apgda import Apgda, Told, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
 from fedsim.seeding import Rng
+from fedsim.vfl.network import gradients
 from fedsim.vfl.schedule import Turn
 from parties.features import FeatureParty
 from parties.labels import LabelHolder
@@ -108,7 +109,7 @@ class Assault:
             raise ProtocolError(
                 f"{self._net.hub} answers with gradients of shape {tuple(answer.g.shape)} to {tuple(z.shape)}"
             )
-        pulled = [torch.autograd.grad(z, moved, g, retain_graph=True)[0].flatten(1) for g in answer.g]
+        pulled = [gradients(z, [moved], g, keep_graph=True)[0].flatten(1) for g in answer.g]
         return Told(answer.margins, torch.stack(pulled))
 
     def _moved(self, trying: Trying) -> Tensor:
