@@ -62,6 +62,7 @@ class Network:
         module: the torch module.
         parameters: the live tensors of all parameters, by name.
         trained: those that are trained, by name; frozen ones (``requires_grad`` is false) are not among them.
+            ``live``: without their names.
         strikes: what befalls the parameters, in order.
         draws: whether a training pass may draw (dropout, layers of a user's own).
         by_row: whether it draws in evaluation, too. Each row is then inferred by itself, from a node that its values name, so
@@ -73,6 +74,7 @@ class Network:
         self.module = module.to(self._device)
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.trained: dict[str, Tensor] = trained_parameters(module)
+        self.live: list[Tensor] = list(self.trained.values())
         self.strikes: list[Strike] = []
         self.draws, self.by_row = may_draw(module), by_row
         self._rng = rng
@@ -138,9 +140,8 @@ class Network:
 
         Parameters that the output does not depend on have a gradient of zeros.
         """
-        live = list(self.trained.values())
-        found = gradients(output, live if inputs is None else [inputs, *live], g)
-        grads = dict(zip(self.trained, found[len(found) - len(live) :], strict=True))
+        found = gradients(output, self.live if inputs is None else [inputs, *self.live], g)
+        grads = dict(zip(self.trained, found[len(found) - len(self.live) :], strict=True))
         for strike in reversed(self.strikes):
             grads = strike.pulled(grads)
         return (None if inputs is None else found[0]), grads

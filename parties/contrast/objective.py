@@ -92,7 +92,7 @@ class Objective:
         live = {party: z.detach().requires_grad_() for party, z in views.items()}
         loss = self._total(live, told, turn)
         parts = [part for name, part in self.parts.items() if told or not name.startswith("head ")]
-        g = gradients(loss, [*live.values(), *(p for part in parts for p in part.network.trained.values())])
+        g = gradients(loss, [*live.values(), *(p for part in parts for p in part.network.live)])
         rest = list(g[len(live) :])
         for part in parts:
             names = list(part.network.trained)

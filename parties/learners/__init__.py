@@ -165,7 +165,7 @@ class Learner(ABC):
 
     def descend(self, loss: Tensor, batch: Batch, parts: Sequence[Part]) -> Tensor:
         """Update some networks, and hand on the gradient of the embeddings."""
-        wanted = [batch.z, *(p for part in parts for p in part.network.trained.values())]
+        wanted = [batch.z, *(p for part in parts for p in part.network.live)]
         g, *grads = gradients(loss, wanted)
         for part in parts:
             names = list(part.network.trained)
