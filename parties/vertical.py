@@ -22,6 +22,7 @@ from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.bounds import check_bounded
 from fedsim.vfl.building import build_network
 from fedsim.vfl.harden import PLAIN, Hardening
 from fedsim.vfl.modules import has_dropout
@@ -171,6 +172,10 @@ class Vertical(Scenario, ABC):
     def hardened(self) -> Hardening:
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
+
+    def needs_bounds(self) -> bool:
+        """Whether bounds on changed weights are asked of every network, in training or afterwards."""
+        return self.hardened().robust > 0
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Prologue | None:
         """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
@@ -375,6 +380,8 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
     hardening = scenario.hardened()
+    if scenario.needs_bounds():
+        check_bounded(network.module)
     if hardening.robust and has_dropout(network.module):
         raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
     hardening.harden(network, rng)

@@ -18,6 +18,7 @@ from user_models import WAYS, install
 from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, ThreatModelError
+from fedsim.experiment import build
 from fedsim.models.linear import Linear
 from fedsim.outcome import SeatReport
 from fedsim.runtime.local import Local
@@ -283,6 +284,44 @@ def test_other_scenarios_meet_batch_normalisation(plug: Path, name: str) -> None
         if way == "batch norm":
             found = [n for r in reports for n in r.tensors if n.endswith("running_mean")]
             assert len(found) >= len(reports) - 1
+
+
+@pytest.mark.parametrize("mode", ["alf", "aff", "trades"])
+def test_views_and_attacks_in_training_meet_batch_normalisation(plug: Path, mode: str) -> None:
+    """Each update counts its training passes once: two for clean and attacked views, none for the steps of attacks."""
+    raw = {**SMALL["contrastive"], "name": "x"}
+    model = {"kind": "stateful"}
+    raw["scenario"] = {**raw["scenario"], "bottom": model, "top": model}
+    raw["scenario"]["finetuning"] = {"mode": mode, "steps": 5, "batch": 20}
+    reports = Local().run(config.validate(raw, "x", {}), quietly)
+    before = {"alf": 0, "aff": 5, "trades": 10}[mode]
+    counted = {each.role: int(weights(reports, each.role).get("1.num_batches_tracked", -1)) for each in reports}
+    pretraining = {count - before for count in counted.values() if count >= 0}
+    assert len(pretraining) == 1
+    assert pretraining.pop() % raw["scenario"]["steps"] == 0
+    assert int(weights(reports, "server")["top.1.num_batches_tracked"]) == 5
+
+
+def test_victims_with_batch_normalisation_are_kept_whole(
+    plug: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
+    raw = {**SMALL["minmax"], "name": "x"}
+    training = {"against": {"norm": "linf", "eps": 0.05, "step": 0.02}, "steps": 2, "epochs": 1}
+    victims = {name: {"model": {"kind": "stateful"}, "training": training} for name in raw["scenario"]["victims"]}
+    raw["scenario"] = {**raw["scenario"], "victims": victims}
+    first, again = (Local().run(config.validate(raw, "x", {}), quietly) for _ in range(2))
+    for name in victims:
+        one, two = weights(first, name), weights(again, name)
+        assert int(one["1.num_batches_tracked"]) == -(-first[1].describe["rows"]["train"] // 64)
+        assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_a_network_without_bounds_is_refused_before_it_is_trained(plug: Path) -> None:
+    raw = {**SMALL["weight_faults"], "name": "x"}
+    raw["scenario"] = {**raw["scenario"], "bottom": {"kind": "stateful"}, "hardening": {}}
+    with pytest.raises(ConfigError, match=r"no bound is known for a layer of kind BatchNorm1d"):
+        build(config.validate(raw, "x", {}), "", config.validate(raw, "x", {}))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,9 @@ class Stateful(ModelConfig):
 
     def build(self, shape: tuple[int, ...], out: int) -> nn.Sequential:
         """See `ModelConfig.build`."""
+        if len(shape) == 3:
+            conv, norm, pool = nn.Conv2d(shape[0], 4, 3, padding=1), nn.BatchNorm2d(4), nn.AdaptiveAvgPool2d(2)
+            return nn.Sequential(conv, norm, nn.ReLU(), pool, nn.Flatten(), nn.Linear(16, out))
         first = nn.Linear(shape[0], 6)
         layers = [first, nn.ReLU(), nn.Linear(6, out)]
         if self.way in ("batch norm", "kept statistics"):
