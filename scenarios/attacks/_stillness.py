@@ -8,8 +8,8 @@ from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor
 
+from fedsim.scenarios.attacks._disclosed import equal, updated
 from fedsim.vfl.messages import Model
-from scenarios.attacks._disclosed import equal, updated
 
 R = TypeVar("R")
 Each = TypeVar("Each", contravariant=True)

@@ -18,10 +18,7 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
-from fedsim.seeding import Rng
-from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
-from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import (
+from fedsim.scenarios.attacks._disclosed import (
     check_trained,
     first_linear,
     layers_before,
@@ -29,10 +26,13 @@ from scenarios.attacks._disclosed import (
     passes_features_on,
     trained_names,
 )
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._matching import Batches, Matching, match
-from scenarios.attacks._stillness import Kept, Stillness
-from scenarios.attacks._unmixing import apart, inputs, unmixing
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._matching import Batches, Matching, match
+from fedsim.scenarios.attacks._stillness import Kept, Stillness
+from fedsim.scenarios.attacks._unmixing import apart, inputs, unmixing
+from fedsim.seeding import Rng
+from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
+from fedsim.vfl.messages import Gradient, Model, ParameterGradient
 
 TOGETHER = 32
 """Rows whose gradients are held at once."""
