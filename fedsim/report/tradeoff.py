@@ -122,9 +122,9 @@ def _point(axes: Axes, cell: Mapping[str, Any], mark: str, ink: str) -> None:
 
 
 def _arm(cell: Mapping[str, Any], key: str, end: str) -> float:
-    """How far an end of the interval is from the mean."""
+    """How far an end of the interval is from the mean; 0, which is drawn as nothing, where there is no interval."""
     spread = cell["figures"][key]
-    return abs(float(spread[end]) - float(spread["mean"]))
+    return 0.0 if spread[end] is None else abs(float(spread[end]) - float(spread["mean"]))
 
 
 def _turn(axes: Axes, summary: Mapping[str, Any]) -> None:
