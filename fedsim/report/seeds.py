@@ -56,6 +56,11 @@ def spread_difference(ones: Sequence[float | None], others: Sequence[float | Non
     return _spread(found._replace(method="none") if metric in OUTCOMES else found, values)
 
 
+def reach(found: Mapping[str, Any]) -> tuple[float, float]:
+    """How far the ends of a spread's interval are below and above its mean; 0 where it has none. Error bars take these."""
+    return (0.0, 0.0) if found["low"] is None else (found["mean"] - found["low"], found["high"] - found["mean"])
+
+
 def rederive(summary: Mapping[str, Any]) -> dict[str, Any]:
     """The same summary with the intervals of spreads that do not say their method computed anew from their values.
 
