@@ -13,11 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from fedsim.errors import DataError
+from fedsim.parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
+from fedsim.parties.data import Data, find_file
+from fedsim.parties.encode import Encoder, LabelEncoder
 from fedsim.plugins import find, load, names
 from fedsim.seeding import Rng
-from parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
-from parties.data import Data, find_file
-from parties.encode import Encoder, LabelEncoder
 
 RNG = Rng.root(7)
 PEOPLE = pd.DataFrame(
@@ -320,7 +320,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
     data = make(kind="parquet", path=write(tmp_path, "x"), label="y")
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(DataError, match=r"pip install fedsim\[parquet\]"):
+    with pytest.raises(DataError, match=r"pip install 'fedsim-vfl\[parquet\]'"):
         data.schema()
 
 
