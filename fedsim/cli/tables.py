@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from fedsim.report.seeds import spread
+from fedsim.report.seeds import rederive, spread
 from fedsim.report.view import mean
-from fedsim.report.words import number, size, title
+from fedsim.report.words import how_certain, interval, number, size, title
 
 TASK = (
     "joint_success", "domain_success", "accuracy", "pgd_accuracy", "source_accuracy", "poison_label", "victim_taken",
@@ -53,10 +53,13 @@ class Fared:
 
 def print_results(path: Path) -> None:
     """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
-    summary = json.loads((path / "summary.json").read_text("utf-8"))
+    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
     console = Console()
     for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
         console.print(table)
+        console.print()
+    if "seeds" in summary:
+        console.print(_certainty(summary), highlight=False)
         console.print()
     console.print(f"run folder: {path}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report:     {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
@@ -178,7 +181,7 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _over_seeds(summary: Numbers) -> Table:
     seeds = ", ".join(map(str, summary["seeds"]))
-    table = bare(f"{summary['name']} (seeds {seeds}; mean and {100 * summary['level']:g} % interval)", "arm, what")
+    table = bare(f"{summary['name']} (seeds {seeds})", "arm, what")
     for heading in ("mean", "interval", "blind guess"):
         table.add_column(heading, justify="right", no_wrap=True)
     for name, arm in summary["arms"].items():
@@ -189,14 +192,20 @@ def _over_seeds(summary: Numbers) -> Table:
     return table
 
 
+def _certainty(summary: Numbers) -> str:
+    """How the intervals of the table over seeds are computed."""
+    arms = summary["arms"].values()
+    shown = [spread for arm in arms for spread in arm["task"].values()]
+    return how_certain([*shown, *(trial["score"] for arm in arms for trial in arm["trials"])], summary["level"])
+
+
 def _of_arm(arm: Numbers) -> Iterator[tuple[str, str, str, str]]:
     for metric in dict.fromkeys([*TASK, *arm["task"]]):
         if metric in arm["task"] and metric not in LEFT_OUT:
-            yield title(metric), *_interval(arm["task"][metric], metric), ""
+            yield title(metric), *_ends(arm["task"][metric], metric), ""
     for trial in _fared(arm["trials"]).values():
-        yield trial.what, *_interval(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
+        yield trial.what, *_ends(trial.score, trial.metric), number(trial.chance["mean"], trial.metric)
 
 
-def _interval(value: Numbers, metric: str) -> tuple[str, str]:
-    low, high = number(value["low"], metric), number(value["high"], metric)
-    return number(value["mean"], metric), f"{low} to {high}"
+def _ends(value: Numbers, metric: str) -> tuple[str, str]:
+    return number(value["mean"], metric), interval(value, metric) if value["low"] is not None else "–"

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fedsim.report.view import Group, View, group_of, groups, mean
-from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
+from fedsim.report.words import LESS_IS_BETTER, estimate, listed, number, title, with_unit
 
 TOLD = {
     "joint_success": "The attacker fooled every domain at once",
@@ -160,7 +160,7 @@ def over_seeds(summary: Mapping[str, Any]) -> list[str]:
         name = f"{first['label']}, {title(first['metric']).removesuffix(' (dB)')}"
         found.append(f"{name[0].upper()}{name[1:]}: {'; '.join(words)}.")
     for metric, what in _told(list(next(iter(arms.values()))["task"])).items():
-        values = [f"{_spread(arm['task'].get(metric), metric)} with “{name}”" for name, arm in arms.items()]
+        values = [f"{estimate(arm['task'].get(metric), metric)} with “{name}”" for name, arm in arms.items()]
         found.append(f"{what}: {listed(values)}.")
     return [f"Over {len(summary['seeds'])} seeds:", *found]
 
@@ -173,10 +173,3 @@ def _mean_trial(trials: Sequence[Mapping[str, Any]], which: int, arm: str) -> st
     score, chance = (mean([trial[key]["mean"] for trial in same]) for key in ("score", "chance"))
     guess = f"a blind guess: {with_unit(chance, metric)}"
     return f"{with_unit(score, metric)} with “{arm}” ({guess})"
-
-
-def _spread(value: Mapping[str, Any] | None, metric: str) -> str:
-    if value is None or value["mean"] is None:
-        return "–"
-    low, high = number(value["low"], metric), number(value["high"], metric)
-    return f"{number(value['mean'], metric)} ({low} to {high})"

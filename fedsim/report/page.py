@@ -67,7 +67,7 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for name in ("number", "change", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
@@ -198,18 +198,30 @@ def _seeds(run: Run) -> dict[str, Any]:
         "sentences": over_seeds(run.summary),
         "arms": arms,
         "metrics": metrics,
+        "certainty": words.how_certain(_spreads(arms), run.summary["level"]),
         "tasks": [strip(f"test {words.title(m)}", _entries(arms, m), m) for m in metrics[:1]],
         "trials": [t for t in _trial_strips(arms) if t.lines],
     }
 
 
+def _spreads(arms: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the tables of a page over seeds show with intervals."""
+    tasks = [each for arm in arms.values() for key in ("task", "price") for each in arm[key].values()]
+    return tasks + [trial[key] for arm in arms.values() for trial in arm["trials"] for key in ("score", "chance")]
+
+
 def _entries(arms: Mapping[str, Any], metric: str) -> list[Entry]:
     tasks = {name: arm["task"].get(metric, {}) for name, arm in arms.items()}
     return [
-        Entry(name, t["mean"], [t["low"], t["high"]], None, interval=True)
+        Entry(name, t["mean"], _ends(t), None, interval=t["low"] is not None)
         for name, t in tasks.items()
         if t.get("mean") is not None
     ]
+
+
+def _ends(spread: Mapping[str, Any]) -> list[float]:
+    """The ends of an interval; none where there is no interval."""
+    return [] if spread["low"] is None else [spread["low"], spread["high"]]
 
 
 def _trial_strips(arms: Mapping[str, Any]) -> list[Any]:
@@ -219,8 +231,8 @@ def _trial_strips(arms: Mapping[str, Any]) -> list[Any]:
         key = tuple(trial[k] for k in ("trial", "label", "seat", "victim", "metric"))
         entries, score = found.setdefault(key, []), trial["score"]
         if score["mean"] is not None:
-            ends = [score["low"], score["high"]]
-            entries.append(Entry(name, score["mean"], ends, trial["chance"]["mean"], interval=True))
+            chance, drawn = trial["chance"]["mean"], score["low"] is not None
+            entries.append(Entry(name, score["mean"], _ends(score), chance, interval=drawn))
     return [
         strip(f"{attack} at {seat} against {victim}: {words.title(metric)}", entries, metric)
         for (_, attack, seat, victim, metric), entries in found.items()
