@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib
 import io
 from collections.abc import Mapping
 from pathlib import Path
@@ -307,13 +308,13 @@ def test_victims_with_batch_normalisation_are_kept_whole(
 ) -> None:
     monkeypatch.setenv("FEDSIM_CACHE", str(tmp_path / "cache"))
     raw = {**SMALL["minmax"], "name": "x"}
-    training = {"against": {"norm": "linf", "eps": 0.05, "step": 0.02}, "steps": 2, "epochs": 1}
+    training = {"against": {"norm": "linf", "eps": 0.05, "step": 0.02}, "steps": 2, "epochs": 20, "batch": 20}
     victims = {name: {"model": {"kind": "stateful"}, "training": training} for name in raw["scenario"]["victims"]}
     raw["scenario"] = {**raw["scenario"], "victims": victims}
     first, again = (Local().run(config.validate(raw, "x", {}), quietly) for _ in range(2))
     for name in victims:
         one, two = weights(first, name), weights(again, name)
-        assert int(one["1.num_batches_tracked"]) == -(-first[1].describe["rows"]["train"] // 64)
+        assert int(one["1.num_batches_tracked"]) == 20 * 10
         assert all(torch.equal(one[key], two[key]) for key in one)
 
 
@@ -350,3 +351,10 @@ def test_a_model_that_cannot_be_used_is_refused_before_the_run(plug: Path) -> No
     for words in (("check", "s.yaml"), ("run", "s.yaml", "--out", "o")):
         assert "a prediction depends on the rows beside it" in refused(*words)
     assert not Path("o").exists()
+
+
+@pytest.mark.parametrize("engine", ["ray", "flower"])
+def test_the_same_bits_on_other_engines(plug: Path, engine: str) -> None:
+    kind = {"ray": "Ray", "flower": "Flower"}[engine]
+    runtime = getattr(importlib.import_module(f"fedsim.runtime.{engine}"), kind)
+    check_runtime(runtime(), small("counter", exchange="shared"))
