@@ -250,9 +250,15 @@ class Vertical(Scenario, ABC):
     def part(self, name: RoleId) -> Part:
         """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
         try:
-            return self.data.part(name, {party: self._columns(party) for party in self.parties})
+            if self.data.apart:
+                return self.data.part(name, {party: self._columns(party) for party in self.parties})
+            return self._cut_once()[name]
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
+
+    def _cut_once(self) -> Mapping[RoleId, Part]:
+        """The whole cut; the first seat that asks in this process makes it for all of them."""
+        return self.remember("cut", lambda: self.data.parts({party: self._columns(party) for party in self.parties}))
 
     def features(self, name: RoleId, rng: Rng) -> Raw:
         """A party's features of all rows, raw; ``rng`` is the seat's own, for what is drawn there.
