@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedsim.dataset import suggest_fetch
 from fedsim.errors import DataError
 
 # What zip, gzip, numpy, pandas and pyarrow raise on bytes that are not what they should be.
@@ -34,7 +35,7 @@ def find_file(path: str) -> Path:
         if place.is_file():
             return place
     hint = "" if elsewhere else " ($FEDSIM_DATA is not set)"
-    raise DataError(f"no data file '{path}'; looked at: {', '.join(map(str, places))}{hint}")
+    raise DataError(f"no data file '{path}'; looked at: {', '.join(map(str, places))}{hint}{suggest_fetch(path)}")
 
 
 @contextmanager
