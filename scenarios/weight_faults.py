@@ -13,9 +13,9 @@ from fedsim.vfl.harden import Hardening
 from parties.examine import DOWN, UP, Examination
 from parties.examine.hub import at_hub
 from parties.examine.party import at_party
-from parties.examine.result import figures, numbers
+from parties.examine.result import constant_numbers, figures, numbers
 from parties.features import FeatureParty
-from parties.labels import LabelHolder
+from parties.labels import LabelHolder, last_evaluation
 from parties.vertical import Vertical
 
 
@@ -61,8 +61,10 @@ class Examiner:
         own = hub.own[1][0] if hub.own else None
         labels = hub.top.labels, hub.held_out
         found = await at_hub(hub.top.network, labels, hub.parties, own, self.plan, net, self.rng)
-        last = next(row["test"] for row in reversed(net.rows) if "test" in row)
-        net.log(step=hub.schedule.steps, test={**last, **numbers(found, self.plan, last["accuracy"])})
+        last, constant = last_evaluation(net)
+        more = numbers(found, self.plan, last["accuracy"])
+        guessed = constant_numbers(found, hub.class_counts, constant["accuracy"])
+        net.log(step=hub.schedule.steps, test={**last, **more}, baseline={**constant, **guessed})
         for figure in figures(found, self.plan):
             net.draw(figure)
 

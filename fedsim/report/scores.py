@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim.report.view import View, group_of, groups
+from fedsim.report.view import ComparedAttack, View
 from fedsim.report.words import LESS_IS_BETTER, number, title
 
 START, END, ROW = 250, 900, 30
@@ -47,19 +47,21 @@ class Entry:
     interval: bool = False
 
 
-def strips(views: Sequence[View]) -> list[Strip]:
-    """A strip for each trial."""
-    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
+def strips(views: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Strip]:
+    """A strip for each attack, with the arms that ran it."""
     found = []
-    for trial in numbers:
-        fared = [(view, group) for view in views if (group := group_of(view, trial))]
+    for attack in attacks:
         entries = [
-            Entry(view.name, score, [t["score"] for t in group.trials if t["score"] is not None], group.chance())
-            for view, group in fared
+            Entry(
+                attack.matched.named(view.name),
+                score,
+                [t["score"] for t in group.trials if t["score"] is not None],
+                group.chance(),
+            )
+            for view, group in attack.fared(views)
             if (score := group.score()) is not None
         ]
-        group = fared[0][1]
-        found.append(strip(f"{group.attack} at {group.seat}: {title(group.metric)}", entries, group.metric))
+        found.append(strip(f"{attack.matched.title}: {title(attack.matched.metric)}", entries, attack.matched.metric))
     return [s for s in found if s.lines]
 
 

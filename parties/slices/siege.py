@@ -15,10 +15,10 @@ from fedsim.net import Net
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Turn
 from parties.features import FeatureParty
-from parties.labels import LabelHolder
+from parties.labels import LabelHolder, last_evaluation
 from parties.slices import Felt, Pushed, Siege, Standing, Targets
 from parties.slices.court import Court
-from parties.slices.result import Fallen, figures, numbers
+from parties.slices.result import Fallen, constant_numbers, figures, numbers
 from parties.slices.training import box
 
 
@@ -47,8 +47,11 @@ class Besiegers:
                 wrong, fooled = court.judge(case, pushed)
                 fallen.append(Fallen(seat, ball, rule, case.rows, wrong, fooled))
                 step += 1
-        last = next(row["test"] for row in reversed(net.rows) if "test" in row)
-        net.log(step=hub.schedule.steps, test={**last, **numbers(fallen, court.right)})
+        last, constant = last_evaluation(net)
+        more = numbers(fallen, court.right)
+        tried = hub.held_out[: len(court.right)]
+        guessed = constant_numbers(more, float((tried == hub.class_counts.argmax()).double().mean()))
+        net.log(step=hub.schedule.steps, test={**last, **more}, baseline={**constant, **guessed})
         for figure in figures(fallen, court.right):
             net.draw(figure)
 
