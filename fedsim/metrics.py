@@ -1,8 +1,6 @@
-"""How good a model is, how good a reconstruction is, and how sure we are."""
+"""How good a model is, and how good a reconstruction is."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -128,11 +126,3 @@ def auc(positive: Tensor, scores: Tensor) -> float:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive.numpy(), scores.double().numpy()))
-
-
-def interval(values: Sequence[float], level: float = 0.95, draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean and bootstrap percentile interval of the mean: ``(mean, low, high)``; seeded, so the same every time."""
-    data = np.asarray(values, dtype=float)
-    means = np.random.default_rng(0).choice(data, (draws, len(data))).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(data.mean()), float(low), float(high)

@@ -18,8 +18,9 @@ from rich.text import Text
 from fedsim.axes import short
 from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
+from fedsim.report.seeds import rederive
 from fedsim.report.sweeps import leakage_metric
-from fedsim.report.words import number, title
+from fedsim.report.words import estimate, how_certain, number, title
 from fedsim.sweep.runs import SweepRun, Tell
 
 ROOM = 8
@@ -130,15 +131,17 @@ class Board:
 
 def print_sweep(path: Path) -> None:
     """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
-    summary = json.loads((path / "summary.json").read_text("utf-8"))
+    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
     console = Console()
     axes, metrics = short(summary["axes"]), {key: summary[key] for key in ("task", "leakage") if summary[key]}
-    table = bare(f"{summary['name']} (means over seeds, {100 * summary['level']:g} % intervals)", *axes.values())
+    table = bare(f"{summary['name']} (means over seeds)", *axes.values())
     for heading in (*map(title, metrics.values()), *(["blind\nguess"] if summary["leakage"] else []), "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
     for cell in summary["cells"]:
         table.add_row(*(escape(cell["at"][axis]) for axis in axes), *_numbers(cell, metrics), str(len(cell["seeds"])))
     console.print(table)
+    shown = [cell["figures"][key] for cell in summary["cells"] if cell["figures"] for key in metrics]
+    console.print(how_certain(shown, summary["level"]), highlight=False)
     if any(cell["front"] for cell in summary["cells"]):
         whose = " under the same attacker" if summary["attackers"] else ""
         console.print(f"◦ no other cell{whose} is better in both figures", highlight=False)
@@ -151,17 +154,11 @@ def _numbers(cell: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
     """The figures of a cell in the order of the table's columns."""
     if not cell["figures"]:
         return ["–"] * (len(metrics) + ("leakage" in metrics))
-    found = [_interval(cell["figures"][key], metric) for key, metric in metrics.items()]
+    found = [estimate(cell["figures"][key], metric) for key, metric in metrics.items()]
     if "leakage" in metrics:
         found[-1] = "◦ " * cell["front"] + found[-1]
         found.append(number(cell["figures"]["chance"]["mean"], metrics["leakage"]))
     return found
-
-
-def _interval(spread: Mapping[str, Any], metric: str) -> str:
-    """A mean, and its interval where there are several seeds."""
-    mean, low, high = (number(spread[key], metric) for key in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})" if len(spread["values"]) > 1 else mean
 
 
 def _clock(seconds: float) -> str:

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from fedsim.report.headline import unbalanced, unlike_arms, unlike_words
 from fedsim.report.matching import MatchedAttack, match_attacks
-from fedsim.report.seeds import spread
+from fedsim.report.seeds import rederive, spread
 from fedsim.report.view import mean
-from fedsim.report.words import number, size, title
+from fedsim.report.words import how_certain, interval, number, size, title
 
 TASK = (
     "joint_success", "domain_success", "accuracy", "balanced_accuracy", "pgd_accuracy", "source_accuracy", "poison_label",
@@ -51,13 +51,16 @@ class Fared:
 
 def print_results(path: Path) -> None:
     """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
-    summary = json.loads((path / "summary.json").read_text("utf-8"))
+    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
     console = Console()
     for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
         console.print(table)
         console.print()
     for line in _remarks(summary):
         console.print(line, highlight=False, markup=False)
+    if "seeds" in summary:
+        console.print(_certainty(summary), highlight=False)
+    console.print()
     console.print(f"run folder: {path}", soft_wrap=True, highlight=False, markup=False)
     console.print(f"report:     {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
@@ -198,7 +201,7 @@ def _mean(values: Sequence[Any]) -> Any:
 
 def _over_seeds(summary: Numbers) -> Table:
     seeds = ", ".join(map(str, summary["seeds"]))
-    table = bare(f"{summary['name']} (seeds {seeds}; mean and {100 * summary['level']:g} % interval)", "arm, what")
+    table = bare(f"{summary['name']} (seeds {seeds})", "arm, what")
     for heading in ("mean", "interval", "baseline"):
         table.add_column(heading, justify="right", no_wrap=True)
     attacks = match_attacks({name: arm["trials"] for name, arm in summary["arms"].items()})
@@ -216,19 +219,25 @@ def _of_arm(name: str, arm: Numbers, attacks: Sequence[MatchedAttack]) -> Iterat
     for metric in dict.fromkeys([*TASK, *arm["task"]]):
         if metric in arm["task"] and metric not in LEFT_OUT and (metric != BALANCED or skewed):
             constant = number(constants[metric]["mean"], metric) if metric in constants else ""
-            yield title(metric), *_interval(arm["task"][metric], metric), constant
+            yield title(metric), *_ends(arm["task"][metric], metric), constant
     for attack in attacks:
         if (fared := _fared(attack).get(name)) is None:
             yield f"{attack.title}: {title(attack.metric)}", GAP, "", ""
             continue
         against = "" if " against " in attack.title else f" against {fared.against}"
         what = f"{attack.title}{against}: {title(attack.metric)}"
-        yield what, *_interval(fared.score, attack.metric), number((fared.chance or {}).get("mean"), attack.metric)
+        yield what, *_ends(fared.score, attack.metric), number((fared.chance or {}).get("mean"), attack.metric)
 
 
-def _interval(value: Numbers, metric: str) -> tuple[str, str]:
-    low, high = number(value["low"], metric), number(value["high"], metric)
-    return number(value["mean"], metric), f"{low} to {high}"
+def _ends(value: Numbers, metric: str) -> tuple[str, str]:
+    return number(value["mean"], metric), interval(value, metric) if value["low"] is not None else "–"
+
+
+def _certainty(summary: Numbers) -> str:
+    """How the intervals of the table over seeds are computed."""
+    arms = summary["arms"].values()
+    shown = [spread for arm in arms for spread in arm["task"].values()]
+    return how_certain([*shown, *(trial["score"] for arm in arms for trial in arm["trials"])], summary["level"])
 
 
 def _remarks(summary: Numbers) -> list[str]:

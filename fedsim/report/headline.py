@@ -8,7 +8,7 @@ from typing import Any
 from fedsim.report.matching import MatchedAttack, match_attacks
 from fedsim.report.summary import same_measure
 from fedsim.report.view import ComparedAttack, Group, View, mean, unlike_first
-from fedsim.report.words import LESS_IS_BETTER, change, listed, number, title, with_unit
+from fedsim.report.words import LESS_IS_BETTER, change, estimate, listed, number, title, with_unit
 
 TOLD = {
     "joint_success": "The attacker fooled every domain at once",
@@ -236,7 +236,7 @@ def over_seeds(summary: Mapping[str, Any]) -> list[str]:
     for metric in [*metrics, *(["balanced_accuracy"] if skewed else [])]:
         what = TOLD.get(metric, f"Test {title(metric)}")
         values = [
-            f"{_spread(arm['task'][metric], metric)} with “{name}”{_mean_gain(arm, metric)}"
+            f"{estimate(arm['task'][metric], metric)} with “{name}”{_mean_gain(arm, metric)}"
             for name, arm in arms.items()
             if metric in arm["task"]
         ]
@@ -263,10 +263,3 @@ def _mean_trial(attack: MatchedAttack, arm: str) -> str:
     score, chance = (mean([(t[key] or {}).get("mean") for t in attack.results[arm]]) for key in ("score", "chance"))
     guess = f"a blind guess: {with_unit(chance, attack.metric)}"
     return f"{with_unit(score, attack.metric)} with “{attack.named(arm)}” ({guess})"
-
-
-def _spread(value: Mapping[str, Any] | None, metric: str) -> str:
-    if value is None or value["mean"] is None:
-        return "–"
-    low, high = number(value["low"], metric), number(value["high"], metric)
-    return f"{number(value['mean'], metric)} ({low} to {high})"

@@ -69,7 +69,7 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for name in ("number", "change", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
@@ -253,6 +253,7 @@ def _seeds(run: Run) -> dict[str, Any]:
         "sentences": over_seeds(run.summary),
         "arms": arms,
         "metrics": metrics,
+        "certainty": words.how_certain(_spreads(arms), run.summary["level"]),
         "unlike": unlike_arms(arms),
         "upright": len(metrics) > max(WIDEST, len(arms)),
         "tasks": [strip(f"test {words.title(m)}", _entries(arms, m), m) for m in metrics[:1]],
@@ -261,15 +262,26 @@ def _seeds(run: Run) -> dict[str, Any]:
     }
 
 
+def _spreads(arms: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the tables of a page over seeds show with intervals."""
+    tasks = [each for arm in arms.values() for key in ("task", "price") for each in arm[key].values()]
+    return tasks + [trial[key] for arm in arms.values() for trial in arm["trials"] for key in ("score", "chance")]
+
+
 def _entries(arms: Mapping[str, Any], metric: str) -> list[Entry]:
     """Where each arm stands by a metric of the task, beside a constant guess."""
     found = []
     for name, arm in arms.items():
         task, constant = (arm.get(key, {}).get(metric, {}) for key in ("task", "baseline"))
         if task.get("mean") is not None:
-            ends = [task["low"], task["high"]]
-            found.append(Entry(name, task["mean"], ends, constant.get("mean"), interval=True))
+            drawn = task["low"] is not None
+            found.append(Entry(name, task["mean"], _ends(task), constant.get("mean"), interval=drawn))
     return found
+
+
+def _ends(spread: Mapping[str, Any]) -> list[float]:
+    """The ends of an interval; none where there is no interval."""
+    return [] if spread["low"] is None else [spread["low"], spread["high"]]
 
 
 def _attack_strips(attacks: Sequence[MatchedAttack]) -> list[Any]:
@@ -281,9 +293,8 @@ def _attack_strips(attacks: Sequence[MatchedAttack]) -> list[Any]:
             for name, trial in ((name, trial) for name, trials in attack.results.items() for trial in trials):
                 score = trial["score"]
                 if trial["victim"] == victim and score["mean"] is not None:
-                    ends = [score["low"], score["high"]]
-                    chance = (trial["chance"] or {}).get("mean")
-                    entries.append(Entry(attack.named(name), score["mean"], ends, chance, interval=True))
+                    chance, drawn = (trial["chance"] or {}).get("mean"), score["low"] is not None
+                    entries.append(Entry(attack.named(name), score["mean"], _ends(score), chance, interval=drawn))
             against = "" if f"against {victim}" in attack.title else f" against {victim}"
             found.append(strip(f"{attack.title}{against}: {words.title(attack.metric)}", entries, attack.metric))
     return found

@@ -14,7 +14,7 @@ from fedsim.report.folder import write_text
 from fedsim.report.page import environment
 from fedsim.report.reading import Run, read_sweep
 from fedsim.report.tradeoff import along, pareto
-from fedsim.report.words import LESS_IS_BETTER, number, title
+from fedsim.report.words import LESS_IS_BETTER, how_certain, number, title
 
 MATRICES = 12
 """Shown, at most."""
@@ -69,9 +69,14 @@ def render(run: Run) -> str:
         "pareto": pareto(run.summary),
         "lines": along(run.summary),
         "failed": [{"cell": cell["name"], **one} for cell in cells for one in cell["failed"]],
+        "certainty": how_certain(_spreads(cells), run.summary["level"]),
         "left_out": sum(cell["left_out"] for cell in cells),
     }
     return environment().get_template("sweep.html").render(**content)
+
+
+def _spreads(cells: Sequence[Numbers]) -> list[Numbers]:
+    return [cell["figures"][key] for cell in cells if cell["figures"] for key in ("task", "leakage")]
 
 
 def sentences(summary: Numbers) -> list[str]:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.axes import Cell, Range
+from fedsim.confidence import LEVEL
 from fedsim.config import ScenarioFile
 from fedsim.plan import Aim
-from fedsim.report.seeds import LEVEL, over_seeds, spread
+from fedsim.report.seeds import over_seeds, spread
 from fedsim.report.summary import SCHEMA
 from fedsim.report.view import mean
 from fedsim.report.words import LESS_IS_BETTER
@@ -99,10 +100,18 @@ def _cell(runs: Sequence[Played], failed: Mapping[str, str], path: Path, task: s
         "runs": list(found),
         "failed": [{"seed": seed, "run": run, "cause": failed[run]} for _, seed, run in runs if run in failed],
         "left_out": len(runs) - len(found) - sum(run in failed for _, _, run in runs),
-        "figures": {key: spread([one[key] for one in each]) for key in ("task", "leakage", "chance")} if each else None,
+        "figures": _figures(each, task, leakage),
         "results": next(iter(over.values()), None),
         "front": False,
     }
+
+
+def _figures(each: Sequence[Mapping[str, float | None]], task: str, leakage: str) -> dict[str, Any] | None:
+    """The figures that cells are compared by, over the runs of one cell."""
+    if not each:
+        return None
+    metrics = {"task": task, "leakage": leakage, "chance": ""}
+    return {key: spread([one[key] for one in each], metric) for key, metric in metrics.items()}
 
 
 def _read(path: Path) -> dict[str, Any] | None:

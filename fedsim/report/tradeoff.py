@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedsim.report.curves import DASHES, INKS, MARKS, as_text, as_uri, dress, plain_style
+from fedsim.report.seeds import reach
 from fedsim.report.words import LESS_IS_BETTER, title
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ def _line(axes: Axes, cells: Cells, axis: str, key: str, j: int, name: str, join
     axes.errorbar(
         [cell["numbers"][axis] for cell in known],
         [cell["figures"][key]["mean"] for cell in known],
-        yerr=[[_arm(cell, key, end) for cell in known] for end in ("low", "high")],
+        yerr=[list(ends) for ends in zip(*(reach(cell["figures"][key]) for cell in known), strict=True)] or None,
         color=INKS[j],
         linestyle=DASHES[j] if joined else "",
         marker=MARKS[j],
@@ -117,14 +118,8 @@ def _front(axes: Axes, cells: Cells, dash: Any) -> None:
 
 def _point(axes: Axes, cell: Mapping[str, Any], mark: str, ink: str) -> None:
     x, y = cell["figures"]["leakage"]["mean"], cell["figures"]["task"]["mean"]
-    bars = {key: [[_arm(cell, key, "low")], [_arm(cell, key, "high")]] for key in ("leakage", "task")}
+    bars = {key: [[end] for end in reach(cell["figures"][key])] for key in ("leakage", "task")}
     axes.errorbar(x, y, xerr=bars["leakage"], yerr=bars["task"], marker=mark, color=ink, elinewidth=1, markersize=6)
-
-
-def _arm(cell: Mapping[str, Any], key: str, end: str) -> float:
-    """How far an end of the interval is from the mean."""
-    spread = cell["figures"][key]
-    return abs(float(spread[end]) - float(spread["mean"]))
 
 
 def _turn(axes: Axes, summary: Mapping[str, Any]) -> None:

@@ -77,7 +77,7 @@ class Desk:
         best = names.index(asked.favourable) if asked.favourable else len(names) - 1
         selected, positive = self.probabilities.argmax(dim=1) == best, self.hub.held_out == best
         known: dict[str, tuple[Tensor, bool]] = {}
-        for column, counts, figure in judge_groups(self.groups, Outcomes(0, selected, positive), asked, self.public):
+        for column, counts, figure in judge_groups(self.groups, Outcomes(0, selected, positive), asked):
             known[column] = counts, True
             self.net.draw(figure)
         told = asked.told == "labels"
@@ -90,9 +90,7 @@ class Desk:
         return {
             f"{name}_{column}": found.value
             for column in asked.by
-            for name, found in differences(
-                known[column][0].numpy(), self.public.child("fairness", column), known[column][1]
-            ).items()
+            for name, found in differences(known[column][0].numpy(), known[column][1]).items()
         }
 
     def worth(self) -> None:
