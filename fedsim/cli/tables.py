@@ -94,7 +94,9 @@ def _fits(table: Table, console: Console) -> bool:
 
 
 def _upright(name: str, arms: Numbers, console: Console) -> list[Table]:
-    """Tables with a column an arm, each with as many arms as fit."""
+    """Tables with a column an arm, each with as many arms as fit; constant guesses have a column, or else lines."""
+    if _fits(whole := _row_a_metric(name, arms, _constants(arms)), console):
+        return [whole]
     for many in range(len(arms), 0, -1):
         parts = [dict(list(arms.items())[at : at + many]) for at in range(0, len(arms), many)]
         tables = [_row_a_metric(name if not at else "", part) for at, part in enumerate(parts)]
@@ -103,15 +105,17 @@ def _upright(name: str, arms: Numbers, console: Console) -> list[Table]:
     return tables
 
 
-def _row_a_metric(name: str, arms: Numbers) -> Table:
-    table, constants = bare(name, ""), _constants(arms)
-    for heading in (*arms, *constants):
+def _row_a_metric(name: str, arms: Numbers, constants: Mapping[str, Numbers] | None = None) -> Table:
+    table, columns = bare(name, ""), constants or {}
+    for heading in (*arms, *columns):
         table.add_column(escape(fill(heading, WIDEST)), justify="right", no_wrap=True)
     for metric in _metrics(arms):
         values = [numbers["task"].get(metric) for numbers in arms.values()]
-        table.add_row(
-            title(metric), *(number(v, metric) for v in [*values, *(c.get(metric) for c in constants.values())])
-        )
+        values += [constant.get(metric) for constant in columns.values()]
+        table.add_row(title(metric), *(number(value, metric) for value in values))
+        guesses = [numbers.get("baseline", {}).get(metric) for numbers in arms.values()]
+        if constants is None and guesses != [None] * len(guesses):
+            table.add_row(f"  {CONSTANT}", *(number(value, metric) for value in guesses), style="dim")
     table.add_row("traffic", *(size(numbers["traffic"]["bytes"]) for numbers in arms.values()))
     table.add_row("seconds", *(f"{numbers['seconds']:.1f}" for numbers in arms.values()))
     return table

@@ -7,7 +7,7 @@ from typing import Any
 
 from fedsim.report.matching import MatchedAttack, match_attacks
 from fedsim.report.summary import same_measure
-from fedsim.report.view import ComparedAttack, Group, View, mean, unlike_first
+from fedsim.report.view import ComparedAttack, Group, View, compare_attacks, mean, unlike_first
 from fedsim.report.words import LESS_IS_BETTER, change, estimate, listed, number, title, with_unit
 
 TOLD = {
@@ -22,8 +22,9 @@ UNBALANCED = 1.25
 """From how many times one in C on, as the accuracy of a constant guess, classes count as unbalanced."""
 
 
-def sentences(views: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[str]:
+def sentences(views: Sequence[View]) -> list[str]:
     """What happened: each attack, how it fared in every arm that ran it, then the price in the task."""
+    attacks = compare_attacks(views)
     found = [_attack(views, attack) for attack in attacks]
     found += _warnings(views)
     found += _missing(views)
@@ -149,16 +150,19 @@ def _task(views: Sequence[View], attacked: bool) -> str:
     metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
     if not metrics:
         return " ".join(_alone(view) for view in views if view.numbers["task"])
+    return _scores(views, metrics, attacked) + _against_constant(metrics[0], views) + _balanced(views)
+
+
+def _scores(views: Sequence[View], metrics: Sequence[str], attacked: bool) -> str:
     if attacked_models(metrics):
         return " ".join(_each(what, metric, views) for metric, what in _told(metrics).items())
     if len(views) == 1:
-        return _of_one(views[0], metrics, attacked) + _balanced(views)
-    name, tail = title(metrics[0]), _against_constant(metrics[0], views)
-    first, last = (number(view.numbers["task"][metrics[0]], metrics[0]) for view in (views[0], views[-1]))
+        return _of_one(views[0], metrics, attacked)
+    name = title(metrics[0])
     if len(views) > 2 or unlike_first(views):
-        return _each(f"Test {name}", metrics[0], views) + _balanced(views)
-    moved = f"stayed at {first}" if first == last else f"went from {first} to {last}"
-    return f"Test {name} {moved}{tail}.{_balanced(views)}"
+        return _each(f"Test {name}", metrics[0], views)
+    first, last = (number(view.numbers["task"][metrics[0]], metrics[0]) for view in views)
+    return f"Test {name} " + (f"stayed at {first}." if first == last else f"went from {first} to {last}.")
 
 
 def _of_one(view: View, metrics: Sequence[str], attacked: bool) -> str:
@@ -167,7 +171,7 @@ def _of_one(view: View, metrics: Sequence[str], attacked: bool) -> str:
     seats = len(view.record["seats"]) - 1
     who = f"The hub and {seats} other {'seat' if seats == 1 else 'seats'}"
     reached = listed([f"{name} {number(task[metrics[0]], metrics[0])}", *rest])
-    text = f"{who} reached test {reached} after {view.numbers['steps']} steps{_against_constant(metrics[0], [view])}"
+    text = f"{who} reached test {reached} after {view.numbers['steps']} steps"
     if wrapped := [role for role, seat in view.record["seats"].items() if seat["wrappers"]]:
         return f"{text}; something is wrong at {listed(wrapped)}."
     return text + ("." if attacked else "; nobody attacked.")
@@ -176,23 +180,23 @@ def _of_one(view: View, metrics: Sequence[str], attacked: bool) -> str:
 def _alone(view: View) -> str:
     """The first metric of an arm that has none in common with the others."""
     metric, value = next(iter(view.numbers["task"].items()))
-    return f"With “{view.name}” test {title(metric)} is {number(value, metric)}{_against_constant(metric, [view])}."
+    return f"With “{view.name}” test {title(metric)} is {number(value, metric)}.{_against_constant(metric, [view])}"
 
 
 def _against_constant(metric: str, views: Sequence[View]) -> str:
     """What a constant guess scores, and the difference of each arm to it; nothing where that is not known."""
     constants = [view.baseline.get(metric) for view in views]
-    if None in constants:
+    if None in constants or metric.endswith("success"):  # nothing fools a constant guess, which says little
         return ""
     gains = [
         "no number" if (value := view.numbers["task"][metric]) is None else change(value - constant, metric)
         for view, constant in zip(views, constants, strict=True)
     ]
-    gains = gains if len(set(gains)) > 1 else gains[:1]
-    if len(set(constants)) == 1:
-        return f"; a constant guess scores {number(constants[0], metric)} ({listed(gains)} against it)"
-    each = [f"{number(c, metric)} with “{view.name}”" for c, view in zip(constants, views, strict=True)]
-    return f"; a constant guess scores {listed(each)} ({listed(gains)} against it)"
+    values = [number(constant, metric) for constant in constants]
+    each = [f"{value} with “{view.name}”" for value, view in zip(values, views, strict=True)]
+    scored = values[0] if len(set(values)) == 1 else listed(each)
+    differences = gains[0] if len(set(gains)) == 1 else listed(gains)
+    return f" A constant guess has {title(metric)} {scored} ({differences} against it)."
 
 
 def unbalanced(baseline: Mapping[str, Any]) -> bool:
@@ -207,7 +211,7 @@ def _balanced(views: Sequence[View]) -> str:
     known = all(view.numbers["task"].get(metric) is not None for view in views)
     if not known or not any(unbalanced(view.baseline) for view in views):
         return ""
-    return f" Classes are unbalanced; {_each(title(metric), metric, views)}"
+    return f" Classes are unbalanced. {_each('Balanced accuracy', metric, views)}{_against_constant(metric, views)}"
 
 
 def _told(metrics: Sequence[str]) -> dict[str, str]:
@@ -216,11 +220,11 @@ def _told(metrics: Sequence[str]) -> dict[str, str]:
 
 
 def _each(what: str, metric: str, views: Sequence[View]) -> str:
-    """One metric of every arm: ``what: .1 with one, .2 with other; a constant guess scores .05.``"""
-    values, tail = [number(view.numbers["task"][metric], metric) for view in views], _against_constant(metric, views)
+    """One metric of every arm: ``what: .1 with one, .2 with other.``"""
+    values = [number(view.numbers["task"][metric], metric) for view in views]
     if len(views) == 1:
-        return f"{what}: {values[0]}{tail}."
-    return f"{what}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + f"{tail}."
+        return f"{what}: {values[0]}."
+    return f"{what}: " + listed([f"{v} with “{view.name}”" for v, view in zip(values, views, strict=True)]) + "."
 
 
 def over_seeds(summary: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsim.metrics import psnr
-from fedsim.report.view import ComparedAttack, View
+from fedsim.report.view import View, compare_attacks
 from fedsim.report.words import listed
 
 MOST_COLUMNS, MOST_SAMPLES = 12, 3
@@ -56,10 +56,10 @@ class Shown:
     claim: Tensor
 
 
-def galleries(views: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Gallery]:
+def galleries(views: Sequence[View]) -> list[Gallery]:
     """Everything that victims keep to show, by attack; once for an attack that is judged by several metrics."""
     found: dict[tuple[Any, ...], list[Gallery]] = {}
-    for attack in attacks:
+    for attack in compare_attacks(views):
         tries = [(view, trial) for view, group in attack.fared(views) for trial in group.trials]
         same = tuple((view.name, trial["trial"], trial["victim"]) for view, trial in tries)
         if same not in found:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim.report.view import ComparedAttack, View
+from fedsim.report.view import View, compare_attacks
 from fedsim.report.words import LESS_IS_BETTER, number, title
 
 START, END, ROW = 250, 900, 30
@@ -47,10 +47,10 @@ class Entry:
     interval: bool = False
 
 
-def strips(views: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Strip]:
+def strips(views: Sequence[View]) -> list[Strip]:
     """A strip for each attack, with the arms that ran it."""
     found = []
-    for attack in attacks:
+    for attack in compare_attacks(views):
         entries = [
             Entry(
                 attack.matched.named(view.name),
