@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from textwrap import fill
@@ -82,7 +82,7 @@ def _over_arms(summary: Numbers, console: Console) -> list[Table]:
     whole = _row_an_arm(name, arms, attacks)
     if _fits(whole, console):
         return [whole]
-    others = [_row_an_attack(attacks)] if attacks else []
+    others = [_row_an_attack(attacks, arms)] if attacks else []
     if _fits(_row_an_arm(name, {fill(arm, WIDEST): numbers for arm, numbers in arms.items()}, []), console):
         return [_row_an_arm(name, arms, []), *others]
     return [*_upright(name, arms, console), *others]
@@ -165,14 +165,14 @@ def _pair(attack: MatchedAttack, arm: str) -> tuple[str, str]:
     return (number(fared.score, attack.metric), number(fared.chance, attack.metric)) if fared else (GAP, "")
 
 
-def _row_an_attack(attacks: Sequence[MatchedAttack]) -> Table:
-    """Every attack, and below it the arms that ran it; those that did not are named, too."""
+def _row_an_attack(attacks: Sequence[MatchedAttack], arms: Iterable[str]) -> Table:
+    """Every attack, and below it all arms, also those that did not run it."""
     table = bare("attacks (mean over their victims)", "attack, arm")
     for heading in ("score", "blind guess"):
         table.add_column(heading, justify="right", no_wrap=True)
     for attack in attacks:
         table.add_row(escape(_what(attack)), "", "")
-        for arm in dict.fromkeys(arm for each in attacks for arm in each.results):
+        for arm in arms:
             table.add_row(f"  {escape(attack.named(arm))}", *_pair(attack, arm))
         table.add_section()
     return table

@@ -188,15 +188,26 @@ def _against_constant(metric: str, views: Sequence[View]) -> str:
     constants = [view.baseline.get(metric) for view in views]
     if None in constants or metric.endswith("success"):  # nothing fools a constant guess, which says little
         return ""
-    gains = [
-        "no number" if (value := view.numbers["task"][metric]) is None else change(value - constant, metric)
-        for view, constant in zip(views, constants, strict=True)
+    by_constant: dict[str, list[View]] = {}
+    for view, constant in zip(views, constants, strict=True):
+        by_constant.setdefault(number(constant, metric), []).append(view)
+    each = [
+        f"{value}{_with(same, views)} ({_gains(metric, same)}{' against it' if i == 0 else ''})"
+        for i, (value, same) in enumerate(by_constant.items())
     ]
-    values = [number(constant, metric) for constant in constants]
-    each = [f"{value} with “{view.name}”" for value, view in zip(values, views, strict=True)]
-    scored = values[0] if len(set(values)) == 1 else listed(each)
-    differences = gains[0] if len(set(gains)) == 1 else listed(gains)
-    return f" A constant guess has {title(metric)} {scored} ({differences} against it)."
+    return f" A constant guess has {title(metric)} {listed(each)}."
+
+
+def _with(some: Sequence[View], views: Sequence[View]) -> str:
+    names = listed([f"“{view.name}”" for view in some])
+    return f" with {names}" if len(some) < len(views) else ""
+
+
+def _gains(metric: str, views: Sequence[View]) -> str:
+    """The difference of each arm to a constant guess; one number where all are equal."""
+    values = [(view.numbers["task"][metric], view.baseline[metric]) for view in views]
+    gains = ["no number" if value is None else change(value - constant, metric) for value, constant in values]
+    return gains[0] if len(set(gains)) == 1 else listed(gains)
 
 
 def unbalanced(baseline: Mapping[str, Any]) -> bool:

@@ -87,8 +87,16 @@ def strip(name: str, entries: Sequence[Entry], metric: str) -> Strip:
         for i, entry in enumerate(entries)
     ]
     better = " (less is better for the attacker)" if metric in LESS_IS_BETTER else ""
-    marks = [(at(tick), number(tick, metric) if metric.startswith("share") else f"{tick:g}") for tick in ticks]
+    marks = [(at(tick), _tick(tick, metric)) for tick in ticks]
     return Strip(name + better, lines, marks, ROW * len(lines) + 28)
+
+
+def _tick(value: float, metric: str) -> str:
+    """A round number in the style of the scores beside it: ``.4``."""
+    if metric.startswith(("share", "identified")):
+        return number(value, metric)
+    text = f"{value:g}".replace("-", "−")
+    return text.replace("0.", ".", 1) if 0 < abs(value) < 1 and not metric.startswith("psnr") else text
 
 
 def _ticks(low: float, high: float) -> list[float]:
