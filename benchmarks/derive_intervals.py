@@ -1,10 +1,14 @@
 """Derive the intervals of the documentation from the records: ``python benchmarks/derive_intervals.py [--rewrite] [PAGE ...]``.
 
 Reads every ``mean (low to high)`` of the pages (default: README.md and docs/*.md) and looks for the values behind it in the
-records under docs/results that its section links, or else the page (all, where it links the folder): one value a seed, differences
-between two arms under the same seeds, means over victims. An interval is right if mean and ends are those of
-`fedsim.confidence` to the last digit that is printed. Names those that are not, and those without values on record; exits 1 if
-there are any. With ``--rewrite`` ends that are those of the percentile bootstrap of values on record, which pages had before, are replaced.
+records under docs/results that its section links, or else the page (all, where it links the folder): one value a seed,
+differences between two arms under the same seeds, means over victims. An interval is right if mean and ends are those of
+`fedsim.confidence` to the last digit that is printed. Writes where each comes from to ``docs/results/intervals.json``, names
+those that no record has, and exits 1 if there are any. ``--rewrite`` replaces ends that are those of the percentile bootstrap,
+which pages had before.
+
+Where two series have the same mean and ends to the last digit, the file may name the other one: put the right name there by
+hand; it stays as long as it is right. A test derives every interval anew from the series that the file names.
 """
 
 from __future__ import annotations
@@ -27,14 +31,19 @@ from fedsim.report.words import OUTCOMES
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "docs" / "results"
+SOURCES = RESULTS / "intervals.json"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NUMBER = r"[+−±]?(?:\d[\d,]*\.?\d*|\.\d+)"
 INTERVAL = re.compile(
     rf"(?<![\w.,])(?P<mean>{NUMBER})(?: dB)?(?:\*\*)?(?:\s\(|[,;]\s)(?P<low>{NUMBER})\sto\s(?P<high>{NUMBER})(?![\w.%])"
 )
 LEFT_OUT = {"balanced_accuracy", "macro_f1", "log_loss"}
 """Metrics that no page quotes with an interval; they are often as large as one that is quoted."""
-NO_INTERVALS = re.compile(r"```.*?```|<!-- ranges -->.*?<!-- end of ranges -->", re.DOTALL)
-"""Parts of a page that are not looked at: code, and what a page marks as ranges of other kinds."""
+CODE = re.compile(r"```.*?```", re.DOTALL)
+"""Parts of a page that are not looked at."""
+
+
+NOTHING = Estimate(0.0, 0.0, 0.0, 0, "none")
 
 
 @dataclass(frozen=True)
@@ -67,8 +76,7 @@ class Series:
 class Known(Series):
     """A series of which only count, mean and standard deviation (or successes) are on record."""
 
-    known: Estimate = Estimate(0.0, 0.0, 0.0, 1, "none")
-    before: tuple[float, float] = (0.0, 0.0)
+    known: Estimate = NOTHING
 
     @cached_property
     def mean(self) -> float:
@@ -82,8 +90,8 @@ class Known(Series):
 
     @cached_property
     def former(self) -> tuple[float, float]:
-        """The ends that pages had before."""
-        return self.before
+        """The ends that pages had before: of shares the same."""
+        return self.known.low, self.known.high
 
 
 @dataclass(frozen=True)
@@ -150,15 +158,18 @@ class Found:
 def series(path: Path) -> list[Series]:
     """Everything in a record that an interval may be about, with differences taken the other way round as well."""
     record = json.loads(path.read_text("utf-8"))
-    found = [*_plain(record, path.stem), *_summaries(record, path.stem), *_searches(record, path.stem)]
-    return found
+    return [*_plain(record, path.stem), *_summaries(record, path.stem), *_searches(record, path.stem)]
 
 
 def _plain(node: Any, where: str) -> Iterator[Series]:
     """Every list of values that stands in a spread."""
     if isinstance(node, list):
         for i, each in enumerate(node):
-            name = "/".join(str(each[key]) for key in ("of", "rate", "arm", "name") if key in each) if isinstance(each, dict) else ""
+            name = (
+                "/".join(str(each[key]) for key in ("of", "rate", "arm", "name") if key in each)
+                if isinstance(each, dict)
+                else ""
+            )
             yield from _plain(each, f"{where} > {name or i}")
     elif isinstance(node, Mapping):
         values = None if where.rpartition(" > ")[2] in LEFT_OUT else node.get("values")
@@ -245,7 +256,7 @@ def _searches(record: Any, where: str) -> Iterator[Series]:
 
 def _share(where: str, successes: int, count: int) -> Known:
     found = estimate_share(successes, count)
-    return Known(where, (), known=found, before=(found.low, found.high))
+    return Known(where, (), known=found)
 
 
 @cache
@@ -257,56 +268,81 @@ def on_record(path: Path) -> tuple[Series, ...]:
 def records(text: str) -> list[Path]:
     """The records that a page, or a part of it, links; all, where it links the folder of them."""
     if re.search(r"\]\((?:docs/)?results/?\)", text):
-        return sorted(RESULTS.glob("*.json"))
+        return sorted(path for path in RESULTS.glob("*.json") if path != SOURCES)
     return sorted({RESULTS / Path(link).name for link in re.findall(r"\]\((?:docs/)?(results/[\w.-]+\.json)\)", text)})
 
 
 def intervals(page: Path) -> list[Found]:
     """Every interval of a page."""
     text = page.read_text("utf-8")
-    hidden = [match.span() for match in NO_INTERVALS.finditer(text)]
+    hidden = [match.span() for match in CODE.finditer(text)]
     every = (Found(page, match) for match in INTERVAL.finditer(text))
     return [each for each in every if not any(a <= each.match.start() < b for a, b in hidden)]
 
 
 def candidates(found: Found) -> list[Series]:
-    """The series on record whose mean is printed as that of an interval."""
-    return [each for path in found.records for each in on_record(path) if found.is_near("mean", each.mean)]
+    """The series on record whose mean is printed as that of an interval, the likeliest first."""
+    same = [each for path in found.records for each in on_record(path) if found.is_near("mean", each.mean)]
+    return sorted(same, key=lambda each: (each.where.startswith("minus "), " less " in each.where, len(each.where)))
 
 
-def is_right(found: Found) -> bool:
-    """Whether there are values on record that have this mean and this interval."""
-    return any(each.estimate.has_interval and found.has_ends(*each.estimate[1:3]) for each in candidates(found))
+def sources() -> dict[str, list[dict[str, str]]]:
+    """By page, what is on record of where its intervals come from: their text, and the series, in the order of the page."""
+    found: dict[str, list[dict[str, str]]] = json.loads(SOURCES.read_text("utf-8")) if SOURCES.is_file() else {}
+    return found
 
 
-def correction(found: Found) -> str | None:
-    """The text as it ought to be, if it is clear which values are meant."""
-    meant = [each for each in candidates(found) if found.has_ends(*each.former)]
-    texts = {found.rewritten(*each.estimate[1:3]) for each in meant if each.estimate.has_interval}
-    return texts.pop() if len(texts) == 1 else None
+def bind(page: Path, known: Sequence[Mapping[str, str]]) -> tuple[list[dict[str, str]], list[str]]:
+    """Find the series of each interval of a page; returns texts with their series, and what is wrong.
+
+    Args:
+        page: to be looked at.
+        known: what was found before, which stays as long as it is right.
+    """
+    bound, wrong = list[dict[str, str]](), list[str]()
+    before = {each["interval"]: each["of"] for each in known}
+    for found in intervals(page):
+        text = " ".join(found.match[0].split())
+        right = [
+            each for each in candidates(found) if each.estimate.has_interval and found.has_ends(*each.estimate[1:3])
+        ]
+        if not right:
+            near = "; ".join(f"{each.where} {each.estimate}" for each in candidates(found)[:4])
+            wrong.append(f"{page.name}:{found.line}: {text}: no such interval on record ({near or 'nor such a mean'})")
+            continue
+        named = [each.where for each in right]
+        bound.append({"interval": text, "of": before[text] if before.get(text) in named else named[0]})
+    return bound, wrong
+
+
+def rewrite(page: Path) -> None:
+    """Replace the ends that are those of the percentile bootstrap of one series on record."""
+    text = page.read_text("utf-8")
+    for found in reversed(intervals(page)):
+        meant = [each for each in candidates(found) if found.has_ends(*each.former) and each.estimate.has_interval]
+        texts = {found.rewritten(*each.estimate[1:3]) for each in meant}
+        if len(texts) == 1:
+            text = text[: found.match.start()] + texts.pop() + text[found.match.end() :]
+        elif texts:
+            print(f"{page.name}:{found.line}: several series: {', '.join(sorted(texts))}")
+    page.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Check all pages, or rewrite them."""
-    names = [name for name in sys.argv[1:] if name != "--rewrite"]
-    pages = [Path(name).resolve() for name in names] or [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    wrong = 0
+    """Check all pages, or rewrite them, and put on record where each interval comes from."""
+    names = [name for name in sys.argv[1:] if not name.startswith("--")]
+    pages = [Path(name).resolve() for name in names] or PAGES
+    known, wrong = sources(), list[str]()
     for page in pages:
-        text, every = page.read_text("utf-8"), intervals(page)
-        for found in reversed(every):
-            if is_right(found):
-                continue
-            better, where = correction(found), f"{page.relative_to(ROOT)}:{found.line}: {' '.join(found.match[0].split())}"
-            if better is not None and "--rewrite" in sys.argv:
-                text = text[: found.match.start()] + better + text[found.match.end() :]
-                print(f"{where}: now {' '.join(better.split())}")
-                continue
-            wrong += 1
-            why = [f"{each.where} {each.estimate}" for each in candidates(found)[:4]]
-            print(f"{where}: {f'should be {better}' if better else '; '.join(why) or 'no values on record'}")
         if "--rewrite" in sys.argv:
-            page.write_text(text, encoding="utf-8")
-        print(f"{page.relative_to(ROOT)}: {len(every)} intervals")
+            rewrite(page)
+        name = str(page.relative_to(ROOT))
+        bound, missing = bind(page, known.get(name, []))
+        wrong += missing
+        known = {**known, name: bound} if bound else {key: value for key, value in known.items() if key != name}
+        print(f"{name}: {len(bound)} intervals from the records, {len(missing)} not")
+    SOURCES.write_text(json.dumps(dict(sorted(known.items())), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print("\n".join(wrong))
     sys.exit(1 if wrong else 0)
 
 
