@@ -16,6 +16,7 @@ from fedsim.report.figures import figures
 from fedsim.report.folder import write_text
 from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences, unlike_arms
 from fedsim.report.matching import MatchedAttack, match_attacks
+from fedsim.report.paths import PathFilter
 from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
@@ -54,12 +55,12 @@ def render(runs: Sequence[Run]) -> str:
     Raises:
         OutputError: runs over several seeds can only be shown one at a time.
     """
-    templates = environment()
+    templates, paths = environment(), PathFilter(runs)
     if not any(run.over_seeds for run in runs):
-        return templates.get_template("page.html").render(**_content(runs))
+        return paths.finish(templates.get_template("page.html").render(**_content(runs), paths=paths))
     if len(runs) > 1:
         raise OutputError(f"{runs[0].path}: a summary over seeds is shown by itself; compare single runs instead")
-    return templates.get_template("seeds.html").render(**_seeds(runs[0]))
+    return paths.finish(templates.get_template("seeds.html").render(**_seeds(runs[0]), paths=paths))
 
 
 def environment() -> Environment:

@@ -12,6 +12,7 @@ from fedsim.axes import short
 from fedsim.errors import OutputError
 from fedsim.report.folder import write_text
 from fedsim.report.page import environment
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
 from fedsim.report.tradeoff import along, pareto
 from fedsim.report.words import LESS_IS_BETTER, how_certain, number, title
@@ -72,7 +73,8 @@ def render(run: Run) -> str:
         "certainty": how_certain(_spreads(cells), run.summary["level"]),
         "left_out": sum(cell["left_out"] for cell in cells),
     }
-    return environment().get_template("sweep.html").render(**content)
+    paths = PathFilter([run])
+    return paths.finish(environment().get_template("sweep.html").render(**content, paths=paths))
 
 
 def _spreads(cells: Sequence[Numbers]) -> list[Numbers]:
