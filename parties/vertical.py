@@ -23,7 +23,7 @@ from fedsim.parties.cut import Part
 from fedsim.parties.data import Array, Columns, Data, Held, Rows
 from fedsim.parties.encode import Encoder, LabelEncoder
 from fedsim.parties.features import FeatureParty
-from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
 from fedsim.plan import Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
@@ -194,6 +194,10 @@ class Vertical(Scenario, ABC):
     def scoring(self, top: HubModel) -> Scoring:
         """How held-out rows are scored; ``top`` is what judged them."""
         return classification
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """How a constant guess is scored that knows how many training rows each class has, (C,)."""
+        return make_baseline(class_counts)
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
@@ -375,7 +379,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     parties, left_out = list(scenario.parties), scenario.data.left_out()
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
-    return LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
+    return LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:

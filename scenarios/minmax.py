@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
 from fedsim.message import Flow, RoleId
+from fedsim.metrics import count_classes
 from fedsim.minmax.apgda import Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.models import ModelConfig
@@ -115,19 +116,28 @@ class MinMax(Scenario):
             raise ConfigError(f"scenario.data: expected images; '{self.data.kind()}' gives a table")
         _, height, width = schema.shape
         part = self.data.part("all", {"all": f"0:{height}, 0:{width}"})
-        x, raw = self.data.read(part), self.data.labels()
-        classes = LabelEncoder.fit(raw)
-        found = torch.tensor(x[rows])
+        found = torch.tensor(self.data.read(part)[rows])
+        labels, classes = self.classes(rows)
         if not ((found >= 0) & (found <= 1)).all():
             raise DataError(f"images have values from {found.min():g} to {found.max():g}; allowed: 0 to 1")
-        return found, classes.apply(raw[rows]), len(classes.classes)
+        return found, labels, classes
+
+    def classes(self, rows: Rows) -> tuple[Tensor, int]:
+        """The classes (n,) of these rows, and how many classes there are."""
+        raw = self.data.labels()
+        classes = LabelEncoder.fit(raw)
+        return classes.apply(raw[rows]), len(classes.classes)
 
 
 def build_attacker(scenario: MinMax, public: Rng, private: Rng) -> Attacker:
     """Read the held-out images."""
-    x, labels, _ = scenario.images(scenario.data.split(public.child("rows"))[1])
+    train, held_out = scenario.data.split(public.child("rows"))
+    x, labels, classes = scenario.images(held_out)
+    counts = count_classes(scenario.classes(train)[0], classes)
+    constant = float((labels == counts.argmax()).double().mean())
     names, rng = tuple(scenario.victims), public.child("attack")
-    return Attacker(x, labels, names, scenario.examples, scenario.over, scenario.balls, scenario.attack, rng)
+    attack = scenario.over, scenario.balls, scenario.attack
+    return Attacker(x, labels, names, scenario.examples, *attack, rng, constant)
 
 
 def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> ModelVictim:
