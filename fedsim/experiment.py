@@ -25,6 +25,7 @@ from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
+from fedsim.transport.addresses import explain_listen, split_address
 from fedsim.transport.tls import Identity
 
 Started = Callable[[str, ScenarioFile], Watch]
@@ -155,12 +156,13 @@ def run_seat(
         command, started: as for `run`.
 
     Raises:
-        ConfigError: no such seat; or a hub that is to connect, or another seat that is to listen.
+        ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
+            cannot be used.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
-    _check_seat(file, role, connect, listen, secrets)
+    _check_seat(file, role, connect, listen, secrets, identity)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
@@ -181,7 +183,9 @@ def run_seat(
     return folder.path
 
 
-def _check_seat(file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets) -> None:
+def _check_seat(
+    file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets, identity: Identity | None
+) -> None:
     """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
     if role not in plan.seats:
@@ -190,6 +194,11 @@ def _check_seat(file: ScenarioFile, role: RoleId, connect: str, listen: str, sec
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
+    split_address(given, f"--{wanted}")
+    if listen and (reason := explain_listen(listen)):
+        raise ConfigError(f"--listen: cannot listen at {listen}: {reason}")
+    if identity is not None:
+        identity.check(role, listens=role == plan.hub)
     if plan.seats[role].meet is not None:
         ids_key(secrets, Rng.root(file.seed))
         file.scenario.look(role)
