@@ -15,7 +15,7 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.plan import Plan
 from fedsim.transport.grpc import token_of
-from fedsim.vfl.network import DEVICE
+from fedsim.vfl.device import DEVICE
 
 GRACE = 2.0
 """Seconds in which the other seats may say what they know after one has failed."""

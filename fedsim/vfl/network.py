@@ -6,7 +6,6 @@ its process; what goes in and what comes out lies on the CPU, where messages are
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -16,11 +15,8 @@ from torch import Tensor, nn
 
 from fedsim.seeding import Rng
 from fedsim.state import Lasting
+from fedsim.vfl.device import find_device
 from fedsim.vfl.schedule import Turn
-
-DEVICE = "FEDSIM_DEVICE"
-"""The environment variable that names torch's device for the networks of this process; without it the CPU."""
-
 
 Through = Callable[[nn.Module, Tensor], Tensor]
 """How inputs pass a module, where that is more than a call."""
@@ -50,7 +46,7 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, rng: Rng) -> None:
-        self._device = torch.device(os.environ.get(DEVICE, "cpu"))
+        self._device = find_device()
         self.module = module.to(self._device)
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.live: list[Tensor] = list(self.parameters.values())
