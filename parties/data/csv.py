@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from parties.data._formats import csv_cells, csv_header
-from parties.data._table import TableFile
+from fedsim.parties.data._formats import csv_cells, csv_header
+from fedsim.parties.data._table import TableFile
 
 if TYPE_CHECKING:
     import pandas as pd
