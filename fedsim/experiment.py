@@ -27,6 +27,7 @@ from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
 from fedsim.transport.addresses import explain_listen, split_address
 from fedsim.transport.tls import Identity
+from fedsim.vfl.device import find_device
 
 Started = Callable[[str, ScenarioFile], Watch]
 """Called before each arm with a title and its file; returns who watches it."""
@@ -97,6 +98,8 @@ def resume(
             )
         return watch
 
+    for arm in file.arms().values():
+        arm.runtime.check(arm)
     with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
         if there["seeds"]:
             _play_seeds(file, folder, there["seeds"], there["command"], telling, going_on=True)
@@ -188,6 +191,7 @@ def _check_seat(
 ) -> None:
     """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
+    find_device()
     if role not in plan.seats:
         raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
     wanted, given = ("listen", listen) if role == plan.hub else ("connect", connect)
@@ -205,11 +209,13 @@ def _check_seat(
 
 
 def rehearse(file: ScenarioFile) -> None:
-    """Build the seats of every arm whose runtime keeps them in this process, so that what is wrong shows at once.
+    """Check the runtime of every arm, and build the seats of those it keeps in this process: what is wrong shows at once.
 
     Raises:
-        InputError: of a data set, a cut or a model; names the arm, if there are several.
+        InputError: of a runtime, a data set, a cut or a model; names the arm, if there are several.
     """
+    for arm in file.arms().values():
+        arm.runtime.check(arm)
     tried = set()
     for name, arm in file.arms().items():
         parts = json.dumps([arm.seed, arm.scenario.model_dump(mode="json")], sort_keys=True)

@@ -33,6 +33,12 @@ def find_cause(text: str) -> str:
     return SILENCE
 
 
+def summarise_error(error: BaseException) -> str:
+    """The text of an error in one line: the cause, if it tells of a traceback at another place; its class, if it has none."""
+    text = str(error)
+    return find_cause(text) if "Traceback (most" in text else _cut(" ".join(text.split())) or type(error).__name__
+
+
 def _unboxed(lines: list[str]) -> tuple[list[str], list[str]]:
     """The lines without the boxes among them, and what stands in each box of an error; tracebacks stay among the lines."""
     plain, boxes, inside, title = list[str](), list[str](), list[str](), ""

@@ -58,7 +58,7 @@ def ending(code: int, said: str) -> str:
     """In what way a process ended, by its exit code and what it said last."""
     if code < 0:
         return f"was killed ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}: {said or 'it said nothing'}"
+    return f"ended with exit code {code}: {said}"
 
 
 def starved(source: Path = Path("/proc/vmstat")) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Mapping
@@ -26,6 +27,8 @@ SOCKET_PATH_BYTES = 103
 """The longest path of a Unix socket, in bytes: 107 on Linux, 103 on macOS."""
 RANDOM_NAME_BYTES = 8
 """What `tempfile` adds to a prefix."""
+FULL_BYTES = 1 << 20
+"""With less space left than this an engine can no longer write its logs."""
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 """Where folders go if the path of ``TMPDIR`` is too long, in order."""
 INTERPRETER_MODES = ("PYTHONINSPECT", "PYTHONSTARTUP", "PYTHONPROFILEIMPORTTIME", "PYTHONVERBOSE", "PYTHONDEBUG")
@@ -136,3 +139,32 @@ def _temporary_folder() -> str:
         return os.path.abspath(tempfile.gettempdir())
     except FileNotFoundError:
         return os.getcwd()
+
+
+def usable_home(folder: Path) -> dict[str, str]:
+    """``HOME`` set to ``folder`` where the user's own is missing or cannot be written to; else nothing."""
+    home = os.path.expanduser("~")
+    return {} if os.path.isabs(home) and os.access(home, os.W_OK | os.X_OK) else {"HOME": str(folder)}
+
+
+@contextlib.contextmanager
+def explained_writes(folder: Path) -> Iterator[None]:
+    """Turn an error of the file system below a temporary folder into one that says what to do.
+
+    Raises:
+        ConfigError: something could not be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise ConfigError(f"{folder}: cannot be written to: {reason}; make room there, or set TMPDIR") from error
+
+
+def describe_full_disk(folder: Path) -> str:
+    """One line if next to nothing fits any more below ``folder``; else an empty string."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return ""
+    return f"no space left at {folder}; make room there, or set TMPDIR" if free < FULL_BYTES else ""
