@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import unicodedata
 from collections.abc import Sequence
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator
 
 from fedsim.errors import DataError
 
 HEADLESS = "; if its first line is a row of data and no header line, name the columns with 'names'"
+TRUTHS = {True: "yes, on or true", False: "no, off or false", None: "nothing"}
 NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?")
 
 
 def normalise_name(name: str) -> str:
     """Return the name of a column as it is compared: without spaces around it, in Unicode's form NFC."""
     return unicodedata.normalize("NFC", name).strip()
+
+
+def spell_name(value: Any) -> Any:
+    """Return what YAML reads as a number as the text that it is the name of; anything else as it is.
+
+    Raises:
+        ValueError: YAML reads a truth value, a date or nothing where a name should be.
+    """
+    if isinstance(value, bool) or value is None or isinstance(value, datetime.date):
+        found = f"the date {value}" if isinstance(value, datetime.date) else TRUTHS[value]
+        raise ValueError(f"expected the name of a column; YAML reads {found} there: put the name in quotes")
+    return str(value) if isinstance(value, int | float) else value
+
+
+ColumnName = Annotated[str, BeforeValidator(spell_name), AfterValidator(normalise_name)]
+"""The name of a column in a scenario file, as it is compared; a bare ``2020`` is a name, too."""
+
+
+def spell_columns(value: Any) -> Any:
+    """Return a party's columns, or a list of names, with numbers as `spell_name` spells them."""
+    return [spell_name(each) for each in value] if isinstance(value, list | tuple) else spell_name(value)
 
 
 def distinguish_names(spelt: Sequence[str], source: str) -> dict[str, str]:

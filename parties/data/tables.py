@@ -6,15 +6,18 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from fedsim.errors import DataError
+from fedsim.errors import DataError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Net
 from parties.align import align
+from parties.column_names import ColumnName
 from parties.cut import Part, TablePart, TableSchema
 from parties.data import Array, Columns, Data, Held, file_digest, find_file
+from parties.data._csv_settings import CsvSettings, check_names
 from parties.data._own import OwnTable
+from parties.data._raw import ReadOptions
 from parties.data.csv import Csv
 from parties.data.parquet import Parquet
 
@@ -22,13 +25,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class Tables(Data):
+class Tables(CsvSettings, Data):
     """Each seat has its own csv, parquet or npz file with an id column; rows that not all seats have are left out."""
 
     id: str = Field(description="the column that names the rows, in every table")
     label: str = Field(description="the column to predict, in the table of the seat that holds the labels")
     files: dict[RoleId, str] = Field(
-        {}, description="by seat, its file: .parquet, .npz (an array a column) or csv; default: <seat>.csv"
+        {}, description="by seat, its file: parquet, npz (an array a column) or csv; default: <seat>.csv"
+    )
+    names: dict[RoleId, tuple[ColumnName, ...]] = Field(
+        {}, description="by seat, all columns of its csv file in their order, where that has no header line"
     )
 
     location: ClassVar[frozenset[str]] = frozenset({"files"})
@@ -45,6 +51,22 @@ class Tables(Data):
         if self.id == self.label:
             raise ValueError(f"id and label: expected two columns, found '{self.id}' for both")
         return self
+
+    @field_validator("names")
+    @classmethod
+    def _distinct_names(cls, names: dict[RoleId, tuple[str, ...]]) -> dict[RoleId, tuple[str, ...]]:
+        return {seat: check_names(own) or () for seat, own in names.items()}
+
+    def options(self, seat: RoleId) -> ReadOptions:
+        """How a seat's file is written, if it is a csv file."""
+        return ReadOptions(self.separator, self.encoding, self.names.get(seat))
+
+    def check_seats(self, seats: Collection[RoleId]) -> None:
+        """See `Data.check_seats`."""
+        for setting, given in (("files", self.files), ("names", self.names)):
+            for seat in given:
+                if seat not in seats:
+                    raise ValueError(f"data.{setting}: there is no seat '{seat}'{suggest(seat, seats)}")
 
     async def meet(self, held: Held, net: Net, key: bytes) -> Tables:
         """See `Data.meet`."""
