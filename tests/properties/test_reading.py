@@ -52,7 +52,6 @@ def read_all(file: Path, options: ReadOptions) -> RawTable | str:
     try:
         return read_raw(file, read_names(file, options), "t", options)
     except DataError as error:
-        assert "\n" not in str(error)
         return str(error).replace(str(file), "t")
 
 
@@ -67,7 +66,9 @@ def check(file: Path, content: bytes, separator: str) -> RawTable | str:
         check_equal(read_all(file, options), found)
         patch.setattr(_csv_records, "read_with_arrow", lambda *_: None)
         check_equal(read_all(file, options), found)
-    if isinstance(found, RawTable):
+    if isinstance(found, str):
+        assert "\n" not in found
+    else:
         assert all(type(cell) is str for cell in found.cells.to_numpy().flat)
         assert len(found.lines) == len(found.cells) > 0
         assert (np.diff(found.lines) > 0).all()
