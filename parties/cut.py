@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError, suggest
-from parties.column_names import HEADLESS, look_like_data, normalise_name
+from fedsim.parties.column_names import HEADLESS, look_like_data, normalise_name
 
 if TYPE_CHECKING:
     import pandas as pd

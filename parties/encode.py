@@ -15,8 +15,8 @@ import torch
 from pydantic import TypeAdapter, ValidationError
 
 from fedsim.errors import DataError, suggest
-from parties.cut import absent
-from parties.data._cells import LARGEST, Array, Missing, numbers, text
+from fedsim.parties.cut import absent
+from fedsim.parties.data._cells import LARGEST, Array, Missing, numbers, text
 
 if TYPE_CHECKING:
     import pandas as pd

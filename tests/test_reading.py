@@ -20,8 +20,8 @@ import pandas as pd
 import pytest
 
 from fedsim.errors import DataError
-from parties.data import find_file
-from parties.data._raw import RawTable, ReadOptions, read_names, read_raw
+from fedsim.parties.data import find_file
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 
 TEXT = 'id,größe,name\nA1,1.50,Müller\nA2,-2,"Straße, 5"\n'
 CELLS = [["A1", "1.50", "Müller"], ["A2", "-2", "Straße, 5"]]
@@ -318,7 +318,7 @@ def test_long_cells_and_many_columns_are_read(tmp_path: Path) -> None:
 def test_only_the_columns_that_are_asked_for_are_kept(
     compact: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("parties.data._csv_records.LARGE_BYTES", -1 if compact else 1 << 20)
+    monkeypatch.setattr("fedsim.parties.data._csv_records.LARGE_BYTES", -1 if compact else 1 << 20)
     (tmp_path / "t.csv").write_text('c,a,b\n1,2,3\n4,"5\n",6\n')
     table = read_raw(tmp_path / "t.csv", [" b", "a"], "t.csv")
     assert table.cells.columns.tolist() == ["b", "a"]

@@ -17,11 +17,11 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, field_validator
 
 from fedsim.errors import DataError
+from fedsim.parties.column_names import spell_columns
+from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
+from fedsim.parties.data._cells import Missing
+from fedsim.parties.data._files import find_file
 from fedsim.plugins import Plugin, find, names
-from parties.column_names import spell_columns
-from parties.cut import ImageSchema, Part, Schema, TableSchema, cut
-from parties.data._cells import Missing
-from parties.data._files import find_file
 
 if TYPE_CHECKING:
     import pandas as pd

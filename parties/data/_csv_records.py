@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.data._csv_arrow import read_with_arrow
-from parties.data._csv_faults import Misfits, explain_misfits
+from fedsim.parties.data._csv_arrow import read_with_arrow
+from fedsim.parties.data._csv_faults import Misfits, explain_misfits
 
 if TYPE_CHECKING:
     import pandas as pd

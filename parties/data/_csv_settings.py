@@ -8,9 +8,9 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from fedsim.errors import DataError
+from fedsim.parties.column_names import ColumnName, distinguish_names
+from fedsim.parties.data._csv_faults import SEPARATORS
 from fedsim.plugins import Settings
-from parties.column_names import ColumnName, distinguish_names
-from parties.data._csv_faults import SEPARATORS
 
 SPELLINGS = {"\\t": "\t", "tab": "\t"}
 

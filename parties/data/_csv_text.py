@@ -8,11 +8,11 @@ from itertools import islice
 from typing import IO, TYPE_CHECKING
 
 from fedsim.errors import DataError
-from parties.column_names import distinguish_names, normalise_name
-from parties.cut import absent
-from parties.data._csv_faults import count_cells, find_separator, spell_separator
-from parties.data._csv_records import Lines, iterate_records, read_records
-from parties.data._encoding import to_utf8
+from fedsim.parties.column_names import distinguish_names, normalise_name
+from fedsim.parties.cut import absent
+from fedsim.parties.data._csv_faults import count_cells, find_separator, spell_separator
+from fedsim.parties.data._csv_records import Lines, iterate_records, read_records
+from fedsim.parties.data._encoding import to_utf8
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import DataError
 from fedsim.message import RoleId
-from parties.align import normal
-from parties.cut import TableSchema, absent, pick
-from parties.data import Columns, find_file
-from parties.data._cells import Array, Missing, complete, numbers, text
-from parties.data._files import reading
-from parties.data._formats import form_of
+from fedsim.parties.align import normal
+from fedsim.parties.cut import TableSchema, absent, pick
+from fedsim.parties.data import Columns, find_file
+from fedsim.parties.data._cells import Array, Missing, complete, numbers, text
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._formats import form_of
 
 if TYPE_CHECKING:
     import pandas as pd

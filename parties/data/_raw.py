@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.column_names import distinguish_names, normalise_name
-from parties.cut import absent
-from parties.data._csv_text import ReadOptions, read_csv_columns, read_csv_names
-from parties.data._files import reading
-from parties.data._typed_files import read_typed_columns, read_typed_names
-from parties.data._unpack import open_unpacked
+from fedsim.parties.column_names import distinguish_names, normalise_name
+from fedsim.parties.cut import absent
+from fedsim.parties.data._csv_text import ReadOptions, read_csv_columns, read_csv_names
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._typed_files import read_typed_columns, read_typed_names
+from fedsim.parties.data._unpack import open_unpacked
 
 if TYPE_CHECKING:
     import pandas as pd

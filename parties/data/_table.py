@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PrivateAttr
 
 from fedsim.errors import DataError
+from fedsim.parties.cut import Part, TablePart, TableSchema, absent
+from fedsim.parties.data import Data, Rows, find_file
+from fedsim.parties.data._cells import Array, complete, numbers, text
+from fedsim.parties.data._files import reading
 from fedsim.plugins import Settings
-from parties.cut import Part, TablePart, TableSchema, absent
-from parties.data import Data, Rows, find_file
-from parties.data._cells import Array, complete, numbers, text
-from parties.data._files import reading
 
 if TYPE_CHECKING:
     import pandas as pd

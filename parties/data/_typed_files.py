@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.data._unpack import is_npz, is_parquet
+from fedsim.parties.data._unpack import is_npz, is_parquet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, field_validator
 
-from parties.column_names import ColumnName
-from parties.data._csv_settings import CsvSettings, check_names
-from parties.data._formats import csv_cells, csv_header
-from parties.data._raw import ReadOptions
-from parties.data._table import TableFile
+from fedsim.parties.column_names import ColumnName
+from fedsim.parties.data._csv_settings import CsvSettings, check_names
+from fedsim.parties.data._formats import csv_cells, csv_header
+from fedsim.parties.data._raw import ReadOptions
+from fedsim.parties.data._table import TableFile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,11 +11,11 @@ import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
-from parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
-from parties.data import Array, Data, Rows, find_file
-from parties.data._cells import numbers, pixels
-from parties.data._files import reading
-from parties.data._images import resized
+from fedsim.parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
+from fedsim.parties.data import Array, Data, Rows, find_file
+from fedsim.parties.data._cells import numbers, pixels
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._images import resized
 
 if TYPE_CHECKING:
     import pandas as pd

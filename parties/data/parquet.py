@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from parties.data import find_file
-from parties.data._files import reading
-from parties.data._formats import parquet_cells, parquet_header, pyarrow
-from parties.data._table import TableFile
+from fedsim.parties.data import find_file
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._formats import parquet_cells, parquet_header, pyarrow
+from fedsim.parties.data._table import TableFile
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,15 +11,15 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from fedsim.errors import DataError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Net
-from parties.align import align
-from parties.column_names import ColumnName
-from parties.cut import Part, TablePart, TableSchema
-from parties.data import Array, Columns, Data, Held, file_digest, find_file
-from parties.data._csv_settings import CsvSettings, check_names
-from parties.data._own import OwnTable
-from parties.data._raw import ReadOptions
-from parties.data.csv import Csv
-from parties.data.parquet import Parquet
+from fedsim.parties.align import align
+from fedsim.parties.column_names import ColumnName
+from fedsim.parties.cut import Part, TablePart, TableSchema
+from fedsim.parties.data import Array, Columns, Data, Held, file_digest, find_file
+from fedsim.parties.data._csv_settings import CsvSettings, check_names
+from fedsim.parties.data._own import OwnTable
+from fedsim.parties.data._raw import ReadOptions
+from fedsim.parties.data.csv import Csv
+from fedsim.parties.data.parquet import Parquet
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedsim.errors import DataError
-from parties.data import _csv_records
-from parties.data._raw import RawTable, ReadOptions, read_names, read_raw
+from fedsim.parties.data import _csv_records
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 
 SEPARATORS = ",;\t|"
 CELLS = st.text(st.sampled_from('ab1 ,;"\n\r\t.-é€𝄞\u00a0'), max_size=6) | st.sampled_from(
