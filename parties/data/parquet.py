@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Parquet(TableFile):
-    """A parquet file; needs ``pip install fedsim[parquet]``."""
+    """A parquet file; needs ``pip install 'fedsim-vfl[parquet]'``."""
 
     form: ClassVar[str] = "parquet"
 
