@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from fedsim.errors import DataError
+from parties.cut import absent
+from parties.data._csv_text import read_cells, read_header
+from parties.data._encoding import decode_text
+from parties.data._files import reading
+from parties.data._typed_files import npz_columns, npz_names, parquet_columns, parquet_names
+from parties.data._unpack import PARQUET, is_npz, unpack_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,13 +70,16 @@ class RawTable:
         return f"{self.source}, {'row' if self.typed else 'line'} {self.lines[row]}"
 
 
-def read_names(file: Path, options: ReadOptions = ReadOptions()) -> list[str]:
-    """Return the names of all columns of a file, in their order.
+def read_names(file: Path, options: ReadOptions = ReadOptions(), source: str | None = None) -> list[str]:
+    """Return the names of all columns of a file, in their order, without spaces around them and in Unicode's form NFC.
 
     Raises:
         DataError: the file is damaged, or two columns have one name.
     """
-    raise NotImplementedError
+    source = source or str(file)
+    with reading(file, "a table"):
+        content = unpack_file(file, source)
+        return list(_find_names(content, options, source))
 
 
 def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptions = ReadOptions()) -> RawTable:
@@ -76,4 +88,51 @@ def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptio
     Raises:
         DataError: the file is damaged or lacks a column, or a line has more or fewer cells than there are columns.
     """
-    raise NotImplementedError
+    import pandas as pd
+
+    with reading(file, "a table"):
+        content = unpack_file(file, source)
+        names = _find_names(content, options, source)
+        wanted = [normalise_name(name) for name in columns]
+        absent(wanted, names, where=source)
+        if _is_typed(content):
+            read = parquet_columns if content.startswith(PARQUET) else npz_columns
+            found = read(content, [names[name] for name in wanted], source)
+            cells = pd.DataFrame(dict(zip(wanted, found.values(), strict=True)))
+            lines = np.arange(1, len(cells) + 1, dtype=np.int64)
+        else:
+            text, positions = decode_text(content, source, options.encoding), list(names)
+            at = [positions.index(name) for name in wanted]
+            cells, lines = read_cells(text, options.separator, source, len(names), at, options.names is None)
+            cells.columns = pd.Index(wanted, dtype=object)
+    if not len(cells):
+        raise DataError(f"{source} has no rows")
+    return RawTable(cells, _is_typed(content), source, lines)
+
+
+def normalise_name(name: str) -> str:
+    """Return the name of a column as it is compared: without spaces around it, in Unicode's form NFC."""
+    return unicodedata.normalize("NFC", name).strip()
+
+
+def _find_names(content: bytes, options: ReadOptions, source: str) -> dict[str, str]:
+    """Return the names of all columns, and how the file spells each."""
+    if content.startswith(PARQUET):
+        spelt = parquet_names(content)
+    elif is_npz(content):
+        spelt = npz_names(content)
+    elif options.names is not None:
+        spelt = list(options.names)
+    else:
+        spelt = read_header(decode_text(content, source, options.encoding), options.separator, source)
+    names: dict[str, str] = {}
+    for k, spelling in enumerate(spelt):
+        name = normalise_name(spelling) or f"Unnamed: {k}"
+        if name in names:
+            raise DataError(f"{source} has two columns named '{name}'")
+        names[name] = spelling
+    return names
+
+
+def _is_typed(content: bytes) -> bool:
+    return content.startswith(PARQUET) or is_npz(content)
