@@ -16,11 +16,11 @@ from fedsim.plan import Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
+from parties.classes import fit_classes
 from parties.contrast import Finetuning, Robustness, Threat
 from parties.contrast.course import Course
 from parties.contrast.hub import Registry, Server
 from parties.contrast.party import Slice
-from parties.encode import LabelEncoder
 from parties.features import FeatureParty
 from parties.pretraining import Pretraining
 from parties.vertical import SERVER, Vertical, build_party, build_top
@@ -143,5 +143,5 @@ def build_registry(scenario: Contrastive, public: Rng, private: Rng) -> Registry
     """A seat that reads the labels and nothing else."""
     train, test = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = LabelEncoder.fit(raw)
+    classes = fit_classes(raw, train, test)
     return Registry(classes.apply(raw[train]), classes.apply(raw[test]), classes)

@@ -17,9 +17,9 @@ from fedsim.models import ModelConfig
 from fedsim.plan import Plan, Scenario, Seat
 from fedsim.plugins import OneOf, Settings
 from fedsim.seeding import Rng
+from parties.classes import fit_classes
 from parties.cut import ImageSchema
 from parties.data import Data, Rows
-from parties.encode import LabelEncoder
 from parties.minmax import DOWN, UP
 from parties.minmax.attacker import Attacker
 from parties.minmax.domains import Over
@@ -104,8 +104,8 @@ class MinMax(Scenario):
         """See `Scenario.data_digest`."""
         return self.data.digest()
 
-    def images(self, rows: Rows) -> tuple[Tensor, Tensor, int]:
-        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes there are.
+    def images(self, rows: Rows, split: tuple[Rows, Rows]) -> tuple[Tensor, Tensor, int]:
+        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes the training rows of ``split`` have.
 
         Raises:
             ConfigError: the data are no images.
@@ -116,7 +116,7 @@ class MinMax(Scenario):
         _, height, width = schema.shape
         part = self.data.part("all", {"all": f"0:{height}, 0:{width}"})
         x, raw = self.data.read(part), self.data.labels()
-        classes = LabelEncoder.fit(raw)
+        classes = fit_classes(raw, *split)
         found = torch.tensor(x[rows])
         if not ((found >= 0) & (found <= 1)).all():
             raise DataError(f"images have values from {found.min():g} to {found.max():g}; allowed: 0 to 1")
@@ -125,15 +125,16 @@ class MinMax(Scenario):
 
 def build_attacker(scenario: MinMax, public: Rng, private: Rng) -> Attacker:
     """Read the held-out images."""
-    x, labels, _ = scenario.images(scenario.data.split(public.child("rows"))[1])
+    split = scenario.data.split(public.child("rows"))
+    x, labels, _ = scenario.images(split[1], split)
     names, rng = tuple(scenario.victims), public.child("attack")
     return Attacker(x, labels, names, scenario.examples, scenario.over, scenario.balls, scenario.attack, rng)
 
 
 def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> ModelVictim:
     """Read the training images, and build a model that is not trained yet."""
-    rows, _ = scenario.data.split(public.child("rows"))
-    x, labels, classes = scenario.images(rows)
+    split = scenario.data.split(public.child("rows"))
+    x, labels, classes = scenario.images(split[0], split)
     config = scenario.victims[name]
     architecture = {
         "model": config.model.model_dump(mode="json"),

@@ -27,7 +27,7 @@ from fedsim.vfl.sound import sound
 from fedsim.vfl.top import Top
 from parties.arms import Contest, Pull, Reward, Truth, Yardstick
 from parties.arms.result import figures, numbers, words
-from parties.encode import LabelEncoder
+from parties.classes import LabelEncoder
 from parties.features import FeatureParty
 
 LARGEST = 1e12

@@ -22,13 +22,13 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import sound
+from parties.classes import LabelEncoder
 from parties.contrast import Components, Labels, Ready, Spent, rate
 from parties.contrast.assaults import Defender, sieges
 from parties.contrast.course import Course
 from parties.contrast.objective import Objective
 from parties.contrast.result import figures, numbers, traffic
 from parties.contrast.tuning import Tuner
-from parties.encode import LabelEncoder
 from parties.labels import settled
 from parties.pretraining import Pretraining
 

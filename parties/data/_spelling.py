@@ -76,7 +76,8 @@ def number_parser(decimal: str = ".", thousands: str | None = None, percent: boo
     whole = rf"(?:\d{{1,3}}(?:{group}\d{{3}})+|\d+)" if group else r"\d+"
     point = re.escape(decimal)
     number = re.compile(
-        rf"([+-]?(?:{whole}(?:{point}\d*)?|{point}\d+))(?:[eE]([+-]?\d{{1,9}}))?" + (r"\s*%" if percent else ""), re.ASCII
+        rf"([+-]?(?:{whole}(?:{point}\d*)?|{point}\d+))(?:[eE]([+-]?\d{{1,9}}))?" + (r"\s*%" if percent else ""),
+        re.ASCII,
     )
     infinite = re.compile(r"[+-]?inf(?:inity)?", re.ASCII | re.IGNORECASE)
 
@@ -200,7 +201,8 @@ class TextColumn:
 
     def is_missing(self) -> npt.NDArray[np.bool_]:
         """Which rows have no value, (n,)."""
-        return np.append(self.missing, True)[self.codes]
+        gone: npt.NDArray[np.bool_] = np.append(self.missing, True)[self.codes]
+        return gone
 
     def parse(self, parser: Parser) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
         """The value of each row, NaN where it is missing, and which rows hold something that does not parse; (n,) both."""
@@ -214,6 +216,6 @@ class TextColumn:
         good = [k for k in self.present if accepts(self.values[k]) not in (None, False)]
         return float(self.counts[good].sum() / max(self.total, 1))
 
-    def first_row(self, spelling: int) -> int:
-        """The first row with this spelling."""
-        return int(np.argmax(self.codes == spelling))
+    def has_spelling(self, spellings: Iterable[int]) -> npt.NDArray[np.bool_]:
+        """Which rows have one of these spellings, (n,)."""
+        return np.isin(self.codes, list(spellings))
