@@ -35,15 +35,15 @@ from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
 from fedsim.metrics import interval, psnr
+from fedsim.parties.features import FeatureParty
 from fedsim.report.manifest import begin
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks._disclosed import first_linear, layers_before
+from fedsim.scenarios.attacks._recover import equations, exact, recover
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks.cafe import Cafe, Seen
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, Claim, Knowledge, Tell
-from parties.features import FeatureParty
-from scenarios.attacks._disclosed import first_linear, layers_before
-from scenarios.attacks._recover import equations, exact, recover
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks.cafe import Cafe, Seen
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SMALL = ["scenario.bottom={kind: cafe_cnn, channels: [16, 32], units: 96}", "scenario.embedding=32"]

@@ -26,12 +26,12 @@ from fedsim.config import read
 from fedsim.metrics import interval
 from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
+from fedsim.parties.minmax import Query
+from fedsim.parties.minmax.domains import Domains, Inputs, Models
+from fedsim.parties.minmax.training import keep, restore, train
+from fedsim.parties.minmax.victim import ModelVictim
+from fedsim.scenarios.minmax import ATTACKER, build_attacker, build_victim
 from fedsim.seeding import Rng, determine, simulated_secret
-from parties.minmax import Query
-from parties.minmax.domains import Domains, Inputs, Models
-from parties.minmax.training import keep, restore, train
-from parties.minmax.victim import ModelVictim
-from scenarios.minmax import ATTACKER, build_attacker, build_victim
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 HALVINGS, STEPS = 7, 20

@@ -30,13 +30,13 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from fedsim.errors import ConfigError, suggest
 
 GROUPS: Mapping[str, str] = {
-    "attacks": "scenarios.attacks",
-    "defences": "scenarios.defences",
-    "scenarios": "scenarios",
-    "data": "parties.data",
-    "wrappers": "parties.wrappers",
-    "learners": "parties.learners",
-    "pretraining": "parties.pretraining",
+    "attacks": "fedsim.scenarios.attacks",
+    "defences": "fedsim.scenarios.defences",
+    "scenarios": "fedsim.scenarios",
+    "data": "fedsim.parties.data",
+    "wrappers": "fedsim.parties.wrappers",
+    "learners": "fedsim.parties.learners",
+    "pretraining": "fedsim.parties.pretraining",
     "models": "fedsim.models",
     "runtimes": "fedsim.runtime",
 }

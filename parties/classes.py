@@ -12,10 +12,10 @@ import numpy.typing as npt
 import torch
 
 from fedsim.errors import DataError, suggest
-from parties.data._cells import Array, find_positions, text
-from parties.data._places import show_value
-from parties.data._spelling import is_true_or_false
-from parties.stored import dump_state, restore_state
+from fedsim.parties.data._cells import Array, find_positions, text
+from fedsim.parties.data._places import show_value
+from fedsim.parties.data._spelling import is_true_or_false
+from fedsim.parties.stored import dump_state, restore_state
 
 FEW_CLASSES, MANY_CLASSES = 20, 100
 """So many classes are never too many; more than that many are worth a word."""

@@ -14,16 +14,16 @@ import numpy.typing as npt
 import torch
 
 from fedsim.errors import DataError
-from parties.classes import LabelEncoder
-from parties.cut import absent
-from parties.data._cells import LARGEST, Array, Missing, find_positions
-from parties.data._doubts import check_count
-from parties.data._places import describe_column, describe_line, find_earliest, show_value
-from parties.data._raw import RawTable
-from parties.data._schema import infer_forms
-from parties.data._spelling import ParseRules
-from parties.data._values import ColumnForm, ColumnType, check_values, read_numbers, read_words
-from parties.stored import dump_state, restore_state
+from fedsim.parties.classes import LabelEncoder
+from fedsim.parties.cut import absent
+from fedsim.parties.data._cells import LARGEST, Array, Missing, find_positions
+from fedsim.parties.data._doubts import check_count
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest, show_value
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._schema import infer_forms
+from fedsim.parties.data._spelling import ParseRules
+from fedsim.parties.data._values import ColumnForm, ColumnType, check_values, read_numbers, read_words
+from fedsim.parties.stored import dump_state, restore_state
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -11,6 +11,8 @@ from torch import Tensor
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
 from fedsim.net import Net
+from fedsim.parties.encode import Encoder
+from fedsim.parties.victim import judge_features
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
@@ -20,11 +22,9 @@ from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient, R
 from fedsim.vfl.optimise import Optimiser, snapshot
 from fedsim.vfl.schedule import Schedule
 from fedsim.wire import Envelope, encode
-from parties.encode import Encoder
-from parties.victim import judge_features
 
 if TYPE_CHECKING:
-    from parties.vertical import AtParty
+    from fedsim.parties.vertical import AtParty
 
 
 class Talk(NamedTuple):

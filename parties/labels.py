@@ -12,6 +12,9 @@ from fedsim.errors import DataError, ThreatModelError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
+from fedsim.parties.encode import LabelEncoder
+from fedsim.parties.features import FeatureParty, batches
+from fedsim.parties.victim import judge_labels
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
@@ -22,12 +25,9 @@ from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import HubModel
-from parties.encode import LabelEncoder
-from parties.features import FeatureParty, batches
-from parties.victim import judge_labels
 
 if TYPE_CHECKING:
-    from parties.vertical import Epilogue, Prologue
+    from fedsim.parties.vertical import Epilogue, Prologue
 
 Scoring = Callable[[Tensor, Tensor], Mapping[str, float]]
 """From probabilities (n, C) and labels (n,) of the held-out rows to numbers by name."""

@@ -12,6 +12,9 @@ from torch import Tensor
 from fedsim.errors import OutputError
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
+from fedsim.parties.cut import Part, TablePart
+from fedsim.parties.data import Data
+from fedsim.parties.encode import Encoder, LabelEncoder
 from fedsim.plan import Plan, Saved, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl import split
@@ -22,12 +25,9 @@ from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import Top
-from parties.cut import Part, TablePart
-from parties.data import Data
-from parties.encode import Encoder, LabelEncoder
 
 if TYPE_CHECKING:
-    from parties.vertical import Vertical
+    from fedsim.parties.vertical import Vertical
 
 NO_UPDATES = OptimiserConfig().build({})
 
@@ -111,7 +111,7 @@ def _party(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: R
 
 
 def _bottom(scenario: Vertical, data: Data, role: RoleId, saved: Saved, private: Rng) -> Bottom:
-    from parties.vertical import build_bottom
+    from fedsim.parties.vertical import build_bottom
 
     tensors, sidecar = saved
     network = build_bottom(sidecar["architecture"], private)
@@ -128,7 +128,7 @@ def _part(scenario: Vertical, data: Data, role: RoleId, encoder: Encoder) -> Par
 
 
 def _hub(scenario: Vertical, data: Data, role: RoleId, saved: Saved, public: Rng, private: Rng) -> QueryingHub:
-    from parties.vertical import build_top
+    from fedsim.parties.vertical import build_top
 
     tensors, sidecar = saved
     classes = LabelEncoder.from_json(sidecar["classes"])

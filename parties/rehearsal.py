@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fedsim.message import RoleId
+from fedsim.parties.learners import Learner
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Schedule, Turn
-from parties.learners import Learner
 
 
 @dataclass(frozen=True)

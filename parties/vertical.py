@@ -17,6 +17,17 @@ from fedsim.message import Flow, RoleId
 from fedsim.metrics import classification
 from fedsim.models import ModelConfig
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
+from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
+from fedsim.parties.augment import Augment
+from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.cut import Part
+from fedsim.parties.data import Columns, Data, Held, Rows
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.encode import Encoder, Raw
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.predict import predictor
 from fedsim.plan import Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
@@ -28,17 +39,6 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
 from fedsim.vfl.top import HubModel, Top
-from parties.appraisal import Appraisal, Fairness, Resilience, Worth
-from parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
-from parties.augment import Augment
-from parties.classes import fit_classes, note_labels
-from parties.cut import Part
-from parties.data import Columns, Data, Held, Rows
-from parties.data._raw import RawTable
-from parties.encode import Encoder, Raw
-from parties.features import FeatureParty
-from parties.labels import LabelHolder, Scoring
-from parties.predict import predictor
 
 SERVER = "server"
 

@@ -10,19 +10,19 @@ from pydantic import Field, model_validator
 
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
+from fedsim.parties.arms import DOWN, UP, Contest
+from fedsim.parties.arms.hub import Chooser
+from fedsim.parties.arms.party import Candidate
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.data import Array
+from fedsim.parties.encode import Raw
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.vertical import SERVER, Vertical, build_head, build_party
 from fedsim.plan import Plan, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Schedule
 from fedsim.vfl.top import Top
-from parties.arms import DOWN, UP, Contest
-from parties.arms.hub import Chooser
-from parties.arms.party import Candidate
-from parties.classes import fit_classes
-from parties.data import Array
-from parties.encode import Raw
-from parties.features import FeatureParty
-from parties.vertical import SERVER, Vertical, build_head, build_party
 
 UNUSED = ("augment", "evaluate", "exchange", "fairness", "resilience", "trained", "worth")
 

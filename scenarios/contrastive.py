@@ -12,18 +12,18 @@ from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.contrast import Finetuning, Robustness, Threat
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.contrast.hub import Registry, Server
+from fedsim.parties.contrast.party import Slice
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.pretraining import Pretraining
+from fedsim.parties.vertical import SERVER, Vertical, build_party, build_top
 from fedsim.plan import Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
-from parties.classes import fit_classes
-from parties.contrast import Finetuning, Robustness, Threat
-from parties.contrast.course import Course
-from parties.contrast.hub import Registry, Server
-from parties.contrast.party import Slice
-from parties.features import FeatureParty
-from parties.pretraining import Pretraining
-from parties.vertical import SERVER, Vertical, build_party, build_top
 
 UNUSED = ("augment", "evaluate", "exchange", "fairness", "label_smoothing", "resilience", "trained", "worth")
 

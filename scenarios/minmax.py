@@ -14,18 +14,18 @@ from fedsim.message import Flow, RoleId
 from fedsim.minmax.apgda import Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.models import ModelConfig
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.cut import ImageSchema
+from fedsim.parties.data import Data, Rows
+from fedsim.parties.minmax import DOWN, UP
+from fedsim.parties.minmax.attacker import Attacker
+from fedsim.parties.minmax.domains import Over
+from fedsim.parties.minmax.training import Training, key
+from fedsim.parties.minmax.victim import ModelVictim
+from fedsim.parties.vertical import build_bottom
 from fedsim.plan import Plan, Scenario, Seat
 from fedsim.plugins import OneOf, Settings
 from fedsim.seeding import Rng
-from parties.classes import fit_classes
-from parties.cut import ImageSchema
-from parties.data import Data, Rows
-from parties.minmax import DOWN, UP
-from parties.minmax.attacker import Attacker
-from parties.minmax.domains import Over
-from parties.minmax.training import Training, key
-from parties.minmax.victim import ModelVictim
-from parties.vertical import build_bottom
 
 ATTACKER = "attacker"
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from fedsim.errors import ConfigError, suggest
 from fedsim.message import RoleId
 from fedsim.minmax.guard import Guard
+from fedsim.parties.slices import DOWN, UP, Siege
+from fedsim.parties.slices.siege import Besiegers
+from fedsim.parties.slices.training import GuardedTop, Posts
+from fedsim.parties.vertical import Vertical, build_top
 from fedsim.plan import Plan
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.top import HubModel
-from parties.slices import DOWN, UP, Siege
-from parties.slices.siege import Besiegers
-from parties.slices.training import GuardedTop, Posts
-from parties.vertical import Vertical, build_top
 
 
 class MinMaxSlice(Vertical):

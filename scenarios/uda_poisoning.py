@@ -14,20 +14,20 @@ from torch import Tensor
 from fedsim.errors import ConfigError, suggest
 from fedsim.message import RoleId
 from fedsim.metrics import classification
+from fedsim.parties.bound import Domain, Drawn, bound
+from fedsim.parties.data._pair import Pair
+from fedsim.parties.labels import Scoring
+from fedsim.parties.learners import Bench, Learner, LearnerConfig
+from fedsim.parties.opening import Fact, Opening, kinds, pools
+from fedsim.parties.rehearsal import Rehearsal
+from fedsim.parties.screening import Screen
+from fedsim.parties.vertical import Vertical, build_bottom
 from fedsim.plan import Plan
 from fedsim.plugins import OneOf, load
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.schedule import Schedule
 from fedsim.vfl.top import HubModel
-from parties.bound import Domain, Drawn, bound
-from parties.data._pair import Pair
-from parties.labels import Scoring
-from parties.learners import Bench, Learner, LearnerConfig
-from parties.opening import Fact, Opening, kinds, pools
-from parties.rehearsal import Rehearsal
-from parties.screening import Screen
-from parties.vertical import Vertical, build_bottom
 
 
 def _dann() -> LearnerConfig:
@@ -126,7 +126,7 @@ class UdaPoisoning(Vertical):
         return Opening(sizes, self.grants, truths, pretext, self.rehearsal, public.child("rehearsal"))
 
     def rehearsal(self, train: Mapping[RoleId, Tensor], labels: Tensor, rng: Rng) -> Rehearsal:
-        """See `parties.rehearsal.Rehearse`."""
+        """See `fedsim.parties.rehearsal.Rehearse`."""
         sizes, known = self.data.sizes(), self.data.sizes().source + self.data.sizes().target
         learner = self.hub_model(labels[:known], int(labels.max()) + 1, rng, rng.child("hub"))
         learner.labels = labels

@@ -8,15 +8,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from fedsim.net import Net
+from fedsim.parties.examine import DOWN, UP, Examination
+from fedsim.parties.examine.hub import at_hub
+from fedsim.parties.examine.party import at_party
+from fedsim.parties.examine.result import figures, numbers
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.vertical import Vertical
 from fedsim.seeding import Rng
 from fedsim.vfl.harden import Hardening
-from parties.examine import DOWN, UP, Examination
-from parties.examine.hub import at_hub
-from parties.examine.party import at_party
-from parties.examine.result import figures, numbers
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.vertical import Vertical
 
 
 class WeightFaults(Vertical):

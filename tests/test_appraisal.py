@@ -20,15 +20,15 @@ from fedsim.errors import ConfigError, OutputError, ThreatModelError
 from fedsim.experiment import build
 from fedsim.figure import Bars, figure, plain
 from fedsim.outcome import SeatReport
+from fedsim.parties.appraisal import Valued, Worth
+from fedsim.parties.appraisal.features import explain, features_of
+from fedsim.parties.wrappers.absent import Absent
+from fedsim.parties.wrappers.wrong_labels import WrongLabels
 from fedsim.plugins import load
 from fedsim.resilience import Axis, Row, Table
 from fedsim.runtime.local import Local
 from fedsim.seeding import Rng
 from fedsim.testing import check_runtime, check_wrapper
-from parties.appraisal import Valued, Worth
-from parties.appraisal.features import explain, features_of
-from parties.wrappers.absent import Absent
-from parties.wrappers.wrong_labels import WrongLabels
 
 TITLE = "What each party is worth: "
 FEW = {"missing": [0.3], "noisy": [1.0], "shifted": [0.5], "quantise": [3], "bitflip": [40], "draws": 1, "seed": 3}

@@ -13,11 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from fedsim.errors import DataError
+from fedsim.parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
+from fedsim.parties.data import Data, find_file
+from fedsim.parties.encode import Encoder, LabelEncoder
 from fedsim.plugins import find, load, names
 from fedsim.seeding import Rng
-from parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
-from parties.data import Data, find_file
-from parties.encode import Encoder, LabelEncoder
 
 RNG = Rng.root(7)
 PEOPLE = pd.DataFrame(

@@ -19,14 +19,14 @@ from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.experiment import build
 from fedsim.message import Message
 from fedsim.outcome import SeatReport
+from fedsim.parties.appraisal import GroupSums, Outcomes
+from fedsim.parties.appraisal.groups import differences, disclosed, rates, sums
+from fedsim.parties.appraisal.hub import _checked
 from fedsim.runtime.local import memory, play_all
 from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
 from fedsim.transport.wrappers import Record
 from fedsim.wire import decode
-from parties.appraisal import GroupSums, Outcomes
-from parties.appraisal.groups import differences, disclosed, rates, sums
-from parties.appraisal.hub import _checked
 
 metrics = pytest.importorskip("fairlearn.metrics", reason="needs fedsim[card]")
 CURRENT_DATA = Path(os.environ.get("FEDSIM_DATA", "."))

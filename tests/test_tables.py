@@ -23,6 +23,7 @@ from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.net import Net
+from fedsim.parties.align import Common, Ids, align, normal
 from fedsim.plan import Secrets
 from fedsim.runtime.local import Local, memory, play_all
 from fedsim.runtime.processes import Processes
@@ -30,7 +31,6 @@ from fedsim.seeding import Rng
 from fedsim.testing import check_runtime
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.wrappers import Record
-from parties.align import Common, Ids, align, normal
 
 ROOT = Path(__file__).parent.parent
 

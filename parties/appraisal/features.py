@@ -19,13 +19,13 @@ from torch import Tensor
 from fedsim.errors import ConfigError
 from fedsim.figure import Bars, Figure
 from fedsim.message import RoleId
+from fedsim.parties.appraisal import Valued, Worth
+from fedsim.parties.examine.weights import Subject
 from fedsim.seeding import Rng, determine
 from fedsim.vfl.schedule import Turn
-from parties.appraisal import Valued, Worth
-from parties.examine.weights import Subject
 
 if TYPE_CHECKING:
-    from parties.features import FeatureParty
+    from fedsim.parties.features import FeatureParty
 
 Ask = Callable[[Tensor, str], Valued]
 """What the hub makes of embeddings (V, n, E); the second argument is the goal of `Varied`."""

@@ -12,18 +12,18 @@ from torch.nn import functional
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal, GroupSums, Outcomes, Valued, Varied
+from fedsim.parties.appraisal.drills import Drill, axes, begin, copy_of_hub, drills, turns
+from fedsim.parties.appraisal.features import apart, explain
+from fedsim.parties.appraisal.groups import differences
+from fedsim.parties.appraisal.party import Groups, embeddings, judge_groups, played, variants
+from fedsim.parties.appraisal.result import worth_figures
+from fedsim.parties.appraisal.shapley import Coalition, shapley
+from fedsim.parties.examine.weights import Subject
+from fedsim.parties.labels import LabelHolder, settled
 from fedsim.resilience import Row, Table
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
-from parties.appraisal import Appraisal, GroupSums, Outcomes, Valued, Varied
-from parties.appraisal.drills import Drill, axes, begin, copy_of_hub, drills, turns
-from parties.appraisal.features import apart, explain
-from parties.appraisal.groups import differences
-from parties.appraisal.party import Groups, embeddings, judge_groups, played, variants
-from parties.appraisal.result import worth_figures
-from parties.appraisal.shapley import Coalition, shapley
-from parties.examine.weights import Subject
-from parties.labels import LabelHolder, settled
 
 Answers = list[Tensor]
 """Of one party, the embeddings (n, E) of each of its variants, the untouched first."""

@@ -13,14 +13,14 @@ from torch import Tensor
 
 from fedsim.figure import Figure
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal, Fairness, GroupSums, Outcomes, Valued, Varied
+from fedsim.parties.appraisal.drills import Drill, begin, copy_of_party, drills, turns
+from fedsim.parties.appraisal.features import apart, explain
+from fedsim.parties.appraisal.groups import differences, disclosed, rates, sums
+from fedsim.parties.appraisal.result import group_figure
+from fedsim.parties.features import FeatureParty
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
-from parties.appraisal import Appraisal, Fairness, GroupSums, Outcomes, Valued, Varied
-from parties.appraisal.drills import Drill, begin, copy_of_party, drills, turns
-from parties.appraisal.features import apart, explain
-from parties.appraisal.groups import differences, disclosed, rates, sums
-from parties.appraisal.result import group_figure
-from parties.features import FeatureParty
 
 Groups = Mapping[str, npt.NDArray[Any]]
 """By column, the group of each held-out row, (n,), as text."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedsim.figure import Bars, Figure, Grid
-from parties.appraisal.groups import Counts, Interval
-from parties.appraisal.shapley import Worths
+from fedsim.parties.appraisal.groups import Counts, Interval
+from fedsim.parties.appraisal.shapley import Worths
 
 MEASURES = ("accuracy", "log loss (nats)")
 

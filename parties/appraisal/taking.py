@@ -14,24 +14,24 @@ from pydantic import Field
 from fedsim.errors import ConfigError, DataError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal
+from fedsim.parties.appraisal.features import needs_captum
+from fedsim.parties.appraisal.groups import needs_fairlearn
+from fedsim.parties.appraisal.hub import at_hub
+from fedsim.parties.appraisal.party import Groups, at_party
+from fedsim.parties.cut import TablePart
+from fedsim.parties.data._values import read_words
+from fedsim.parties.encode import to_raw
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.plugins import Settings
 from fedsim.report.reading import load_seat
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.top import HubModel, Top
-from parties.appraisal import Appraisal
-from parties.appraisal.features import needs_captum
-from parties.appraisal.groups import needs_fairlearn
-from parties.appraisal.hub import at_hub
-from parties.appraisal.party import Groups, at_party
-from parties.cut import TablePart
-from parties.data._values import read_words
-from parties.encode import to_raw
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 if TYPE_CHECKING:
-    from parties.vertical import Vertical
+    from fedsim.parties.vertical import Vertical
 
 MOST_GROUPS = 50
 """A column with more values names people, or is a number; its groups would all be small."""
@@ -46,7 +46,7 @@ class Taken(Settings):
 
 @dataclass(frozen=True)
 class Appraiser:
-    """The appraisal at one seat (`parties.vertical.Epilogue`); ``groups`` are those of the columns that it knows."""
+    """The appraisal at one seat (`fedsim.parties.vertical.Epilogue`); ``groups`` are those of the columns that it knows."""
 
     plan: Appraisal
     groups: Groups

@@ -17,6 +17,10 @@ from fedsim.bandit.search import Outcome, identify
 from fedsim.errors import DataError, ProtocolError, TransportLate
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.arms import Contest, Pull, Reward, Truth, Yardstick
+from fedsim.parties.arms.result import figures, numbers, words
+from fedsim.parties.classes import LabelEncoder
+from fedsim.parties.features import FeatureParty
 from fedsim.vfl.absence import Sends
 from fedsim.vfl.cuts import played
 from fedsim.vfl.losses import Losses
@@ -25,10 +29,6 @@ from fedsim.vfl.optimise import snapshot
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.sound import sound
 from fedsim.vfl.top import Top
-from parties.arms import Contest, Pull, Reward, Truth, Yardstick
-from parties.arms.result import figures, numbers, words
-from parties.classes import LabelEncoder
-from parties.features import FeatureParty
 
 LARGEST = 1e12
 """Rewards beyond this, and what is no number, count as this far off: no mean of them is endless."""

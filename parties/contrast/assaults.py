@@ -18,13 +18,13 @@ from fedsim.contrast.balls import Apgd, Ball, Pgd
 from fedsim.contrast.losses import margin, ratio, rivals
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.contrast import Chosen, Reply, Robustness, Threat
+from fedsim.parties.contrast.course import Course
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
-from parties.contrast import Chosen, Reply, Robustness, Threat
-from parties.contrast.course import Course
 
 CLEAN, PGD, LONG, RESTARTS, AUTO = "clean", "PGD", "long PGD", "restarts", "APGD"
 """Names of sieges, and of none; a party's own is `alone`."""

@@ -14,6 +14,15 @@ from fedsim.errors import ConfigError, DataError
 from fedsim.message import RoleId
 from fedsim.metrics import classification
 from fedsim.net import Net
+from fedsim.parties.classes import LabelEncoder
+from fedsim.parties.contrast import Components, Labels, Ready, Spent, rate
+from fedsim.parties.contrast.assaults import Defender, sieges
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.contrast.objective import Objective
+from fedsim.parties.contrast.result import figures, numbers, traffic
+from fedsim.parties.contrast.tuning import Tuner
+from fedsim.parties.labels import settled
+from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import stage
 from fedsim.vfl.losses import Losses
@@ -22,15 +31,6 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import sound
-from parties.classes import LabelEncoder
-from parties.contrast import Components, Labels, Ready, Spent, rate
-from parties.contrast.assaults import Defender, sieges
-from parties.contrast.course import Course
-from parties.contrast.objective import Objective
-from parties.contrast.result import figures, numbers, traffic
-from parties.contrast.tuning import Tuner
-from parties.labels import settled
-from parties.pretraining import Pretraining
 
 Sent = dict[RoleId, Tensor]
 """By party, in roster order, what it sent."""
@@ -241,7 +241,7 @@ class Server:
         return {f"top.{k}": v for k, v in self._network.parameters.items()} if self._network else {}
 
     def sidecar(self) -> Mapping[str, Any]:
-        """The classes, as `parties.predict` needs them."""
+        """The classes, as `fedsim.parties.predict` needs them."""
         return {"classes": self._classes.to_json() if self._classes else None, "own": None}
 
     def knows(self, name: str) -> Any:

@@ -13,12 +13,12 @@ from torch.nn import functional
 from fedsim.contrast.losses import ntxent
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
+from fedsim.parties.pretraining import Pretraining
 from fedsim.plugins import load
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network, Through
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.pretraining import Pretraining
 
 JOINED = "joined"
 """The name of what is made of all parties' embeddings together."""

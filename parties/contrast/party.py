@@ -14,6 +14,11 @@ from fedsim.contrast.clusters import components
 from fedsim.contrast.views import high_pass
 from fedsim.message import Purpose
 from fedsim.net import Net
+from fedsim.parties.contrast import Components, Spent, rate
+from fedsim.parties.contrast.assaults import besieged
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.cuts import stage
@@ -22,11 +27,6 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import healthy, sound
-from parties.contrast import Components, Spent, rate
-from parties.contrast.assaults import besieged
-from parties.contrast.course import Course
-from parties.features import FeatureParty
-from parties.pretraining import Pretraining
 
 
 class Line:

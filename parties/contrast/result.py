@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fedsim.figure import Figure, Grid, Line, Lines
 from fedsim.message import RoleId
-from parties.contrast import Spent
-from parties.contrast.assaults import AUTO, CLEAN, LONG, PGD, RESTARTS, alone, at
-from parties.contrast.course import Course
+from fedsim.parties.contrast import Spent
+from fedsim.parties.contrast.assaults import AUTO, CLEAN, LONG, PGD, RESTARTS, alone, at
+from fedsim.parties.contrast.course import Course
 
 Right = Mapping[str, Tensor]
 """By siege, and ``clean``, which rows are right, (n,) bool."""

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedsim.message import RoleId
+from fedsim.parties.contrast import Finetuning, rate
 from fedsim.vfl.network import Network, Through
 from fedsim.vfl.schedule import Turn
 from fedsim.vfl.top import Learner
-from parties.contrast import Finetuning, rate
 
 Joined = Mapping[RoleId, Tensor]
 """By party, in roster order, embeddings (n, E)."""

@@ -17,20 +17,20 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, field_validator
 
 from fedsim.errors import DataError
+from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
+from fedsim.parties.data._cells import Missing
+from fedsim.parties.data._files import find_file
 from fedsim.plugins import Plugin, find, names
-from parties.cut import ImageSchema, Part, Schema, TableSchema, cut
-from parties.data._cells import Missing
-from parties.data._files import find_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fedsim.message import RoleId
     from fedsim.net import Net
+    from fedsim.parties.data._raw import RawTable
+    from fedsim.parties.data._spelling import ParseRules
+    from fedsim.parties.data._values import ColumnType
     from fedsim.seeding import Rng
-    from parties.data._raw import RawTable
-    from parties.data._spelling import ParseRules
-    from parties.data._values import ColumnType
 
 __all__ = ["Data", "Held", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "file_digest", "find_file"]
 
@@ -92,7 +92,7 @@ class Data(Plugin, ABC):
 
     def parse_rules(self) -> ParseRules:
         """How text spells numbers, dates and missing cells."""
-        from parties.data._spelling import ParseRules
+        from fedsim.parties.data._spelling import ParseRules
 
         return ParseRules()
 

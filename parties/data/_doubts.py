@@ -6,9 +6,9 @@ import re
 from collections.abc import Mapping
 
 from fedsim.errors import DataError
-from parties.data._places import describe_column, describe_line, find_earliest, refuse_cell, show_value
-from parties.data._raw import RawTable
-from parties.data._spelling import (
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest, refuse_cell, show_value
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._spelling import (
     ABSENT_WORDS,
     Parser,
     ParseRules,

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 from fedsim.errors import DataError
 from fedsim.message import RoleId
-from parties.cut import TableSchema, absent, pick
-from parties.data import Columns, find_file
-from parties.data._cells import Array, Missing
-from parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
-from parties.data._schema import read_table
-from parties.data._spelling import ParseRules
-from parties.data._table import complete_column, spell_ids
-from parties.data._values import ColumnType
+from fedsim.parties.cut import TableSchema, absent, pick
+from fedsim.parties.data import Columns, find_file
+from fedsim.parties.data._cells import Array, Missing
+from fedsim.parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
+from fedsim.parties.data._schema import read_table
+from fedsim.parties.data._spelling import ParseRules
+from fedsim.parties.data._table import complete_column, spell_ids
+from fedsim.parties.data._values import ColumnType
 
 
 @dataclass(frozen=True)

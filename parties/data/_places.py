@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.data._raw import RawTable
+from fedsim.parties.data._raw import RawTable
 
 
 def describe_column(raw: RawTable, name: str) -> str:

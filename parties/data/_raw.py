@@ -12,12 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.cut import absent
-from parties.data._csv_text import read_cells, read_header
-from parties.data._encoding import decode_text
-from parties.data._files import reading
-from parties.data._typed_files import npz_columns, npz_names, parquet_columns, parquet_names
-from parties.data._unpack import PARQUET, is_npz, unpack_file
+from fedsim.parties.cut import absent
+from fedsim.parties.data._csv_text import read_cells, read_header
+from fedsim.parties.data._encoding import decode_text
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._typed_files import npz_columns, npz_names, parquet_columns, parquet_names
+from fedsim.parties.data._unpack import PARQUET, is_npz, unpack_file
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parties.data._cells import Array, Missing
-from parties.data._doubts import check_words
-from parties.data._places import describe_column, describe_line
-from parties.data._raw import RawTable
-from parties.data._spelling import ParseRules, TextColumn, has_zone, is_true_or_false
-from parties.data._values import (
+from fedsim.parties.data._cells import Array, Missing
+from fedsim.parties.data._doubts import check_words
+from fedsim.parties.data._places import describe_column, describe_line
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._spelling import ParseRules, TextColumn, has_zone, is_true_or_false
+from fedsim.parties.data._values import (
     ColumnForm,
     ColumnType,
     check_values,

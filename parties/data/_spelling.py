@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from parties.data._cells import Array
+from fedsim.parties.data._cells import Array
 
 Parser = Callable[[str], float | None]
 """From a cell without spaces around it to its value; None if it spells none."""

@@ -11,15 +11,15 @@ import numpy.typing as npt
 from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
+from fedsim.parties.classes import spell_labels
+from fedsim.parties.cut import Part, TablePart, TableSchema, absent
+from fedsim.parties.data import Array, Data, Rows, find_file
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest
+from fedsim.parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
+from fedsim.parties.data._schema import read_table
+from fedsim.parties.data._spelling import DateParts, ParseRules
+from fedsim.parties.data._values import ColumnType, read_words
 from fedsim.plugins import Settings
-from parties.classes import spell_labels
-from parties.cut import Part, TablePart, TableSchema, absent
-from parties.data import Array, Data, Rows, find_file
-from parties.data._places import describe_column, describe_line, find_earliest
-from parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
-from parties.data._schema import read_table
-from parties.data._spelling import DateParts, ParseRules
-from parties.data._values import ColumnType, read_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -235,7 +235,7 @@ def spell_ids(raw: RawTable, name: str, rules: ParseRules) -> list[str]:
     Raises:
         DataError: one is missing, or stands twice; the message tells none of them.
     """
-    from parties.align import normal
+    from fedsim.parties.align import normal
 
     where = f"id {describe_column(raw, name)}"
     cells, missing = read_words(raw, name, rules)

@@ -10,10 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from parties.data._cells import LARGEST, Array, Missing, text
-from parties.data._places import describe_column, describe_line, find_earliest, refuse_cell
-from parties.data._raw import RawTable
-from parties.data._spelling import (
+from fedsim.parties.data._cells import LARGEST, Array, Missing, text
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest, refuse_cell
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._spelling import (
     DAY_US,
     Parser,
     ParseRules,

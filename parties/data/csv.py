@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from parties.data._raw import ReadOptions
-from parties.data._table import TableFile
+from fedsim.parties.data._raw import ReadOptions
+from fedsim.parties.data._table import TableFile
 
 
 class Csv(TableFile):

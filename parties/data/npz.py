@@ -11,13 +11,13 @@ import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
-from parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
-from parties.data import Array, Rows, find_file
-from parties.data._cells import pixels
-from parties.data._files import reading
-from parties.data._images import resized
-from parties.data._raw import RawTable
-from parties.data._table import SpelledData
+from fedsim.parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
+from fedsim.parties.data import Array, Rows, find_file
+from fedsim.parties.data._cells import pixels
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._images import resized
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._table import SpelledData
 
 if TYPE_CHECKING:
     import pandas as pd

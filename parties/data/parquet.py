@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from parties.data._table import TableFile
+from fedsim.parties.data._table import TableFile
 
 
 class Parquet(TableFile):

@@ -11,13 +11,13 @@ from pydantic import Field, PrivateAttr, model_validator
 from fedsim.errors import DataError
 from fedsim.message import RoleId
 from fedsim.net import Net
-from parties.align import align
-from parties.cut import Part, TablePart, TableSchema
-from parties.data import Array, Columns, Data, Held, file_digest, find_file
-from parties.data._own import OwnTable
-from parties.data._raw import RawTable, ReadOptions
-from parties.data._table import SpelledData
-from parties.data.csv import Csv
+from fedsim.parties.align import align
+from fedsim.parties.cut import Part, TablePart, TableSchema
+from fedsim.parties.data import Array, Columns, Data, Held, file_digest, find_file
+from fedsim.parties.data._own import OwnTable
+from fedsim.parties.data._raw import RawTable, ReadOptions
+from fedsim.parties.data._table import SpelledData
+from fedsim.parties.data.csv import Csv
 
 
 class Tables(SpelledData):

@@ -14,13 +14,13 @@ from torch.nn import functional
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.examine import CEILING, Answer, Examination, Found, Goal, Radii, Reach, Settled, Tried
+from fedsim.parties.examine.party import ROUNDS, reach, settled, subject_of
+from fedsim.parties.examine.weights import Climb, Findings, Subject, examine
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.bounds import FORMS, Bisection, Form, holds, margins
 from fedsim.vfl.network import Network
-from parties.examine import CEILING, Answer, Examination, Found, Goal, Radii, Reach, Settled, Tried
-from parties.examine.party import ROUNDS, reach, settled, subject_of
-from parties.examine.weights import Climb, Findings, Subject, examine
 
 ALL, TOP = "all seats", "top model"
 """Whose weights move, besides single parties."""

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from fedsim.net import Net
+from fedsim.parties.examine import Answer, Examination, Goal, Radii, Reach, Settled, Tried
+from fedsim.parties.examine.weights import Subject, climb, examine
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.bounds import FORMS
 from fedsim.vfl.schedule import Turn
-from parties.examine import Answer, Examination, Goal, Radii, Reach, Settled, Tried
-from parties.examine.weights import Subject, climb, examine
 
 ROUNDS = 25
 """Radii tried for the certificate of each row: so many halvings of eight orders of magnitude."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fedsim.figure import Figure, Grid, Line, Lines
-from parties.examine import Examination
-from parties.examine.hub import ALL, TOP, Examined
-from parties.examine.weights import SWEPT, Findings
+from fedsim.parties.examine import Examination
+from fedsim.parties.examine.hub import ALL, TOP, Examined
+from fedsim.parties.examine.weights import SWEPT, Findings
 
 FINE = 60
 """Radii at which curves over single rows are drawn."""

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedsim import bits
+from fedsim.parties.examine import CEILING, Answer, Examination, Found, Goal
 from fedsim.seeding import Rng
 from fedsim.vfl.bounds import Bisection
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import snapshot
-from parties.examine import CEILING, Answer, Examination, Found, Goal
 
 Ask = Callable[[Tensor, Goal], Awaitable[Answer]]
 """What the hub makes of outputs (V, n, E)."""

@@ -17,12 +17,12 @@ from torch.nn import functional
 
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
+from fedsim.parties.screening import Screen, Screening
 from fedsim.plugins import Plugin
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.screening import Screen, Screening
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from fedsim.message import RoleId
 from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
+from fedsim.parties.minmax import Query, Response
+from fedsim.parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
+from fedsim.parties.minmax.result import figures, numbers
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import exchanged
-from parties.minmax import Query, Response
-from parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
-from parties.minmax.result import figures, numbers
 
 
 @dataclass(frozen=True)

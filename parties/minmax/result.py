@@ -10,7 +10,7 @@ from torch import Tensor
 from fedsim.figure import Figure, Grid, Line, Lines
 
 if TYPE_CHECKING:
-    from parties.minmax.attacker import Fared
+    from fedsim.parties.minmax.attacker import Fared
 
 
 def numbers(fared: Sequence[Fared], accuracy: Tensor, examples: int) -> dict[str, float]:

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from fedsim.errors import ProtocolError
 from fedsim.net import Net
+from fedsim.parties.minmax import Query, Response
+from fedsim.parties.minmax.training import Training, keep, restore, train
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import exchanged
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 from fedsim.wire import Envelope, encode
-from parties.minmax import Query, Response
-from parties.minmax.training import Training, keep, restore, train
 
 
 class ModelVictim:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fedsim.errors import DataError, ProtocolError
 from fedsim.message import RoleId
+from fedsim.parties.minmax.victim import margins
+from fedsim.parties.slices import Felt, Pushed, Siege, Standing
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
-from parties.minmax.victim import margins
-from parties.slices import Felt, Pushed, Siege, Standing
 
 TRIED = 8
 """Records that are tried for each complement that is wanted: beside some the row as it is would be taken for something else."""

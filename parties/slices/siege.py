@@ -12,18 +12,18 @@ from fedsim.message import RoleId
 from fedsim.minmax.apgda import Apgda, Told, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.slices import Felt, Pushed, Siege, Standing, Targets
+from fedsim.parties.slices.court import Court
+from fedsim.parties.slices.result import Fallen, figures, numbers
+from fedsim.parties.slices.training import box
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Turn
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.slices import Felt, Pushed, Siege, Standing, Targets
-from parties.slices.court import Court
-from parties.slices.result import Fallen, figures, numbers
-from parties.slices.training import box
 
 
 class Besiegers:
-    """The siege as the epilogue of a federation (`parties.vertical.Epilogue`); ``rng`` is the seat's own."""
+    """The siege as the epilogue of a federation (`fedsim.parties.vertical.Epilogue`); ``rng`` is the seat's own."""
 
     def __init__(self, plan: Siege, parties: Sequence[RoleId], rng: Rng) -> None:
         self.plan, self.parties, self.rng = plan, tuple(parties), rng

@@ -12,17 +12,13 @@ from torch import Tensor
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
-from fedsim.role import Role
-from fedsim.seeding import Rng
-from fedsim.threat import Knowledge, Site, Wrapper
-from fedsim.vfl.optimise import OptimiserConfig
-from parties.data._pair import Sizes
-from parties.labels import LabelHolder, Scoring
-from parties.opening import Crafted, Entries, Opening
-from parties.rehearsal import Slices
-from parties.wrappers._around import Around, Told
-from parties.wrappers._crew import Crew, Rows
-from parties.wrappers._plots import (
+from fedsim.parties.data._pair import Sizes
+from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.opening import Crafted, Entries, Opening
+from fedsim.parties.rehearsal import Slices
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._crew import Crew, Rows
+from fedsim.parties.wrappers._plots import (
     TRUTH,
     Deed,
     blend,
@@ -33,6 +29,10 @@ from parties.wrappers._plots import (
     opening_of,
     target_truth,
 )
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Knowledge, Site, Wrapper
+from fedsim.vfl.optimise import OptimiserConfig
 
 
 class FeatureCollision(Wrapper):
@@ -89,7 +89,7 @@ class _Plot:
         self.wanted, self.number = -1, -1
 
     async def __call__(self, labels: Tensor, sizes: Sizes, knowledge: Knowledge, net: Net) -> Entries:
-        """See `parties.opening.Plot`."""
+        """See `fedsim.parties.opening.Plot`."""
         config, self.deed.knowledge = self.config, knowledge
         slices: Slices = knowledge.need("slices")
         known = labels.clone()

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._weights import When, check_step, chosen, write
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
-from parties.wrappers._around import Around, Told
-from parties.wrappers._weights import When, check_step, chosen, write
 
 
 class WeightPgd(Wrapper):

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedsim.scenarios.attacks._descent import Moments
+from fedsim.scenarios.attacks._disclosed import ends_in_relu, layers_before
+from fedsim.scenarios.attacks._invert import distance, total_variation
+from fedsim.scenarios.attacks._matching import Matching
+from fedsim.scenarios.attacks._matching import distance as gradients_apart
 from fedsim.seeding import Rng
 from fedsim.threat import Tell
-from scenarios.attacks._descent import Moments
-from scenarios.attacks._disclosed import ends_in_relu, layers_before
-from scenarios.attacks._invert import distance, total_variation
-from scenarios.attacks._matching import Matching
-from scenarios.attacks._matching import distance as gradients_apart
 
 
 @dataclass(frozen=True)

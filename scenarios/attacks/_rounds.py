@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
+from fedsim.scenarios.attacks._disclosed import equal, network
+from fedsim.scenarios.attacks._matching import Batches, Matching, match
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import equal, network
-from scenarios.attacks._matching import Batches, Matching, match
 
 
 @dataclass(frozen=True)

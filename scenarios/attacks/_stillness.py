@@ -8,7 +8,7 @@ from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from scenarios.attacks._disclosed import equal
+from fedsim.scenarios.attacks._disclosed import equal
 
 R = TypeVar("R")
 Each = TypeVar("Each", contravariant=True)

@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
+from fedsim.scenarios.attacks._disclosed import ends_in_relu, first_linear, layers_before, network
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._ranks import Round, fit
+from fedsim.scenarios.attacks._stillness import Kept, Stillness
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Model, ParameterGradient
-from scenarios.attacks._disclosed import ends_in_relu, first_linear, layers_before, network
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._ranks import Round, fit
-from scenarios.attacks._stillness import Kept, Stillness
 
 
 @dataclass(frozen=True)

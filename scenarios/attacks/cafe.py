@@ -20,18 +20,24 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
+from fedsim.scenarios.attacks._descent import Descent, iterative
+from fedsim.scenarios.attacks._disclosed import (
+    check_reads_vectors,
+    first_linear,
+    layers_before,
+    network,
+    passes_features_on,
+)
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._objective import Firsts, Objective, Whole, refine
+from fedsim.scenarios.attacks._recover import answers, equations, exact, recover
+from fedsim.scenarios.attacks._single import Single
+from fedsim.scenarios.attacks._stillness import Stillness
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks._tapped import Tapped
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._descent import Descent, iterative
-from scenarios.attacks._disclosed import check_reads_vectors, first_linear, layers_before, network, passes_features_on
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._objective import Firsts, Objective, Whole, refine
-from scenarios.attacks._recover import answers, equations, exact, recover
-from scenarios.attacks._single import Single
-from scenarios.attacks._stillness import Stillness
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks._tapped import Tapped
 
 
 @dataclass(frozen=True)

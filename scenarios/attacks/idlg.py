@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
+from fedsim.scenarios.attacks._disclosed import network
+from fedsim.scenarios.attacks._matching import Matching
+from fedsim.scenarios.attacks._rounds import GradientMatching, Seen
 from fedsim.seeding import Rng
 from fedsim.threat import Knowledge
-from scenarios.attacks._disclosed import network
-from scenarios.attacks._matching import Matching
-from scenarios.attacks._rounds import GradientMatching, Seen
 
 
 class Idlg(GradientMatching):

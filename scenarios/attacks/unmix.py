@@ -18,14 +18,14 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
+from fedsim.scenarios.attacks._disclosed import first_linear, layers_before, network, passes_features_on
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._matching import Batches, Matching, match
+from fedsim.scenarios.attacks._stillness import Kept, Stillness
+from fedsim.scenarios.attacks._unmixing import apart, inputs, unmixing
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import first_linear, layers_before, network, passes_features_on
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._matching import Batches, Matching, match
-from scenarios.attacks._stillness import Kept, Stillness
-from scenarios.attacks._unmixing import apart, inputs, unmixing
 
 TOGETHER = 32
 """Rows whose gradients are held at once."""
