@@ -320,7 +320,7 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
 
     data = make(kind="parquet", path=write(tmp_path, "x"), label="y")
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(DataError, match=r"pip install fedsim\[parquet\]"):
+    with pytest.raises(DataError, match=r"pip install 'fedsim-vfl\[parquet\]'"):
         data.schema()
 
 

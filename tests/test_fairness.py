@@ -28,7 +28,7 @@ from fedsim.transport.base import Transport
 from fedsim.transport.wrappers import Record
 from fedsim.wire import decode
 
-metrics = pytest.importorskip("fairlearn.metrics", reason="needs fedsim[card]")
+metrics = pytest.importorskip("fairlearn.metrics", reason="needs fedsim-vfl[card]")
 CURRENT_DATA = Path(os.environ.get("FEDSIM_DATA", "."))
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 

@@ -26,7 +26,7 @@ from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment, _free_port
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
 
-pytest.importorskip("flwr", reason="needs fedsim[flower]")
+pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0
@@ -228,5 +228,5 @@ def test_nothing_is_left_after_an_interrupt_or_when_the_starter_is_killed(here: 
 def test_without_flower_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flwr", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim[flower]'")):
+    with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim-vfl[flower]'")):
         Flower().run(small("baseline"), lambda role, row: None)

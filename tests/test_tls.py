@@ -14,7 +14,7 @@ from fedsim.message import RoleId
 from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 from fedsim.transport.tls import Identity
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
 from fedsim.transport.certificates import Authority, certify
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from fedsim import experiment
 from fedsim.cli.progress import Progress
 from fedsim.config import ScenarioFile
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.runtime._crew import environment
@@ -79,7 +80,7 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
     try:
         from fedsim.transport.certificates import certify
     except ImportError as error:
-        raise ConfigError("fedsim keys: cryptography is not installed; pip install 'fedsim[flower]'") from error
+        raise ConfigError(f"fedsim keys: cryptography is not installed; {format_install_command('flower')}") from error
     plans = [arm.plan() for arm in file.arms().values()]
     hub, roles = plans[0].hub, dict.fromkeys(role for plan in plans for role in plan.roster)
     token, ids_key = os.urandom(32).hex(), os.urandom(32).hex()

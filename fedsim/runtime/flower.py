@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -105,7 +106,7 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
         TransportBroken: it does not start.
     """
     if importlib.util.find_spec("flwr") is None:
-        raise ConfigError("runtime 'flower': Flower is not installed; pip install 'fedsim[flower]'")
+        raise ConfigError(f"runtime 'flower': Flower is not installed; {format_install_command('flower')}")
     if _OPEN and _OPEN[-1].parties == parties:
         _OPEN[-1].mend()
         yield _OPEN[-1]

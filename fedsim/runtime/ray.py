@@ -25,6 +25,7 @@ from typing import Any
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, FedsimError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -116,7 +117,7 @@ def _imported(joins: bool) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("runtime 'ray': Ray is not installed; pip install 'fedsim[ray]'") from error
+        raise ConfigError(f"runtime 'ray': Ray is not installed; {format_install_command('ray')}") from error
     return ray
 
 

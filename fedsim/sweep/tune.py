@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim import experiment
 from fedsim.config import ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -50,7 +51,7 @@ def need() -> None:
     """
     if find_spec("ray") is None:
         raise ConfigError(
-            "sweep.pack: needs Ray, which is not installed: pip install 'fedsim[ray]', or set sweep.pack=false"
+            f"sweep.pack: needs Ray, which is not installed: {format_install_command('ray')}, or set sweep.pack=false"
         )
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 from fedsim.figure import Bars, Figure
 from fedsim.message import RoleId
@@ -150,7 +151,7 @@ def needs_captum() -> None:
 
     if find_spec("captum") is None:
         raise ConfigError(
-            "scenario.parties: disclose: needs captum, which is not installed: pip install 'fedsim[card]'"
+            f"scenario.parties: disclose: needs captum, which is not installed: {format_install_command('card')}"
         )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 from fedsim.seeding import Rng
 
@@ -96,7 +97,9 @@ def needs_fairlearn() -> None:
     from importlib.util import find_spec
 
     if find_spec("fairlearn") is None:
-        raise ConfigError("scenario.fairness: needs fairlearn, which is not installed: pip install 'fedsim[card]'")
+        raise ConfigError(
+            f"scenario.fairness: needs fairlearn, which is not installed: {format_install_command('card')}"
+        )
 
 
 def _rows(counts: Counts) -> tuple[npt.NDArray[Any], ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import DataError
 
 if TYPE_CHECKING:
@@ -101,5 +102,5 @@ def pyarrow() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError("reading parquet files needs pyarrow: pip install fedsim[parquet]") from error
+        raise DataError(f"reading parquet files needs pyarrow: {format_install_command('parquet')}") from error
     return pyarrow.parquet

@@ -6,4 +6,4 @@ from fedsim.parties.data._table import TableFile
 
 
 class Parquet(TableFile):
-    """A parquet file; needs ``pip install fedsim[parquet]``."""
+    """A parquet file; needs ``pip install 'fedsim-vfl[parquet]'``."""
