@@ -5,11 +5,11 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 import numpy as np
 import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
@@ -21,6 +21,7 @@ from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from fedsim.parties.augment import Augment
 from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
 from fedsim.parties.data import Columns, Data, Held, Rows
 from fedsim.parties.data._raw import RawTable
@@ -78,7 +79,9 @@ def _model(kind: str) -> ModelConfig:
 class PartyConfig(Settings):
     """One party: its columns, and what it does differently from the others."""
 
-    columns: str | tuple[str, ...] = Field(description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'")
+    columns: Annotated[str | tuple[str, ...], BeforeValidator(spell_columns)] = Field(
+        description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'"
+    )
     bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
     embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
     disclose: bool = Field(False, description="whether the party consents to show what its features are worth")
@@ -125,6 +128,11 @@ class Vertical(Scenario, ABC):
             if name == SERVER or not name.replace("_", "").replace("-", "").isalnum():
                 raise ValueError(f"'{name}' cannot name a party: letters, digits, - and _, and not '{SERVER}'")
         return parties
+
+    @model_validator(mode="after")
+    def _seats_of_the_data(self) -> Self:
+        self.data.check_seats(self.roster())
+        return self
 
     def plan(self) -> Plan:
         """See `Scenario.plan`."""

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, field_validator
 
 from fedsim.errors import DataError
+from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
 from fedsim.parties.data._cells import Missing
 from fedsim.parties.data._files import find_file
@@ -62,6 +63,11 @@ class Data(Plugin, ABC):
     )
     drop: tuple[str, ...] = Field((), description="features left unused on purpose, in the form of a party's columns")
     missing: Missing = Field("error", description="missing numeric cells: error | mean (of the party's training rows)")
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def _names_to_drop(cls, value: Any) -> Any:
+        return spell_columns(value)
 
     @field_validator("test", mode="before")
     @classmethod
@@ -155,6 +161,9 @@ class Data(Plugin, ABC):
     def away(self, seats: Collection[RoleId]) -> dict[RoleId, str]:
         """By seat, the table of its own that this machine does not have, as in a deployment; of a kind that is `apart`."""
         return {}
+
+    def check_seats(self, seats: Collection[RoleId]) -> None:
+        """Raise ValueError if the settings name a seat that the scenario does not have."""
 
     def look(self, held: Held) -> None:
         """Read one seat's own table and keep nothing; DataError if it cannot be used."""

@@ -1,4 +1,4 @@
-"""Decode the text of a table: UTF-8 unless the file or the settings say otherwise, and a likely encoding where it is not."""
+"""Bring the text of a table into UTF-8, and name the likely encoding of a file that is in another than it should be."""
 
 from __future__ import annotations
 
@@ -16,70 +16,70 @@ BYTE_ORDER_MARKS: tuple[tuple[bytes, str], ...] = (
 )
 
 
-def decode_text(content: bytes, source: str, encoding: str | None) -> str:
-    """Return the text of a file, without a byte order mark.
+def to_utf8(content: bytes, source: str, encoding: str | None, whole: bool = True) -> bytes:
+    """Return the text of a file as UTF-8 without a byte order mark.
 
     Args:
-        content: the bytes of the file.
+        content: the bytes of the file, or its beginning.
         source: how errors name the file.
         encoding: as the settings give it; None: what the byte order mark says, or UTF-8.
+        whole: whether the content is the whole file; if not, its last character may be cut through.
 
     Raises:
         DataError: bytes that are not in this encoding, by line, or a NUL.
     """
     marked = next(((mark, name) for mark, name in BYTE_ORDER_MARKS if content.startswith(mark)), None)
-    if encoding is None:
-        mark, encoding = marked or (b"", "utf-8")
-        content = content[len(mark) :]
-        if b"\0" in content and encoding == "utf-8":
-            raise DataError(_explain_nul(content, source))
+    name = codecs.lookup(encoding or (marked[1] if marked else "utf-8")).name
+    if marked and name in (marked[1], "utf-8-sig"):
+        content = content[len(marked[0]) :]
+    if encoding is None and name == "utf-8" and b"\0" in content:
+        raise DataError(_explain_nul(content, source))
     try:
-        text = content.decode(encoding)
+        text = content if content.isascii() and name == "utf-8" else _recode(content, name, whole)
     except UnicodeDecodeError as error:
-        raise DataError(_explain_byte(content, error.start, source, encoding)) from error
-    except UnicodeError as error:  # utf-16 without a byte order mark, idna and the like
-        raise DataError(f"{source} is not text in the encoding {encoding}: {error}") from error
-    text = text.removeprefix("\ufeff")
-    if (at := text.find("\0")) >= 0:
-        raise DataError(f"{source}, line {_line_at(text[:at])}: a NUL character; the file is damaged or is not a table")
+        raise DataError(_explain_byte(content, error, source, name)) from error
+    except UnicodeError as error:  # utf-16 without a byte order mark has no position
+        raise DataError(f"{source} is not text in the encoding {name}: {error}") from error
+    if (at := text.find(b"\0")) >= 0:
+        line = _count_line(text[:at].decode())
+        raise DataError(f"{source}, line {line}: a NUL character; the file is damaged or is no table of text")
     return text
+
+
+def _recode(content: bytes, name: str, whole: bool) -> bytes:
+    text = codecs.getincrementaldecoder(name)().decode(content, whole)
+    if name == "utf-8" and whole:
+        return content  # decoding has only checked it
+    # A lone surrogate can come out of utf-7 and the like; it is no character.
+    return text.removeprefix("\ufeff").encode("utf-8")
 
 
 def _explain_nul(content: bytes, source: str) -> str:
     """Say what a file with NUL bytes probably is."""
-    head = content[:10_000]
-    pairs = len(head) // 2
-    for name, first in (("utf-16-le", 1), ("utf-16-be", 0)):
-        if pairs and head[first::2].count(0) > 0.4 * pairs and head[1 - first :: 2].count(0) < 0.05 * pairs + 1:
-            return f"{source} is not UTF-8 and looks like UTF-16 without a byte order mark; set 'encoding: {name}'"
-    line = content.count(b"\n", 0, content.index(b"\0")) + 1
-    return f"{source}, line {line}: a NUL byte; the file is damaged or is not a table of text"
+    head = content[: min(len(content), 10_000) // 2 * 2]
+    for name, empty, full in (("utf-16-le", head[1::2], head[::2]), ("utf-16-be", head[::2], head[1::2])):
+        if empty.count(0) > 0.4 * len(empty) and full.count(0) < 0.05 * len(full) + 1:
+            return f"{source} is not UTF-8 and looks like UTF-16 without a byte order mark: set 'encoding: {name}'"
+    line = _count_line(content[: content.index(b"\0")].decode("latin-1"))
+    return f"{source}, line {line}: a NUL byte; the file is damaged or is no table of text"
 
 
-def _explain_byte(content: bytes, at: int, source: str, encoding: str) -> str:
-    """Say which byte is not in the encoding, where it is, and in which encoding it probably is."""
-    line = _line_at(content[:at].decode("latin-1")) if _one_byte_lines(encoding) else None
-    where = f"{source}, line {line}" if line else f"{source}, byte {at}"
-    found = f"byte 0x{content[at]:02x} is not {encoding.upper()}"
-    for likely in ("cp1252", "latin-1"):
-        if likely == encoding:
-            continue
+def _explain_byte(content: bytes, error: UnicodeDecodeError, source: str, name: str) -> str:
+    """Say which byte is not in the encoding, on which line, and in which encoding the file probably is."""
+    before = content[: error.start]
+    wide = name.startswith(("utf-16", "utf-32"))
+    line = _count_line(before.decode(name, errors="replace") if wide else before.decode("latin-1"))
+    where = f"{source}, line {line}: byte 0x{content[error.start]:02x} is not {name}"
+    for likely in ("utf-8", "cp1252", "latin-1"):
         try:
-            sign = content[at : at + 1].decode(likely)
-            content.decode(likely)
+            sign = content.decode(likely) and content[error.start : error.start + 1].decode(likely, errors="replace")
         except UnicodeDecodeError:
             continue
-        as_sign = f" ('{sign}')" if sign.isprintable() else ""
-        return (
-            f"{where}: {found}; likely encoding: {likely}{as_sign}: set 'encoding: {likely}', or save the file as UTF-8"
-        )
-    return f"{where}: {found}; set 'encoding', or save the file as UTF-8"
+        shown = f", in which it is '{sign}'" if sign.isprintable() and likely != "utf-8" else ""
+        return f"{where}; the likely encoding is {likely}{shown}: set 'encoding: {likely}', or save the file as UTF-8"
+    return f"{where}; set 'encoding', or save the file as UTF-8"
 
 
-def _one_byte_lines(encoding: str) -> bool:
-    return not encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32"))
-
-
-def _line_at(before: str) -> int:
-    """Return the line, from 1, on which the text after ``before`` stands."""
+def _count_line(before: str) -> int:
+    """Return the line, from 1, on which the text after ``before`` begins."""
     return before.count("\n") + before.count("\r") - before.count("\r\n") + 1

@@ -10,7 +10,7 @@ from fedsim.message import RoleId
 from fedsim.parties.cut import TableSchema, absent, pick
 from fedsim.parties.data import Columns, find_file
 from fedsim.parties.data._cells import Array, Missing
-from fedsim.parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 from fedsim.parties.data._schema import read_table
 from fedsim.parties.data._spelling import ParseRules
 from fedsim.parties.data._table import complete_column, spell_ids
@@ -69,7 +69,7 @@ class OwnTable:
         except DataError as error:
             raise DataError(f"the table of {self.seat}: {error}") from error
         header = read_names(file, self.options, self.name)
-        id, label = normalise_name(self.id), normalise_name(self.label)
+        id, label = self.id, self.label
         others = {id: "the id column"} | ({label: "the label"} if self.holds_labels else {})
         absent(others, header, where=self.name)
         features = pick(TableSchema(tuple(n for n in header if n not in others), others), self.name, columns)

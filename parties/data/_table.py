@@ -12,10 +12,11 @@ from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
 from fedsim.parties.classes import spell_labels
+from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import Part, TablePart, TableSchema, absent
 from fedsim.parties.data import Array, Data, Rows, find_file
 from fedsim.parties.data._places import describe_column, describe_line, find_earliest
-from fedsim.parties.data._raw import RawTable, ReadOptions, normalise_name, read_names, read_raw
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 from fedsim.parties.data._schema import read_table
 from fedsim.parties.data._spelling import DateParts, ParseRules
 from fedsim.parties.data._values import ColumnType, read_words
@@ -41,7 +42,7 @@ class SpelledData(Data, ABC):
     date_format: str | None = Field(
         None, min_length=2, description="how dates are written, such as '%d/%m/%Y'; none: ISO 8601, 2024-01-31"
     )
-    types: dict[str, ColumnType] = Field(
+    types: dict[ColumnName, ColumnType] = Field(
         {}, description="by column, its type where the guess is wrong: number | category | boolean | date | duration"
     )
 
@@ -87,7 +88,7 @@ class SpelledData(Data, ABC):
 
     def column_types(self) -> Mapping[str, ColumnType]:
         """See `Data.column_types`."""
-        return {normalise_name(name): type for name, type in self.types.items()}
+        return self.types
 
 
 def check_types(types: Mapping[str, ColumnType], columns: Sequence[str], where: str) -> None:
@@ -101,7 +102,7 @@ def check_types(types: Mapping[str, ColumnType], columns: Sequence[str], where: 
 class GivenSplit(Settings):
     """A column that says which rows are held out."""
 
-    column: str = Field(description="the column's name")
+    column: ColumnName = Field(description="the column's name")
     test: bool | int | float | str = Field(description="what it holds in held-out rows")
 
 
@@ -109,8 +110,8 @@ class TableFile(SpelledData, ABC):
     """A file with named columns."""
 
     path: str = Field(description="the file, from the current folder or from $FEDSIM_DATA")
-    label: str = Field(description="the column to predict")
-    id: str | None = Field(None, description="a column that only names the rows")
+    label: ColumnName = Field(description="the column to predict")
+    id: ColumnName | None = Field(None, description="a column that only names the rows")
     split_by: GivenSplit | None = Field(
         None, alias="split", description="the file's own split: {column: ..., test: ...}"
     )
@@ -143,11 +144,11 @@ class TableFile(SpelledData, ABC):
 
     def labels(self) -> Array:
         """The label column, (n,)."""
-        return complete_column(self._column(self.label), normalise_name(self.label), "label column", self.parse_rules())
+        return complete_column(self._column(self.label), self.label, "label column", self.parse_rules())
 
     def has_labels(self) -> bool:
         """See `Data.has_labels`."""
-        return normalise_name(self.label) in self._header()
+        return self.label in self._header()
 
     def count(self) -> int:
         """How many rows the file has, from its first column."""
@@ -157,7 +158,7 @@ class TableFile(SpelledData, ABC):
         """The file's own split where it has one, otherwise a drawn one."""
         if self.split_by is None:
             return super().split(rng)
-        name, wanted = normalise_name(self.split_by.column), self.split_by.test
+        name, wanted = self.split_by.column, self.split_by.test
         raw = self._column(self.split_by.column)
         cells = spell_labels(complete_column(raw, name, "split column", self.parse_rules()))
         held_out = is_spelled(cells, wanted)
@@ -174,17 +175,17 @@ class TableFile(SpelledData, ABC):
 
     def ids(self) -> list[str] | None:
         """See `Data.ids`."""
-        if self.id is None or normalise_name(self.id) not in self._header():
+        if self.id is None or self.id not in self._header():
             return None
-        return spell_ids(self._column(self.id), normalise_name(self.id), self.parse_rules())
+        return spell_ids(self._column(self.id), self.id, self.parse_rules())
 
     def _others(self) -> dict[str, str]:
         others = {}
         if self.id is not None:
-            others[normalise_name(self.id)] = "the id column"
+            others[self.id] = "the id column"
         if self.split_by is not None:
-            others[normalise_name(self.split_by.column)] = "the split column"
-        return {**others, normalise_name(self.label): "the label"}
+            others[self.split_by.column] = "the split column"
+        return {**others, self.label: "the label"}
 
     def _header(self) -> list[str]:
         return read_names(find_file(self.path), self.options(), self.path)
@@ -193,7 +194,7 @@ class TableFile(SpelledData, ABC):
         return read_raw(find_file(self.path), columns, self.path, self.options())
 
     def _column(self, name: str) -> RawTable:
-        return self._load([normalise_name(name)])
+        return self._load([name])
 
 
 def complete_column(raw: RawTable, name: str, what: str, rules: ParseRules) -> Array:

@@ -1,18 +1,24 @@
-"""Comma-separated text, plain or compressed (.gz, .bz2, .xz, .zip)."""
+"""Comma-separated text, plain or compressed (gz, bz2, xz, zip, zst)."""
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from fedsim.parties.column_names import ColumnName
+from fedsim.parties.data._csv_settings import CsvSettings, check_names
 from fedsim.parties.data._raw import ReadOptions
 from fedsim.parties.data._table import TableFile
 
 
-class Csv(TableFile):
-    """A csv file with a header line, plain or compressed; empty cells are missing."""
+class Csv(CsvSettings, TableFile):
+    """A csv file, plain or compressed; empty cells are missing."""
 
-    separator: str = Field(",", min_length=1, max_length=1, description="the sign between two cells")
+    names: tuple[ColumnName, ...] | None = Field(
+        None, description="all columns in their order, of a file without a header line; none: the first line names them"
+    )
+
+    _distinct_names = field_validator("names")(check_names)
 
     def options(self) -> ReadOptions:
-        """See `TableFile.options`."""
-        return ReadOptions(separator=self.separator)
+        """How the file is written."""
+        return ReadOptions(self.separator, self.encoding, self.names)

@@ -6,27 +6,32 @@ import hashlib
 from collections.abc import Collection, Mapping
 from typing import ClassVar, Self
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
-from fedsim.errors import DataError
+from fedsim.errors import DataError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.parties.align import align
+from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import Part, TablePart, TableSchema
 from fedsim.parties.data import Array, Columns, Data, Held, file_digest, find_file
+from fedsim.parties.data._csv_settings import CsvSettings, check_names
 from fedsim.parties.data._own import OwnTable
 from fedsim.parties.data._raw import RawTable, ReadOptions
 from fedsim.parties.data._table import SpelledData
 from fedsim.parties.data.csv import Csv
 
 
-class Tables(SpelledData):
+class Tables(CsvSettings, SpelledData):
     """Each seat has its own csv, parquet or npz file with an id column; rows that not all seats have are left out."""
 
-    id: str = Field(description="the column that names the rows, in every table")
-    label: str = Field(description="the column to predict, in the table of the seat that holds the labels")
+    id: ColumnName = Field(description="the column that names the rows, in every table")
+    label: ColumnName = Field(description="the column to predict, in the table of the seat that holds the labels")
     files: dict[RoleId, str] = Field(
-        {}, description="by seat, its file: .parquet, .npz (an array a column) or csv; default: <seat>.csv"
+        {}, description="by seat, its file: parquet, npz (an array a column) or csv; default: <seat>.csv"
+    )
+    names: dict[RoleId, tuple[ColumnName, ...]] = Field(
+        {}, description="by seat, all columns of its csv file in their order, where that has no header line"
     )
 
     location: ClassVar[frozenset[str]] = frozenset({"files"})
@@ -43,6 +48,22 @@ class Tables(SpelledData):
         if self.id == self.label:
             raise ValueError(f"id and label: expected two columns, found '{self.id}' for both")
         return self
+
+    @field_validator("names")
+    @classmethod
+    def _distinct_names(cls, names: dict[RoleId, tuple[str, ...]]) -> dict[RoleId, tuple[str, ...]]:
+        return {seat: check_names(own) or () for seat, own in names.items()}
+
+    def options(self, seat: RoleId) -> ReadOptions:
+        """How a seat's file is written, if it is a csv file."""
+        return ReadOptions(self.separator, self.encoding, self.names.get(seat))
+
+    def check_seats(self, seats: Collection[RoleId]) -> None:
+        """See `Data.check_seats`."""
+        for setting, given in (("files", self.files), ("names", self.names)):
+            for seat in given:
+                if seat not in seats:
+                    raise ValueError(f"data.{setting}: there is no seat '{seat}'{suggest(seat, seats)}")
 
     async def meet(self, held: Held, net: Net, key: bytes) -> Tables:
         """See `Data.meet`."""
@@ -106,17 +127,20 @@ class Tables(SpelledData):
 
     def elsewhere(self, path: str) -> Data:
         """New rows with the columns of all parties side by side in one file; ids are not needed."""
-        spelt = {name: getattr(self, name) for name in (*SpelledData.model_fields, "id", "label")}
-        return Csv(path=path, **spelt).elsewhere(path)
+        return self._table_at(path, None).elsewhere(path)
 
-    def options(self) -> ReadOptions:
-        """How the bytes of csv files become cells."""
-        return ReadOptions()
+    def _table_at(self, path: str, seat: RoleId | None) -> Csv:
+        """A file by itself, written as the tables are; ``seat``: as its table, which may have no header line."""
+        shared = (*SpelledData.model_fields, *CsvSettings.model_fields, "id", "label")
+        names = None if seat is None else self.names.get(seat)
+        return Csv(path=path, names=names, **{name: getattr(self, name) for name in shared})
 
     def _own(self, held: Held) -> OwnTable:
         rules, types = self.parse_rules(), self.column_types()
         path = self._path(held.seat)
-        return OwnTable(held.seat, path, self.id, self.label, held.labels, self.missing, self.options(), rules, types)
+        return OwnTable(
+            held.seat, path, self.id, self.label, held.labels, self.missing, self.options(held.seat), rules, types
+        )
 
     def _path(self, seat: RoleId) -> str:
         return self.files.get(seat, f"{seat}.csv")
