@@ -14,9 +14,9 @@ from fedsim.message import Flow, RoleId
 from fedsim.minmax.apgda import Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.models import ModelConfig
+from fedsim.parties.classes import fit_classes
 from fedsim.parties.cut import ImageSchema
 from fedsim.parties.data import Data, Rows
-from fedsim.parties.encode import LabelEncoder
 from fedsim.parties.minmax import DOWN, UP
 from fedsim.parties.minmax.attacker import Attacker
 from fedsim.parties.minmax.domains import Over
@@ -104,8 +104,8 @@ class MinMax(Scenario):
         """See `Scenario.data_digest`."""
         return self.data.digest()
 
-    def images(self, rows: Rows) -> tuple[Tensor, Tensor, int]:
-        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes there are.
+    def images(self, rows: Rows, split: tuple[Rows, Rows]) -> tuple[Tensor, Tensor, int]:
+        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes the training rows of ``split`` have.
 
         Raises:
             ConfigError: the data are no images.
@@ -116,7 +116,7 @@ class MinMax(Scenario):
         _, height, width = schema.shape
         part = self.data.part("all", {"all": f"0:{height}, 0:{width}"})
         x, raw = self.data.read(part), self.data.labels()
-        classes = LabelEncoder.fit(raw)
+        classes = fit_classes(raw, *split)
         found = torch.tensor(x[rows])
         if not ((found >= 0) & (found <= 1)).all():
             raise DataError(f"images have values from {found.min():g} to {found.max():g}; allowed: 0 to 1")
@@ -125,15 +125,16 @@ class MinMax(Scenario):
 
 def build_attacker(scenario: MinMax, public: Rng, private: Rng) -> Attacker:
     """Read the held-out images."""
-    x, labels, _ = scenario.images(scenario.data.split(public.child("rows"))[1])
+    split = scenario.data.split(public.child("rows"))
+    x, labels, _ = scenario.images(split[1], split)
     names, rng = tuple(scenario.victims), public.child("attack")
     return Attacker(x, labels, names, scenario.examples, scenario.over, scenario.balls, scenario.attack, rng)
 
 
 def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> ModelVictim:
     """Read the training images, and build a model that is not trained yet."""
-    rows, _ = scenario.data.split(public.child("rows"))
-    x, labels, classes = scenario.images(rows)
+    split = scenario.data.split(public.child("rows"))
+    x, labels, classes = scenario.images(split[0], split)
     config = scenario.victims[name]
     architecture = {
         "model": config.model.model_dump(mode="json"),

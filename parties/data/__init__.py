@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
     from fedsim.message import RoleId
     from fedsim.net import Net
+    from fedsim.parties.data._raw import RawTable
+    from fedsim.parties.data._spelling import ParseRules
+    from fedsim.parties.data._values import ColumnType
     from fedsim.seeding import Rng
 
 __all__ = ["Data", "Held", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "file_digest", "find_file"]
@@ -89,9 +92,31 @@ class Data(Plugin, ABC):
             DataError: the file is not readable, lacks a column, or holds numbers that are not finite.
         """
 
+    def read_cells(self, part: Part) -> RawTable | pd.DataFrame | Array:
+        """The same as the file spells it: a party infers the types of its columns from its training rows alone."""
+        return self.read(part)
+
+    def parse_rules(self) -> ParseRules:
+        """How text spells numbers, dates and missing cells."""
+        from fedsim.parties.data._spelling import ParseRules
+
+        return ParseRules()
+
+    def column_types(self) -> Mapping[str, ColumnType]:
+        """By column, its type where the settings say it."""
+        return {}
+
     @abstractmethod
     def labels(self) -> Array:
         """The raw labels, (n,); reads nothing else. DataError if there are none or one is missing."""
+
+    def has_labels(self) -> bool:
+        """Whether there are labels; new rows may have none."""
+        return True
+
+    def ids(self) -> list[str] | None:
+        """What names the rows, as it is compared, each once; None where nothing does."""
+        return None
 
     @abstractmethod
     def count(self) -> int:
