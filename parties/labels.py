@@ -58,6 +58,7 @@ class LabelHolder:
         found: what was found of the federation after the training, by name, in plain values.
         models: in the exchange shared, every other party's bottom with its optimiser.
         absences: what stands in for parties that are missing.
+        notices: what people should know of the labels, and of the columns at this seat.
     """
 
     def __init__(
@@ -84,11 +85,14 @@ class LabelHolder:
         self.class_counts = count_classes(top.labels, len(classes.classes))
         self.baseline: Baseline = (baseline or make_baseline)(self.class_counts)
         self.found: dict[str, Any] = {}
+        self.notices: list[str] = []
         self.models: dict[RoleId, shared.OwnedModel] = {}
         self.absences = Absences(sends)
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
+        for notice in (*self.notices, *(self.own[0].notices if self.own else ())):
+            net.show({"notice": f"{net.me}: {notice}"})
         await self._align(net)
         if self.prologue is not None:
             await self.prologue.at_hub(self, net)
@@ -160,6 +164,7 @@ class LabelHolder:
             "own": self.own[0].describe() if self.own else None,
             **({} if self.left_out is None else {"left_out": self.left_out}),
             **({"found": dict(self.found)} if self.found else {}),
+            **({"notices": list(self.notices)} if self.notices else {}),
         }
 
     def disclose(self, name: str) -> Fact:

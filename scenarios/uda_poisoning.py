@@ -99,7 +99,7 @@ class UdaPoisoning(Vertical):
         Raises:
             ConfigError: a defence could never act.
         """
-        width = sum(party.embedding or self.embedding for party in self.parties.values())
+        width = sum(map(self.width, self.feature_parties()))
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
         self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)

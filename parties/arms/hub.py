@@ -19,7 +19,7 @@ from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.parties.arms import Contest, Pull, Reward, Truth, Yardstick
 from fedsim.parties.arms.result import figures, numbers, words
-from fedsim.parties.encode import LabelEncoder
+from fedsim.parties.classes import LabelEncoder
 from fedsim.parties.features import FeatureParty
 from fedsim.vfl.absence import Sends
 from fedsim.vfl.cuts import played
