@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
@@ -22,13 +21,12 @@ from fedsim.parties.augment import Augment
 from fedsim.parties.classes import fit_classes, note_labels
 from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
-from fedsim.parties.data import Columns, Data, Held, Rows
-from fedsim.parties.data._raw import RawTable
-from fedsim.parties.encode import Encoder, Raw
+from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
 from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
-from fedsim.plan import Plan, Saved, Scenario, Seat
+from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
@@ -178,9 +176,9 @@ class Vertical(Scenario, ABC):
         """See `Scenario.look`."""
         self.data.look(self._held(role))
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
-        return predictor(self, path, saved)
+        return predictor(self, rows, saved)
 
     def window_of_stillness(self) -> Window | None:
         """When the hub holds every model still; a plain federation never does."""
@@ -356,9 +354,9 @@ def build_party(
     """
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw, notices = scenario.features(name, private), list[str]()
-    seen, data = _pick(raw, train_rows), scenario.data
+    seen, data = pick_rows(raw, train_rows), scenario.data
     encoder = Encoder.fit(seen, data.missing, data.parse_rules(), data.column_types(), notices)
-    train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows), notices)
+    train, test = encoder.apply(seen), encoder.apply(pick_rows(raw, test_rows), notices)
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
     if scenario.augment:
         scenario.augment.check(tuple(train.shape[1:]))
@@ -375,12 +373,6 @@ def build_party(
     party = FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
     party.notices = notices
     return party
-
-
-def _pick(raw: Raw, rows: Rows) -> Raw:
-    if isinstance(raw, RawTable):
-        return raw.take_rows(rows)
-    return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:

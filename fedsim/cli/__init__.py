@@ -263,7 +263,19 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
 @app.command()
 def predict(
     folder: Folder,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a file like the training data; labels are not needed")],
+    rows: Annotated[
+        str, typer.Argument(metavar="DATA", help="a file with the columns of all parties; labels are not needed")
+    ] = "",
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--data", metavar="SEAT=FILE", help="the new rows of one seat, in a file of its own; repeatable"),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -272,7 +284,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, data, out)
+    write_predictions(folder, rows, data or [], overrides or [], out)
 
 
 @app.command()

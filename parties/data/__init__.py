@@ -197,6 +197,15 @@ class Data(Plugin, ABC):
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
 
+    def rows_of(self, seat: RoleId, path: str) -> Data:
+        """`elsewhere`, where one seat has its own new rows; DataError as there."""
+        return self.elsewhere(path)
+
+    def known_labels(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The raw labels of new rows, and which rows have one; (n,) both."""
+        labels = self.labels()
+        return labels, np.ones(len(labels), dtype=np.bool_)
+
     def given_split(self, held_out: npt.NDArray[np.bool_], rng: Rng) -> tuple[Rows, Rows]:
         """`split` where the data itself says which rows are held out, (n,).
 
