@@ -250,6 +250,15 @@ def test_damaged_sources_are_one_line(name: str, tmp_path: Path) -> None:
         assert not (tmp_path / "out" / all_datasets()[name].file).exists()
 
 
+PUBLISHED = {
+    "train-images-idx3-ubyte.gz": "6bbc9ace898e44ae57da46a324031adb",
+    "train-labels-idx1-ubyte.gz": "a25bea736e30d166cdddb491f175f624",
+    "t10k-images-idx3-ubyte.gz": "2646ac647ad5339dbf082846283269ea",
+    "t10k-labels-idx1-ubyte.gz": "27ae3e4e09519cfbb04c329615203637",
+}
+"""MD5 of the files of MNIST, unpacked."""
+
+
 def original(name: str) -> dict[str, bytes]:
     """The sources of a data set as they are published, made from the file that is at hand."""
     content: Any = read_content(DATA / all_datasets()[name].file)
@@ -286,6 +295,9 @@ def test_what_is_made_of_the_originals_is_what_scenarios_were_recorded_with(name
     if not (DATA / dataset.file).is_file():
         pytest.skip(f"{dataset.file} is not in the folder that FEDSIM_DATA names")
     sources = original(name)
+    if name == "mnist":
+        for file, md5 in PUBLISHED.items():
+            assert hashlib.md5(gzip.decompress(sources[file])).hexdigest() == md5
     for source in dataset.sources:  # the checksums of what UCI serves
         assert source.sha256 in ("", hashlib.sha256(sources[source.name]).hexdigest())
     given = put(tmp_path / "given", sources)
