@@ -266,6 +266,13 @@ def to_raw(rows: RawTable | pd.DataFrame) -> RawTable:
     return RawTable(rows, True, "", np.arange(1, len(rows) + 1, dtype=np.int64))
 
 
+def pick_rows(rows: Raw, picked: npt.NDArray[np.int64]) -> Raw:
+    """Some rows of a table or of images, in this order."""
+    if isinstance(rows, RawTable):
+        return rows.take_rows(picked)
+    return rows[picked] if isinstance(rows, np.ndarray) else rows.iloc[picked]
+
+
 def _fit_numbers(raw: RawTable, forms: Sequence[ColumnForm], values: Floats) -> list[Numeric]:
     """The mean and the standard deviation of the cells that are there, column by column of (D, n)."""
     values = np.ascontiguousarray(values)  # numpy then adds up each row of it as it adds up a column alone

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
-import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
@@ -23,19 +21,21 @@ from fedsim.parties.augment import Augment
 from fedsim.parties.classes import fit_classes, note_labels
 from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
-from fedsim.parties.data import Columns, Data, Held, Rows
-from fedsim.parties.data._raw import RawTable
-from fedsim.parties.encode import Encoder, Raw
+from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
-from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
-from fedsim.plan import Plan, Saved, Scenario, Seat
+from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.bounds import check_bounded
+from fedsim.vfl.building import build_network
 from fedsim.vfl.harden import PLAIN, Hardening
+from fedsim.vfl.modules import has_dropout
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
@@ -176,9 +176,9 @@ class Vertical(Scenario, ABC):
         """See `Scenario.look`."""
         self.data.look(self._held(role))
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
-        return predictor(self, path, saved)
+        return predictor(self, rows, saved)
 
     def window_of_stillness(self) -> Window | None:
         """When the hub holds every model still; a plain federation never does."""
@@ -187,6 +187,10 @@ class Vertical(Scenario, ABC):
     def hardened(self) -> Hardening:
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
+
+    def needs_bounds(self) -> bool:
+        """Whether bounds on changed weights are asked of every network, in training or afterwards."""
+        return self.hardened().robust > 0
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Prologue | None:
         """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
@@ -205,6 +209,10 @@ class Vertical(Scenario, ABC):
     def scoring(self, top: HubModel) -> Scoring:
         """How held-out rows are scored; ``top`` is what judged them."""
         return classification
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """How a constant guess is scored that knows how many training rows each class has, (C,)."""
+        return make_baseline(class_counts)
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
@@ -346,15 +354,15 @@ def build_party(
     """
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw, notices = scenario.features(name, private), list[str]()
-    seen, data = _pick(raw, train_rows), scenario.data
+    seen, data = pick_rows(raw, train_rows), scenario.data
     encoder = Encoder.fit(seen, data.missing, data.parse_rules(), data.column_types(), notices)
-    train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows), notices)
+    train, test = encoder.apply(seen), encoder.apply(pick_rows(raw, test_rows), notices)
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
     if scenario.augment:
         scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     take_up(scenario, name, network, {"encoder": encoder.to_json(), "architecture": architecture})
-    optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
+    optimiser = scenario.optimiser.build(network.trained) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
@@ -365,12 +373,6 @@ def build_party(
     party = FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
     party.notices = notices
     return party
-
-
-def _pick(raw: Raw, rows: Rows) -> Raw:
-    if isinstance(raw, RawTable):
-        return raw.take_rows(rows)
-    return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
@@ -386,7 +388,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     own = None
     if scenario.labels in scenario.feature_parties():
         party = build_party(scenario, scenario.labels, public, private)
-        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
+        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.trained)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
@@ -395,14 +397,16 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     parties, left_out = scenario.feature_parties(), scenario.data.left_out()
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
-    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
+    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
     holder.notices = note_labels(raw, classes)
     return holder
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
     hardening = scenario.hardened()
-    if hardening.robust and network.draws:
+    if scenario.needs_bounds():
+        check_bounded(network.module)
+    if hardening.robust and has_dropout(network.module):
         raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
     hardening.harden(network, rng)
     return hardening
@@ -420,8 +424,7 @@ def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Netwo
 
 def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:
     try:
-        with rng.child("initial").as_global(), torch.no_grad():
-            return Network(config.build(shape, out), rng)
+        return build_network(config, shape, out, rng)
     except ConfigError as error:
         raise ConfigError(f"scenario.{place}: {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:  # as torch meets sizes that no machine has

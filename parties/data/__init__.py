@@ -56,6 +56,10 @@ class Data(Plugin, ABC):
 
     apart: ClassVar[bool] = False
     """Whether each seat has a table of its own, so that the seats have to `meet` first."""
+    of_training: ClassVar[frozenset[str]] = frozenset(
+        {"rows", "target_rows", "drop", "missing", "types", "decimal", "thousands", "na", "dates", "date_format"}
+    )
+    """Settings that change what is learned from, or how cells are read, but not which rows are scored by which labels."""
 
     rows: int | None = Field(None, ge=1, description="training rows, drawn with the seed; none: all but the held-out")
     test: float | int = Field(
@@ -192,6 +196,15 @@ class Data(Plugin, ABC):
         kinds = {kind: find("data", kind, Data) for kind in names("data")}
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
+
+    def rows_of(self, seat: RoleId, path: str) -> Data:
+        """`elsewhere`, where one seat has its own new rows; DataError as there."""
+        return self.elsewhere(path)
+
+    def known_labels(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The raw labels of new rows, and which rows have one; (n,) both."""
+        labels = self.labels()
+        return labels, np.ones(len(labels), dtype=np.bool_)
 
     def given_split(self, held_out: npt.NDArray[np.bool_], rng: Rng) -> tuple[Rows, Rows]:
         """`split` where the data itself says which rows are held out, (n,).

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from fedsim.errors import DataError
-from fedsim.parties.data._places import describe_column, describe_line, find_earliest, refuse_cell, show_value
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest, refuse_column, show_value
 from fedsim.parties.data._raw import RawTable
 from fedsim.parties.data._spelling import (
     ABSENT_WORDS,
@@ -77,7 +77,7 @@ def _check_other_spellings(raw: RawTable, name: str, column: TextColumn, rules: 
         advice = (
             f"with {' or '.join(signs)} nearly all of its cells can be read, but not this one; {_mend(name, value)}"
         )
-    refuse_cell(raw, name, row, value, 1, what, advice)
+    refuse_column(raw, name, row, value, 1, what, advice)
 
 
 def _other_spellings(rules: ParseRules) -> Mapping[str, Parser]:
@@ -121,7 +121,7 @@ def _check_nearly(raw: RawTable, name: str, column: TextColumn, rules: ParseRule
     if column.share(either) >= NEARLY:
         row, value = _first(raw, column, percent)
         advice = "some of its cells have a percent sign and some have none: write all of them alike"
-        refuse_cell(raw, name, row, value, 1, "a number with a percent sign", advice)
+        refuse_column(raw, name, row, value, 1, "a number with a percent sign", advice)
     for what, parser in (
         ("a date", date_parser(rules.date_format)),
         ("a date (YYYY-MM-DD)", date_parser()),
@@ -137,7 +137,7 @@ def _refuse_first(raw: RawTable, name: str, column: TextColumn, parser: Parser, 
     spoilt = [k for k in column.present if parser(column.values[k]) is None]
     count = int(column.counts[spoilt].sum())
     nearly = f"{column.total - count} of {column.total} cells are" if spoilt else "all cells are, but of two kinds"
-    refuse_cell(raw, name, row, value, count, what, f"{nearly}: {_mend(name, value)}")
+    refuse_column(raw, name, row, value, count, what, f"{nearly}: {_mend(name, value)}")
 
 
 def _mend(name: str, value: str) -> str:

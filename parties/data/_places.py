@@ -33,10 +33,15 @@ def show_value(value: str, longest: int = 40) -> str:
     return line if len(line) <= longest else f"{line[:longest]}..."
 
 
-def refuse_cell(
-    raw: RawTable, name: str, row: int, value: str, count: int, expected: str, advice: str = ""
-) -> NoReturn:
-    """Raise DataError about the first of ``count`` cells that do not fit their column."""
+def refuse_cell(raw: RawTable, name: str, row: int, value: str, count: int, expected: str) -> NoReturn:
+    """Raise DataError about the first of ``count`` cells that do not fit a column whose type is known."""
+    place = raw.describe_place(row) if raw.source else describe_line(raw, row)
+    more = f", the first of {count}" if count > 1 else ""
+    raise DataError(f"{place}: column '{name}' must be {expected}; found '{show_value(value)}'{more}")
+
+
+def refuse_column(raw: RawTable, name: str, row: int, value: str, count: int, expected: str, advice: str) -> NoReturn:
+    """Raise DataError about a column whose type cannot be inferred, for the first of ``count`` cells that spoil it."""
     more = f", the first of {count}" if count > 1 else ""
     found = f"found '{show_value(value)}' in {describe_line(raw, row)}{more}"
-    raise DataError(f"{describe_column(raw, name)} must be {expected}; {found}{f'; {advice}' if advice else ''}")
+    raise DataError(f"{describe_column(raw, name)} must be {expected}; {found}; {advice}")

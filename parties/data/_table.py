@@ -146,6 +146,11 @@ class TableFile(SpelledData, ABC):
         """The label column, (n,)."""
         return complete_column(self._column(self.label), self.label, "label column", self.parse_rules())
 
+    def known_labels(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """See `Data.known_labels`."""
+        raw = self._column(self.label)
+        return raw.cells[self.label].to_numpy(), ~read_words(raw, self.label, self.parse_rules())[1]
+
     def has_labels(self) -> bool:
         """See `Data.has_labels`."""
         return self.label in self._header()

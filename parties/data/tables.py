@@ -129,6 +129,10 @@ class Tables(CsvSettings, SpelledData):
         """New rows with the columns of all parties side by side in one file; ids are not needed."""
         return self._table_at(path, None).elsewhere(path)
 
+    def rows_of(self, seat: RoleId, path: str) -> Data:
+        """See `Data.rows_of`."""
+        return self._table_at(path, seat).elsewhere(path)
+
     def _table_at(self, path: str, seat: RoleId | None) -> Csv:
         """A file by itself, written as the tables are; ``seat``: as its table, which may have no header line."""
         shared = (*SpelledData.model_fields, *CsvSettings.model_fields, "id", "label")
