@@ -103,17 +103,26 @@ def _join_frames(frames: list[pd.DataFrame], batch: list[Sequence[str]], width: 
 
     if frames:
         return pd.concat([*frames, *([_to_compact_frame(batch, width)] if batch else [])], ignore_index=True)
+    return _to_object_frame(batch, width)
+
+
+def _to_object_frame(batch: list[Sequence[str]], width: int) -> pd.DataFrame:
+    """Keep cells in one block of objects: with an array a column pandas takes a millisecond for each of 20,000 columns."""
+    import pandas as pd
+
     table = np.empty((len(batch), width), dtype=object)
     if batch:
         table[:] = batch
-    # One block of objects: with an array a column pandas takes a millisecond for each of 20,000 columns.
-    return pd.DataFrame(table, dtype=object)
+    return pd.DataFrame(table, dtype=object, copy=False)
 
 
 def _to_compact_frame(batch: list[Sequence[str]], width: int) -> pd.DataFrame:
+    """Keep cells in the compact strings that pandas has from version 3 on, together with pyarrow."""
     import pandas as pd
 
-    dtype: Any = pd.Series([""]).dtype  # str from pandas 3 on, object before
+    dtype: Any = pd.Series([""]).dtype
+    if getattr(dtype, "storage", "python") == "python":  # no more compact than objects, and slower to make
+        return _to_object_frame(batch, width)
     columns = zip(*batch, strict=True) if width else []
     return pd.DataFrame(
         {k: pd.array(list(column), dtype=dtype) for k, column in enumerate(columns)}, index=range(len(batch))
