@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
-import click
 import typer
 
 from fedsim.errors import FedsimError, InputError
@@ -23,6 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line. From 0.22 on typer has a click of its own, and gives this class no public name."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -325,11 +326,8 @@ def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.message)
-        sys.exit(0)
-    except click.UsageError as error:
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+    except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
     except InputError as error:
