@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
+from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -23,7 +24,7 @@ app = typer.Typer(
 )
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
-"""Whatever is wrong with a command line. From 0.22 on typer has a click of its own, and gives this class no public name."""
+"""Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -263,7 +264,19 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
 @app.command()
 def predict(
     folder: Folder,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a file like the training data; labels are not needed")],
+    rows: Annotated[
+        str, typer.Argument(metavar="DATA", help="a file with the columns of all parties; labels are not needed")
+    ] = "",
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--data", metavar="SEAT=FILE", help="the new rows of one seat, in a file of its own; repeatable"),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -272,7 +285,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, data, out)
+    write_predictions(folder, rows, data or [], overrides or [], out)
 
 
 @app.command()
@@ -325,8 +338,11 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    prepare_streams()
     try:
+        check_current_folder()
         code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
@@ -334,6 +350,13 @@ def main() -> NoReturn:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
+    except BrokenPipeError:
+        end_quietly()
+        sys.exit(1)
+    except OSError as error:
+        if not (line := explain_machine_error(error)):
+            raise
+        _fail(line, 2)
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
@@ -358,5 +381,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
-    typer.echo(f"fedsim: {error}", err=True)
+    with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
+        typer.echo(f"fedsim: {error}", err=True)
     sys.exit(code)
