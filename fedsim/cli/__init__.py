@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
-import click
 import typer
 
 from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
@@ -27,6 +26,8 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=False)
 app.add_typer(data_app, name="data")
 
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -373,12 +374,9 @@ def main() -> NoReturn:
     prepare_streams()
     try:
         check_current_folder()
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.message)
-        sys.exit(0)
-    except click.UsageError as error:
+    except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
     except InputError as error:
