@@ -30,6 +30,19 @@ Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
+class NewRows:
+    """Where rows to predict lie.
+
+    Attributes:
+        path: a file with the columns of all parties; "": each seat has its own.
+        files: by seat, its own file.
+    """
+
+    path: str = ""
+    files: Mapping[RoleId, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Secrets:
     """What a seat brings itself, and no file of the experiment says.
 
@@ -194,13 +207,15 @@ class Scenario(Plugin, ABC):
     def look(self, role: RoleId) -> None:
         """Look at the table that a seat has to itself, if there is one; DataError if it cannot be used."""
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
-        """The plan in which the trained federation predicts the rows of another file.
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
+        """The plan in which the trained federation predicts new rows.
 
-        The hub's role then has the ``probabilities`` (n, C) among its tensors, and ``classes`` in its sidecar.
+        The hub's role then has the ``probabilities`` (n, C) among its tensors; in its sidecar ``classes``, ``ids`` of the rows
+        where they were matched by them, and ``scores`` by metric over the ``labelled`` rows, if there are any.
 
         Raises:
-            ConfigError: this kind of scenario trains nothing that predicts.
+            ConfigError: this kind of scenario trains nothing that predicts, or a seat does not exist.
+            DataError: the new rows cannot be used.
         """
         raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that predicts")
 

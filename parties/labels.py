@@ -22,7 +22,7 @@ from fedsim.vfl import shared, split
 from fedsim.vfl.absence import Absences, Sends
 from fedsim.vfl.cuts import played
 from fedsim.vfl.messages import Rows
-from fedsim.vfl.optimise import Optimiser, OptimiserConfig
+from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.split import Own
 from fedsim.vfl.top import HubModel
@@ -56,8 +56,9 @@ class LabelHolder:
         class_counts: training rows of each class, (C,), as the data have them, before anybody tampers with labels.
         baseline: how a constant guess is scored on the same rows.
         found: what was found of the federation after the training, by name, in plain values.
-        models: in the exchange shared, the optimiser of every other party's bottom, over a model of its own.
+        models: in the exchange shared, every other party's bottom with its optimiser.
         absences: what stands in for parties that are missing.
+        notices: what people should know of the labels, and of the columns at this seat.
     """
 
     def __init__(
@@ -84,11 +85,14 @@ class LabelHolder:
         self.class_counts = count_classes(top.labels, len(classes.classes))
         self.baseline: Baseline = (baseline or make_baseline)(self.class_counts)
         self.found: dict[str, Any] = {}
-        self.models: dict[RoleId, Optimiser] = {}
+        self.notices: list[str] = []
+        self.models: dict[RoleId, shared.OwnedModel] = {}
         self.absences = Absences(sends)
 
     async def run(self, net: Net) -> None:
         """Check that all hold the same number of rows, serve, and do what the scenario has come before and after it."""
+        for notice in (*self.notices, *(self.own[0].notices if self.own else ())):
+            net.show({"notice": f"{net.me}: {notice}"})
         await self._align(net)
         if self.prologue is not None:
             await self.prologue.at_hub(self, net)
@@ -117,7 +121,8 @@ class LabelHolder:
     def state(self) -> Any:
         """See `fedsim.state.Lasting`."""
         own = self.own and (self.own[1][0].network.state(), self.own[1][1].state())
-        models = {party: (dict(model.parameters), model.state()) for party, model in self.models.items()}
+        optimisers = {party: model.optimiser for party, model in self.models.items()}
+        models = {party: (dict(each.parameters), each.state()) for party, each in optimisers.items()}
         return {"top": self.top.state(), "own": own, "models": models, "absences": self.absences.state()}
 
     def restore(self, state: Any) -> None:
@@ -130,16 +135,14 @@ class LabelHolder:
             optimiser.restore(memory)
         for party, model in self.models.items():
             parameters, memory = state["models"][party]
-            model.restore(memory)
-            for name, tensor in model.parameters.items():
+            model.optimiser.restore(memory)
+            for name, tensor in model.optimiser.parameters.items():
                 tensor.copy_(parameters[name])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The top's parameters, and those of the bottom at this seat."""
+        """Parameters and buffers of the top, and those of the bottom at this seat."""
         own = self.own[0].tensors() if self.own else {}
-        return {f"top.{k}": v for k, v in self.top.network.parameters.items()} | {
-            f"bottom.{k}": v for k, v in own.items()
-        }
+        return {f"top.{k}": v for k, v in self.top.network.tensors.items()} | {f"bottom.{k}": v for k, v in own.items()}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, how many training rows each has, and what the bottom at this seat needs."""
@@ -161,6 +164,7 @@ class LabelHolder:
             "own": self.own[0].describe() if self.own else None,
             **({} if self.left_out is None else {"left_out": self.left_out}),
             **({"found": dict(self.found)} if self.found else {}),
+            **({"notices": list(self.notices)} if self.notices else {}),
         }
 
     def disclose(self, name: str) -> Fact:

@@ -99,7 +99,7 @@ class UdaPoisoning(Vertical):
         Raises:
             ConfigError: a defence could never act.
         """
-        width = sum(party.embedding or self.embedding for party in self.parties.values())
+        width = sum(map(self.width, self.feature_parties()))
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
         self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)
@@ -135,7 +135,7 @@ class UdaPoisoning(Vertical):
             network = build_bottom(self.architecture(party, tuple(rows.shape[1:])), rng.child("bottom", party))
             bottoms[party] = Bottom(network, {"train": rows})
             bottoms[party].distortions.append(partial(self.learner.pretext, rng=rng.child("learner")))
-            optimisers.append(self.optimiser.build(network.parameters))
+            optimisers.append(self.optimiser.build(network.trained))
         schedule = replace(
             self.schedule(rng, known, 0), train=len(labels), pools=pools(sizes, len(labels) - known), every=self.steps
         )

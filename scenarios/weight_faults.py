@@ -40,6 +40,10 @@ class WeightFaults(Vertical):
         """That of the file."""
         return self.hardening
 
+    def needs_bounds(self) -> bool:
+        """Also where the trained weights are examined."""
+        return super().needs_bounds() or self.examination is not None
+
     def epilogue(self, rng: Rng) -> Examiner | None:
         """The examination, if there is one."""
         return Examiner(self.examination, rng) if self.examination else None

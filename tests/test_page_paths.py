@@ -27,7 +27,10 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(home.parent))
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(80, 4)), rng.integers(0, 2, 80)
-    lines = ["a,b,c,d,label", *(",".join([*(f"{v:.3f}" for v in row), str(label)]) for row, label in zip(x, y, strict=True))]
+    lines = [
+        "a,b,c,d,label",
+        *(",".join([*(f"{v:.3f}" for v in row), str(label)]) for row, label in zip(x, y, strict=True)),
+    ]
     (home / "patients of 2024.csv").write_text("\n".join(lines) + "\n")
     scenario = {
         "kind": "leakage",
@@ -136,7 +139,12 @@ def test_a_page_of_a_sweep_shows_none(home: Path, monkeypatch: pytest.MonkeyPatc
     spread = {"mean": 0.5, "low": None, "high": None, "n": 1, "method": "none", "values": [0.5]}
     failed = [{"seed": 1, "run": "trials/b", "cause": f"DataError: {home}/patients of 2024.csv: not readable"}]
     cell = {"name": "a", "at": {"x": "1"}, "numbers": {"x": 1.0}, "seeds": [0], "runs": ["trials/a"], "failed": failed}
-    cell |= {"left_out": 0, "figures": {"task": spread, "leakage": spread, "chance": spread}, "results": None, "front": False}
+    cell |= {
+        "left_out": 0,
+        "figures": {"task": spread, "leakage": spread, "chance": spread},
+        "results": None,
+        "front": False,
+    }
     top = {key: summary[key] for key in ("schema", "name", "scenario", "digest")}
     top |= {"level": 0.95, "task": "accuracy", "leakage": "", "axes": {"x": ["1"]}, "drawn": [], "attackers": []}
     (out / "summary.json").write_text(json.dumps({**top, "cells": [cell]}))

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn, Optional
 import click
 import typer
 
+from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -262,7 +263,19 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
 @app.command()
 def predict(
     folder: Folder,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a file like the training data; labels are not needed")],
+    rows: Annotated[
+        str, typer.Argument(metavar="DATA", help="a file with the columns of all parties; labels are not needed")
+    ] = "",
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--data", metavar="SEAT=FILE", help="the new rows of one seat, in a file of its own; repeatable"),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -271,7 +284,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, data, out)
+    write_predictions(folder, rows, data or [], overrides or [], out)
 
 
 @app.command()
@@ -324,8 +337,11 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    prepare_streams()
     try:
+        check_current_folder()
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         typer.echo(error.message)
         sys.exit(0)
@@ -336,6 +352,13 @@ def main() -> NoReturn:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
+    except BrokenPipeError:
+        end_quietly()
+        sys.exit(1)
+    except OSError as error:
+        if not (line := explain_machine_error(error)):
+            raise
+        _fail(line, 2)
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
@@ -360,5 +383,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
-    typer.echo(f"fedsim: {error}", err=True)
+    with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
+        typer.echo(f"fedsim: {error}", err=True)
     sys.exit(code)

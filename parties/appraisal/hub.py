@@ -24,6 +24,7 @@ from fedsim.parties.labels import LabelHolder, last_evaluation, settled
 from fedsim.resilience import Row, Table
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
+from fedsim.vfl.network import gradients
 
 Answers = list[Tensor]
 """Of one party, the embeddings (n, E) of each of its variants, the untouched first."""
@@ -185,7 +186,7 @@ class Desk:
         with torch.enable_grad():  # a party at this very seat asks in the midst of a pass of its own
             z = z.detach().requires_grad_()
             odds = self._log_odds(self._through(party, z))
-            g = torch.autograd.grad(odds.sum(), z)[0]
+            g = gradients(odds.sum(), [z])[0]
         return Valued(step, odds.detach(), g, purpose="query")
 
     def _log_odds(self, logits: Tensor) -> Tensor:

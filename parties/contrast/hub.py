@@ -14,13 +14,13 @@ from fedsim.errors import ConfigError, DataError
 from fedsim.message import RoleId
 from fedsim.metrics import classification, count_classes, score_constant_guess
 from fedsim.net import Net
+from fedsim.parties.classes import LabelEncoder
 from fedsim.parties.contrast import Components, Labels, Ready, Spent, rate
 from fedsim.parties.contrast.assaults import Defender, sieges
 from fedsim.parties.contrast.course import Course
 from fedsim.parties.contrast.objective import Objective
 from fedsim.parties.contrast.result import constant_numbers, figures, numbers, traffic
 from fedsim.parties.contrast.tuning import Tuner
-from fedsim.parties.encode import LabelEncoder
 from fedsim.parties.labels import settled
 from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
@@ -244,7 +244,7 @@ class Server:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters; none before there are labels."""
-        return {f"top.{k}": v for k, v in self._network.parameters.items()} if self._network else {}
+        return {f"top.{k}": v for k, v in self._network.tensors.items()} if self._network else {}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, as `fedsim.parties.predict` needs them."""

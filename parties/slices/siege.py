@@ -19,6 +19,7 @@ from fedsim.parties.slices.court import Court
 from fedsim.parties.slices.result import Fallen, constant_numbers, figures, numbers
 from fedsim.parties.slices.training import box
 from fedsim.seeding import Rng
+from fedsim.vfl.network import gradients
 from fedsim.vfl.schedule import Turn
 
 
@@ -111,7 +112,7 @@ class Assault:
             raise ProtocolError(
                 f"{self._net.hub} answers with gradients of shape {tuple(answer.g.shape)} to {tuple(z.shape)}"
             )
-        pulled = [torch.autograd.grad(z, moved, g, retain_graph=True)[0].flatten(1) for g in answer.g]
+        pulled = [gradients(z, [moved], g, keep_graph=True)[0].flatten(1) for g in answer.g]
         return Told(answer.margins, torch.stack(pulled))
 
     def _moved(self, trying: Trying) -> Tensor:
