@@ -32,6 +32,27 @@ def classification(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
     return {name: float(value) for name, value in found.items()}
 
 
+def count_classes(labels: Tensor, classes: int) -> Tensor:
+    """Count the rows of each class, (C,) int64; rows without a label (-1) are left out."""
+    return torch.bincount(labels[labels >= 0], minlength=classes)
+
+
+def score_constant_guess(class_counts: Tensor, labels: Tensor) -> dict[str, float]:
+    """Score the best guess that looks at no row: the baseline of every score of `classification`.
+
+    It always says the commonest class of the training rows, with the shares of the classes as its probabilities.
+
+    Args:
+        class_counts: (C,), training rows of each class; at least one.
+        labels: (n,) int64 in [0, C), of the rows that are scored.
+
+    >>> score_constant_guess(torch.tensor([3, 1]), torch.tensor([0, 0, 0, 1, 1]))["accuracy"]
+    0.6
+    """
+    shares = class_counts.double() / class_counts.sum()
+    return classification(shares.expand(len(labels), -1), labels)
+
+
 def psnr(truth: Tensor, claim: Tensor, peak: float = 1.0, cap: float = 60.0) -> Tensor:
     """Peak signal-to-noise ratio of each row, (n,) in dB, at most ``cap``.
 

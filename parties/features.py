@@ -55,6 +55,7 @@ class FeatureParty:
         appraisal: what it does after that for a model card, if anything.
         prologue: the same before the training.
         talk: what is said in a step; by the schedule, unless a scenario has stages of its own.
+        notices: what people should know of its columns.
     """
 
     def __init__(
@@ -72,11 +73,14 @@ class FeatureParty:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
         self.epilogue, self.prologue, self.appraisal = epilogue, prologue, appraisal
+        self.notices: list[str] = []
         each = [schedule.together] * schedule.exchanges
         self.talk = Talk("", each, each)
 
     async def run(self, net: Net) -> None:
         """Say how many rows there are, follow the hub, and do what the scenario has come before and after it."""
+        for notice in self.notices:
+            net.show({"notice": f"{net.me}: {notice}"})
         await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
         if self.prologue is not None:
             await self.prologue.at_party(self, net)
@@ -124,6 +128,7 @@ class FeatureParty:
             "bytes": self._frames(),
             **({"step": self.talk.step} if self.talk.step else {}),
             **({} if self.left_out is None else {"left_out": self.left_out}),
+            **({"notices": list(self.notices)} if self.notices else {}),
         }
 
     def _frames(self) -> dict[str, int]:

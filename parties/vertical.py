@@ -5,10 +5,9 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
@@ -19,13 +18,15 @@ from fedsim.net import Net
 from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from fedsim.parties.augment import Augment
+from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
-from fedsim.parties.data import Array, Columns, Data, Held, Rows
-from fedsim.parties.encode import Encoder, LabelEncoder
+from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
-from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
-from fedsim.plan import Plan, Saved, Scenario, Seat
+from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
@@ -40,15 +41,10 @@ from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
 from fedsim.vfl.top import HubModel, Top
 
-if TYPE_CHECKING:
-    import pandas as pd
-
 SERVER = "server"
 
 
 S = TypeVar("S", bound=Settings)
-Raw: TypeAlias = "pd.DataFrame | Array"
-"""Features as a data set gives them: a table (n, columns) or images (n, C, h, w)."""
 
 
 class AtParty(Protocol):
@@ -83,7 +79,9 @@ def _model(kind: str) -> ModelConfig:
 class PartyConfig(Settings):
     """One party: its columns, and what it does differently from the others."""
 
-    columns: str | tuple[str, ...] = Field(description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'")
+    columns: Annotated[str | tuple[str, ...], BeforeValidator(spell_columns)] = Field(
+        description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'"
+    )
     bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
     embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
     disclose: bool = Field(False, description="whether the party consents to show what its features are worth")
@@ -131,15 +129,32 @@ class Vertical(Scenario, ABC):
                 raise ValueError(f"'{name}' cannot name a party: letters, digits, - and _, and not '{SERVER}'")
         return parties
 
+    @model_validator(mode="after")
+    def _seats_of_the_data(self) -> Self:
+        self.data.check_seats(self.roster())
+        return self
+
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         if self.labels != SERVER and self.labels not in self.parties:
             raise ConfigError(
                 f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}"
             )
+        self._check_columns()
         others = [name for name in self.parties if name != self.labels]
         seats = {name: self._seat(name) for name in self.roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
+
+    def _check_columns(self) -> None:
+        """Refuse a party that has nothing, where no header of a common table tells so."""
+        if not self.feature_parties():
+            raise ConfigError("scenario.parties: nobody has columns")
+        for name in self.feature_parties() if self.data.apart else ():
+            if not self.parties[name].columns:
+                raise ConfigError(
+                    f"scenario.parties.{name}.columns: party '{name}' has no columns; only the seat that holds the labels, "
+                    f"{self.labels}, may have none"
+                )
 
     def training_steps(self) -> int | None:
         """See `Scenario.training_steps`."""
@@ -161,9 +176,9 @@ class Vertical(Scenario, ABC):
         """See `Scenario.look`."""
         self.data.look(self._held(role))
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
-        return predictor(self, path, saved)
+        return predictor(self, rows, saved)
 
     def window_of_stillness(self) -> Window | None:
         """When the hub holds every model still; a plain federation never does."""
@@ -194,6 +209,10 @@ class Vertical(Scenario, ABC):
     def scoring(self, top: HubModel) -> Scoring:
         """How held-out rows are scored; ``top`` is what judged them."""
         return classification
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """How a constant guess is scored that knows how many training rows each class has, (C,)."""
+        return make_baseline(class_counts)
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
@@ -226,7 +245,7 @@ class Vertical(Scenario, ABC):
             return None
         disclosing = [name for name, party in self.parties.items() if party.disclose]
         asked = self.fairness, self.worth, self.resilience
-        return Appraisal(list(self.parties), self.labels, *asked, owners(self), disclosing)
+        return Appraisal(self.feature_parties(), self.labels, *asked, owners(self), disclosing)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are.
@@ -248,17 +267,19 @@ class Vertical(Scenario, ABC):
             raise ConfigError(f"{error}: the tables have only {train + test} ids in common") from error
 
     def part(self, name: RoleId) -> Part:
-        """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
+        """What one party holds; every seat checks the whole cut, unless it has a table of its own.
+
+        The first seat of a process makes the cut for all of them.
+        """
         try:
             if self.data.apart:
-                return self.data.part(name, {party: self._columns(party) for party in self.parties})
-            return self._cut_once()[name]
+                return self.data.part(name, self._all_columns())
+            return self.remember("cut", lambda: self.data.parts(self._all_columns()))[name]
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
 
-    def _cut_once(self) -> Mapping[RoleId, Part]:
-        """The whole cut; the first seat that asks in this process makes it for all of them."""
-        return self.remember("cut", lambda: self.data.parts({party: self._columns(party) for party in self.parties}))
+    def _all_columns(self) -> dict[RoleId, Columns]:
+        return {party: self._columns(party) for party in self.feature_parties()}
 
     def features(self, name: RoleId, rng: Rng) -> Raw:
         """A party's features of all rows, raw; ``rng`` is the seat's own, for what is drawn there.
@@ -266,7 +287,7 @@ class Vertical(Scenario, ABC):
         Raises:
             DataError: see `Data.read`.
         """
-        return self.data.read(self.part(name))
+        return self.data.read_cells(self.part(name))
 
     def architecture(self, name: RoleId, shape: tuple[int, ...]) -> dict[str, Any]:
         """The configuration of a party's bottom, as plain values: what is disclosed when it is granted."""
@@ -290,6 +311,10 @@ class Vertical(Scenario, ABC):
     def roster(self) -> list[RoleId]:
         """The seats of the federation, in order."""
         return [*([SERVER] if self.labels == SERVER else []), *self.parties]
+
+    def feature_parties(self) -> list[RoleId]:
+        """The parties that have features and a bottom: all but a label holder without columns."""
+        return [name for name, party in self.parties.items() if party.columns or name != self.labels]
 
     def _seat(self, name: RoleId) -> Seat:
         meet = partial(self._meet, name) if self.data.apart else None
@@ -335,10 +360,10 @@ def build_party(
     ``epilogue`` is what comes after the training instead of the party's half of the scenario's.
     """
     train_rows, test_rows = scenario.data.split(public.child("rows"))
-    raw = scenario.features(name, private)
-    seen = _pick(raw, train_rows)
-    encoder = Encoder.fit(seen, scenario.data.missing)
-    train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
+    raw, notices = scenario.features(name, private), list[str]()
+    seen, data = pick_rows(raw, train_rows), scenario.data
+    encoder = Encoder.fit(seen, data.missing, data.parse_rules(), data.column_types(), notices)
+    train, test = encoder.apply(seen), encoder.apply(pick_rows(raw, test_rows), notices)
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
     if scenario.augment:
         scenario.augment.check(tuple(train.shape[1:]))
@@ -352,25 +377,23 @@ def build_party(
     epilogue = epilogue or (None if scenario.trained else scenario.epilogue(private.child("epilogue")))
     prologue, left_out = scenario.prologue(name, None, public), scenario.data.left_out()
     appraisal = appraiser(scenario, name, public)
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
-
-
-def _pick(raw: Raw, rows: Rows) -> Raw:
-    return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
+    party = FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
+    party.notices = notices
+    return party
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     """Read the labels, build the top; at a party's seat, build the party as well."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = LabelEncoder.fit(raw)
+    classes = fit_classes(raw, train_rows, test_rows)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
     check_favourable(scenario, classes.classes)
     top = scenario.hub_model(labels, len(classes.classes), public, private.child("top"))
     take_up_top(scenario, top, classes.to_json())
     schedule = scenario.schedule(public, len(labels), len(held_out))
     own = None
-    if scenario.labels != SERVER:
+    if scenario.labels in scenario.feature_parties():
         party = build_party(scenario, scenario.labels, public, private)
         own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.trained)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
@@ -378,10 +401,12 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
         scenario.prologue(scenario.labels, labels, public),
         None if scenario.trained else scenario.epilogue(private.child("epilogue")),
     )
-    parties, left_out = list(scenario.parties), scenario.data.left_out()
+    parties, left_out = scenario.feature_parties(), scenario.data.left_out()
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
-    return LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
+    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
+    holder.notices = note_labels(raw, classes)
+    return holder
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
@@ -396,7 +421,7 @@ def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
     """The hub's network over all embeddings."""
-    return build_head(scenario.top, sum(map(scenario.width, scenario.parties)), classes, rng)
+    return build_head(scenario.top, sum(map(scenario.width, scenario.feature_parties())), classes, rng)
 
 
 def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Network:

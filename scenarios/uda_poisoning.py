@@ -13,10 +13,10 @@ from torch import Tensor
 
 from fedsim.errors import ConfigError, suggest
 from fedsim.message import RoleId
-from fedsim.metrics import classification
+from fedsim.metrics import classification, score_constant_guess
 from fedsim.parties.bound import Domain, Drawn, bound
 from fedsim.parties.data._pair import Pair
-from fedsim.parties.labels import Scoring
+from fedsim.parties.labels import Baseline, Scoring
 from fedsim.parties.learners import Bench, Learner, LearnerConfig
 from fedsim.parties.opening import Fact, Opening, kinds, pools
 from fedsim.parties.rehearsal import Rehearsal
@@ -99,7 +99,7 @@ class UdaPoisoning(Vertical):
         Raises:
             ConfigError: a defence could never act.
         """
-        width = sum(party.embedding or self.embedding for party in self.parties.values())
+        width = sum(map(self.width, self.feature_parties()))
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
         self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)
@@ -150,6 +150,10 @@ class UdaPoisoning(Vertical):
         assert isinstance(top, Learner)
         return partial(_scores, top, self.data.sizes().held_source)
 
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """The constant guess of one who knows the labels of the source only."""
+        return partial(_constant_scores, class_counts, self.data.sizes().held_source)
+
     def epilogue(self, rng: Rng) -> Drawn:
         """The figure of the bound."""
         return Drawn()
@@ -167,6 +171,15 @@ def _scores(learner: Learner, source: int, probabilities: Tensor, labels: Tensor
         "poison_label": float(next_class[source:].double().mean()),
         **bound(*domains, 1 - accuracy, classes),
         **_weights(learner),
+    }
+
+
+def _constant_scores(class_counts: Tensor, source: int, labels: Tensor) -> Mapping[str, float]:
+    guess, classes = class_counts.argmax(), len(class_counts)
+    return {
+        **score_constant_guess(class_counts, labels[source:]),
+        "source_accuracy": float((labels[:source] == guess).double().mean()),
+        "poison_label": float(((labels[source:] + 1) % classes == guess).double().mean()),
     }
 
 

@@ -44,8 +44,8 @@ def played(tmp_path_factory: pytest.TempPathFactory, file: ScenarioFile) -> tupl
 def test_the_summary_is_the_contract(played: tuple[Path, list[Arm]], file: ScenarioFile) -> None:
     path, arms = played
     summary = json.loads((path / "summary.json").read_text())
-    top = ["schema", "name", "digest", "seed", "runtime", "scenario", "task", "trials", "weights_sha256", "traffic"]
-    assert list(summary) == [*top, "steps", "missing", "seconds", "arms"]
+    top = ["schema", "name", "digest", "seed", "runtime", "scenario", "measured_on", "task", "baseline"]
+    assert list(summary) == [*top, "trials", "weights_sha256", "traffic", "steps", "missing", "seconds", "arms"]
     assert (summary["schema"], summary["name"], summary["digest"]) == (1, "baseline", file.digest())
     assert (summary["seed"], summary["runtime"], summary["scenario"]) == (7, "local", "baseline")
     assert (summary["steps"], summary["seconds"]) == (12, 1.5)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fedsim.confidence import LEVEL, Estimate, estimate_difference, estimate_mean, estimate_outcomes
-from fedsim.report.summary import SCHEMA
+from fedsim.report.summary import SCHEMA, same_measure
 from fedsim.report.words import OUTCOMES
 
 
@@ -98,25 +98,48 @@ def _spread(found: Estimate | None, values: Sequence[float | None]) -> dict[str,
 
 def _arm(arms: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     task = _columns([arm["task"] for arm in arms])
-    baseline = _columns([run["task"] for run in runs])
+    constant = _columns([arm.get("baseline", {}) for arm in arms])
+    first = _columns([run["task"] for run in runs]) if _comparable(arms, runs) else {}
     return {
+        "measured_on": arms[0].get("measured_on"),
         "task": {metric: spread(values, metric) for metric, values in task.items()},
+        "baseline": {metric: spread(values) for metric, values in constant.items()},
+        # a seed has one set of held-out rows: differences under the same seed are narrower than the two intervals
+        "gain": {m: spread_difference(task[m], constant[m], m) for m in task if m in constant},
         # one seed draws the same batches in every arm: paired differences are narrower than the arms' intervals
-        "price": {m: spread_difference(task[m], baseline[m], m) for m in task if m in baseline},
-        "trials": [_trial(same) for same in zip(*(arm["trials"] for arm in arms), strict=True)],
+        "price": {m: spread_difference(task[m], first[m], m) for m in task if m in first},
+        "trials": _trials(arms),
         "traffic": {key: spread([arm["traffic"][key] for arm in arms]) for key in ("frames", "bytes")},
         "steps": arms[0]["steps"],
         "seconds": spread([arm["seconds"] for arm in arms]),
     }
 
 
-def _trial(same: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    fixed = {key: same[0][key] for key in ("trial", "attack", "label", "seat", "victim", "metric", "knows")}
-    scores, chances = _columns([t["scores"] for t in same]), _columns([t["chances"] for t in same])
+def _comparable(arms: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether this arm and the first were scored on the same data in each run."""
+    return all(
+        same_measure(arm.get("measured_on"), run.get("measured_on")) for arm, run in zip(arms, runs, strict=True)
+    )
+
+
+def _trials(arms: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Each attack at each victim over the seeds; a seed in which it was not run has no number."""
+    found: dict[tuple[Any, ...], list[Mapping[str, Any] | None]] = {}
+    for i, trial in ((i, trial) for i, arm in enumerate(arms) for trial in arm["trials"]):
+        key = tuple(trial[name] for name in ("trial", "label", "seat", "victim", "metric"))
+        found.setdefault(key, [None] * len(arms))[i] = trial
+    return [_trial(same) for same in found.values()]
+
+
+def _trial(same: Sequence[Mapping[str, Any] | None]) -> dict[str, Any]:
+    first = next(trial for trial in same if trial is not None)
+    names = ("trial", "attack", "label", "settings", "seat", "victim", "metric", "knows")
+    fixed = {key: first[key] for key in names if key in first}
+    scores, chances = (_columns([trial[key] if trial else {} for trial in same]) for key in ("scores", "chances"))
     return {
         **fixed,
-        "score": spread([trial["score"] for trial in same]),
-        "chance": spread([trial["chance"] for trial in same]),
+        "score": spread([trial["score"] if trial else None for trial in same]),
+        "chance": spread([trial["chance"] if trial else None for trial in same]),
         "scores": {metric: spread(values) for metric, values in scores.items()},
         "chances": {metric: spread(values) for metric, values in chances.items()},
     }

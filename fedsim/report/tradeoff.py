@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedsim.report.curves import DASHES, INKS, MARKS, as_text, as_uri, dress, plain_style
@@ -16,6 +16,8 @@ LINES = len(INKS)
 """Lines in one panel, at most: as many as there are inks."""
 WIDE = 20
 """The largest over the least number from which on an axis shows orders of magnitude."""
+ALIKE = 0.05
+"""How far guesses of several cells may lie apart, relative to the larger, to be drawn as one line."""
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -44,8 +46,8 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
             _front(axes, [cell for cell in own if cell["front"]], DASHES[j % len(DASHES)])
             for cell in own:
                 _point(axes, cell, MARKS[j % len(MARKS)], INKS[variants.index(_at(cell, others)) % len(INKS)])
-        if None not in (chances := [cell["figures"]["chance"]["mean"] for cell in cells]):
-            axes.axvline(sum(chances) / len(chances), color="#23272b", linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
+        _guesses(axes.axvline, [cell["figures"]["chance"]["mean"] for cell in cells])
+        _guesses(axes.axhline, [cell["figures"].get("baseline", {}).get("mean") for cell in cells])
         dress(axes, f"test {title(summary['task'])}", f"leakage: {title(summary['leakage'])}")
         _turn(axes, summary)
         inks = [Line2D([], [], marker="o", ls="", color=INKS[i % len(INKS)]) for i in range(len(variants))]
@@ -55,6 +57,15 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
         if named:
             figure.legend(*zip(*named, strict=True), loc="outside right upper", frameon=False)
         return as_uri(figure)
+
+
+def _guesses(draw: Callable[..., object], values: Sequence[float | None]) -> None:
+    """A dashed line at each score of a guess that occurs; where they spread, at the least and the most of them."""
+    known = [value for value in values if value is not None]
+    if known:
+        low, high = min(known), max(known)
+        for value in (low,) if high - low <= ALIKE * max(abs(low), abs(high)) else (low, high):
+            draw(value, color="#23272b", linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
 
 
 def along(summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -78,10 +78,11 @@ def number(value: Any, metric: str = "") -> str:
         return f"{value:.1f}"
     if isinstance(value, int):
         return f"{value:,}"
+    value += 0.0  # a zero has no sign
     if value and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}"
     text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 and value else text
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def with_unit(value: Any, metric: str) -> str:

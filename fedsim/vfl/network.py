@@ -19,7 +19,6 @@ batch with one value a channel has no statistics; batch normalisation uses its r
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
@@ -29,12 +28,9 @@ from torch import Tensor, nn
 
 from fedsim.seeding import Rng
 from fedsim.state import Lasting, digest
+from fedsim.vfl.device import find_device
 from fedsim.vfl.modules import allow_single_rows, may_draw, model_tensors, scratch_buffers, trained_parameters
 from fedsim.vfl.schedule import Turn
-
-DEVICE = "FEDSIM_DEVICE"
-"""The environment variable that names torch's device for the networks of this process; without it the CPU."""
-
 
 Through = Callable[[nn.Module, Tensor], Tensor]
 """How inputs pass a module, where that is more than a call."""
@@ -70,7 +66,7 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, rng: Rng, by_row: bool = False) -> None:
-        self._device = torch.device(os.environ.get(DEVICE, "cpu"))
+        self._device = find_device()
         self.module = module.to(self._device)
         self.parameters: dict[str, Tensor] = dict(module.named_parameters())
         self.trained: dict[str, Tensor] = trained_parameters(module)

@@ -20,7 +20,7 @@ from fedsim.parties.appraisal.party import Groups, embeddings, judge_groups, pla
 from fedsim.parties.appraisal.result import worth_figures
 from fedsim.parties.appraisal.shapley import Coalition, shapley
 from fedsim.parties.examine.weights import Subject
-from fedsim.parties.labels import LabelHolder, settled
+from fedsim.parties.labels import LabelHolder, last_evaluation, settled
 from fedsim.resilience import Row, Table
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
@@ -120,7 +120,7 @@ class Desk:
         rows = [self._row(d, ds) for party in self.plan.parties for d, ds in self._drawn(party)]
         for drill in drills(self.plan, self.plan.hub, top=True):
             rows.append(self._row(drill, [self._spoilt(drill, seed) for seed in drill.seeds]))
-        blind = float(torch.bincount(self.hub.held_out).max() / len(self.hub.held_out))
+        blind = float((self.hub.held_out == self.hub.class_counts.argmax()).double().mean())
         accuracy = float(self._scores(self.probabilities)[:, 0].mean())
         table = Table(accuracy, blind, axes(asked), rows)
         for figure in table.figures():
@@ -208,10 +208,14 @@ async def at_hub(hub: LabelHolder, plan: Appraisal, groups: Groups, net: Net, pu
     """Everything, in the order in which parties send it; numbers are logged beside those of the last evaluation."""
     desk = Desk(hub, plan, groups, net, public)
     await desk.gather()
-    last = next((row["test"] for row in reversed(net.rows) if "test" in row), None)
+    last, constant = last_evaluation(net)
     found = await desk.fairness()
-    scores = dict(hub.scoring(desk.probabilities, hub.held_out)) if last is None else last
-    net.log(step=hub.schedule.steps, test={**scores, **found})
+    if not last:
+        last, constant = (
+            dict(scores) for scores in (hub.scoring(desk.probabilities, hub.held_out), hub.baseline(hub.held_out))
+        )
+    guessed = dict.fromkeys(found, 0.0)  # who says the same of everybody treats all groups alike
+    net.log(step=hub.schedule.steps, test={**last, **found}, baseline={**constant, **guessed})
     desk.worth()
     await desk.features()
     if (table := desk.resilience()) is not None:

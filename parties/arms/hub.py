@@ -19,7 +19,7 @@ from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.parties.arms import Contest, Pull, Reward, Truth, Yardstick
 from fedsim.parties.arms.result import figures, numbers, words
-from fedsim.parties.encode import LabelEncoder
+from fedsim.parties.classes import LabelEncoder
 from fedsim.parties.features import FeatureParty
 from fedsim.vfl.absence import Sends
 from fedsim.vfl.cuts import played
@@ -97,7 +97,8 @@ class Chooser:
             await net.send(arm, Yardstick(0, own[1], base, self.held_out, head, classes, purpose="query"))
         found = await self._contest(net)
         net.show({"notice": words(found)})
-        net.log(step=self.schedule.steps, test=numbers(found, self.contest))
+        blind = {"chose_the_best": 1 / len(self.heads)}  # who draws one of the candidates
+        net.log(step=self.schedule.steps, test=numbers(found, self.contest), baseline=blind)
         for figure in figures(found):
             net.draw(figure)
 
