@@ -17,6 +17,7 @@ from fedsim.plan import Scenario
 from fedsim.plugins import find, names
 from fedsim.report import card
 from fedsim.report.folder import write_json, write_text
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read
 from fedsim.report.words import listed
 from fedsim.resilience import Row, Table
@@ -69,7 +70,7 @@ def write(
     plain["figures"] = [each for report in reports for each in report.figures]
     paths = tuple(folder / f"card.{ending}" for ending in ("md", "html", "json"))
     try:
-        write_text(paths[0], card.markdown(title, parts))
+        write_text(paths[0], PathFilter([run]).hide(card.markdown(title, parts)))
         write_text(paths[1], card.html(run, title, parts))
         write_json(paths[2], plain)
     except OSError as error:

@@ -5,6 +5,8 @@ Making a plan loads no data set; a seat is built, from its own slice only, in th
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -181,6 +183,14 @@ class Scenario(Plugin, ABC):
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
+
+    def task_digest(self) -> str:
+        """SHA-256 of what held-out rows and their labels follow from: data, without what only changes the training."""
+        settings = self.model_dump(mode="json", context={"experiment": True}).get("data") or {}
+        of_training: frozenset[str] = getattr(getattr(self, "data", None), "of_training", frozenset())
+        scored = {name: value for name, value in settings.items() if name not in of_training}
+        text = json.dumps([scored, self.data_digest()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def at(self, role: RoleId, path: str) -> Scenario:
         """The same experiment, in which one seat has its data in another file.

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import torch
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
@@ -25,7 +24,7 @@ from fedsim.parties.cut import Part
 from fedsim.parties.data import Columns, Data, Held
 from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
-from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
 from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
@@ -33,7 +32,10 @@ from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.bounds import check_bounded
+from fedsim.vfl.building import build_network
 from fedsim.vfl.harden import PLAIN, Hardening
+from fedsim.vfl.modules import has_dropout
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
@@ -186,6 +188,10 @@ class Vertical(Scenario, ABC):
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
 
+    def needs_bounds(self) -> bool:
+        """Whether bounds on changed weights are asked of every network, in training or afterwards."""
+        return self.hardened().robust > 0
+
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Prologue | None:
         """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
         return None
@@ -203,6 +209,10 @@ class Vertical(Scenario, ABC):
     def scoring(self, top: HubModel) -> Scoring:
         """How held-out rows are scored; ``top`` is what judged them."""
         return classification
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """How a constant guess is scored that knows how many training rows each class has, (C,)."""
+        return make_baseline(class_counts)
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
@@ -352,7 +362,7 @@ def build_party(
         scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     take_up(scenario, name, network, {"encoder": encoder.to_json(), "architecture": architecture})
-    optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
+    optimiser = scenario.optimiser.build(network.trained) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
@@ -378,7 +388,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     own = None
     if scenario.labels in scenario.feature_parties():
         party = build_party(scenario, scenario.labels, public, private)
-        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
+        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.trained)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
@@ -387,14 +397,16 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     parties, left_out = scenario.feature_parties(), scenario.data.left_out()
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
-    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
+    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
     holder.notices = note_labels(raw, classes)
     return holder
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
     hardening = scenario.hardened()
-    if hardening.robust and network.draws:
+    if scenario.needs_bounds():
+        check_bounded(network.module)
+    if hardening.robust and has_dropout(network.module):
         raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
     hardening.harden(network, rng)
     return hardening
@@ -412,8 +424,7 @@ def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Netwo
 
 def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:
     try:
-        with rng.child("initial").as_global(), torch.no_grad():
-            return Network(config.build(shape, out), rng)
+        return build_network(config, shape, out, rng)
     except ConfigError as error:
         raise ConfigError(f"scenario.{place}: {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:  # as torch meets sizes that no machine has

@@ -128,7 +128,7 @@ def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) 
         raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")
     if scenario.pretrained is not None:
         where = Path(scenario.pretrained) / f"{name}.safetensors"
-        tensors.restore(where, party.bottom.network.parameters)
+        tensors.restore(where, party.bottom.network.tensors)
     return party
 
 

@@ -22,9 +22,10 @@ from terminal import TABLE, fedsim, fine, write_table
 from fedsim import config
 from fedsim.errors import ConfigError
 from fedsim.plan import Secrets
-from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment, _free_port
+from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
+from fedsim.transport.addresses import free_port
 
 pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
 
@@ -117,7 +118,7 @@ def nodes(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Deploymen
         for name, config_ in settings.items():
             logs.append(folder / f"{name}.log")
             command = [Path(sys.executable).with_name("flower-supernode"), "--insecure", "--superlink", address[1]]
-            command += ["--host", "127.0.0.1", "--port", str(_free_port()), "--node-config", config_]
+            command += ["--host", "127.0.0.1", "--port", str(free_port("127.0.0.1")), "--node-config", config_]
             path = os.pathsep.join([str(command[0].parent), os.environ["PATH"]])
             env = {**os.environ, **SWITCHES, "FLWR_HOME": str(folder / f"home-{name}"), "PATH": path}
             with logs[-1].open("wb") as log:

@@ -12,6 +12,7 @@ from typing import Annotated, NoReturn, Optional
 import click
 import typer
 
+from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -336,8 +337,11 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    prepare_streams()
     try:
+        check_current_folder()
         code = app(standalone_mode=False)
+        sys.stdout.flush()
     except click.exceptions.NoArgsIsHelpError as error:
         typer.echo(error.message)
         sys.exit(0)
@@ -348,6 +352,13 @@ def main() -> NoReturn:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
+    except BrokenPipeError:
+        end_quietly()
+        sys.exit(1)
+    except OSError as error:
+        if not (line := explain_machine_error(error)):
+            raise
+        _fail(line, 2)
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
@@ -372,5 +383,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
-    typer.echo(f"fedsim: {error}", err=True)
+    with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
+        typer.echo(f"fedsim: {error}", err=True)
     sys.exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.runtime._crew import environment
 from fedsim.runtime._seat import Belongings
+from fedsim.transport.addresses import split_address
 from fedsim.transport.grpc import token_of
 from fedsim.transport.tls import Identity
 
@@ -47,8 +47,8 @@ def play(
     """
     file = _one_arm(file, arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
-        if address and not re.fullmatch(r"\S+:\d{1,5}", address):
-            raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
+        if address:
+            split_address(address, option)
     if role not in (seats := file.plan().seats):
         raise ConfigError(f"no seat '{role}'{suggest(role, seats)}")
     token, identity = _token(token_file), _identity(*identity_files)

@@ -13,6 +13,7 @@ from fedsim.figure import Bars, Figure, Grid, Lines, plain
 from fedsim.report import words
 from fedsim.report.figures import Shown, figures
 from fedsim.report.page import environment
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run
 from fedsim.report.summary import finite
 from fedsim.report.view import View
@@ -95,7 +96,9 @@ def markdown(name: str, parts: Sequence[Section]) -> str:
 def html(run: Run, name: str, parts: Sequence[Section]) -> str:
     """The card as a page; figures are drawn."""
     shown = {part.title: _shown(run, part) for part in parts}
-    return environment().get_template("card.html").render(run=run, name=name, parts=parts, shown=shown)
+    paths = PathFilter([run])
+    page = environment().get_template("card.html").render(run=run, name=name, parts=parts, shown=shown, paths=paths)
+    return paths.finish(page)
 
 
 def _shown(run: Run, part: Section) -> list[Shown]:

@@ -229,7 +229,7 @@ def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 def _compose(path: Path, services: Mapping[str, Any], internal: bool) -> None:
     whole = {"version": "3.8", "services": dict(services), "networks": {"federation": {"internal": internal}}}
-    path.write_text("# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120))
+    path.write_text("# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120), "utf-8")
 
 
 def _after(*services: str) -> dict[str, Any]:

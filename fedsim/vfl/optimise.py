@@ -45,6 +45,8 @@ class Optimiser:
 
     def step(self, grads: Mapping[str, Tensor], share: float = 1.0) -> None:
         """One update; ``grads`` has a gradient for each name. The learning rate is ``share`` of that in the settings."""
+        if not self.parameters:  # everything is frozen
+            return
         ordered = [grads[name] for name in self.parameters]
         if self._config.kind == "adam":
             self._adam(ordered, self._config.lr * share)

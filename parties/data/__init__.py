@@ -56,6 +56,10 @@ class Data(Plugin, ABC):
 
     apart: ClassVar[bool] = False
     """Whether each seat has a table of its own, so that the seats have to `meet` first."""
+    of_training: ClassVar[frozenset[str]] = frozenset(
+        {"rows", "target_rows", "drop", "missing", "types", "decimal", "thousands", "na", "dates", "date_format"}
+    )
+    """Settings that change what is learned from, or how cells are read, but not which rows are scored by which labels."""
 
     rows: int | None = Field(None, ge=1, description="training rows, drawn with the seed; none: all but the held-out")
     test: float | int = Field(

@@ -81,10 +81,10 @@ def _explain_header(found: int, width: int, header: bool) -> str:
     """Say why every record may have the same other number of cells."""
     if not header:
         return f"give 'names' a name for each of the {found} columns"
-    if found == width + 1:
-        return "every line has one cell more: perhaps names of rows, for which the header line needs a name, too"
     if width == 1:
         return "the first line has to name the columns; perhaps a title or a comment stands before it"
+    if found == width + 1:
+        return "every line has one cell more: perhaps names of rows, for which the header line needs a name, too"
     return "every line has as many; the first line has to name each column"
 
 
@@ -99,13 +99,17 @@ def _explain_record(
         if following and following[0] == line + 1 and len(cells) + len(following[1]) == width + 1:
             return 'it may go on in the next line: a cell with a line break needs quotes ("...")'
         return f"cells are missing: leave them empty, but write all {width - 1} separators"
-    if pair := _find_split_number(cells, separator):
-        cause = "a thousands separator" if pair[1] else "a decimal comma"
-        sample = "1,234" if pair[1] else "1,5"
-        return f'cells {pair[0]} and {pair[0] + 1} look like one number with {cause}: put it in quotes, "{sample}"'
+    split = _find_split_numbers(cells, r"\d{3}(\.\d*)?") if separator == "," else []
+    if len(split) == len(cells) - width:
+        cause = "look like one number with a thousands separator"
+        return f'cells {split[0]} and {split[0] + 1} {cause}: put it in quotes, "1,234"'
     if not any(cells[width:]):
         return "the last cells are empty: remove the separators at its end"
-    return f'a cell that holds {spell_separator(separator)} needs quotes ("...")'
+    split = _find_split_numbers(cells, r"\d+") if separator == "," else []
+    if len(split) == len(cells) - width:
+        return f'cells {split[0]} and {split[0] + 1} look like one number with a decimal comma: put it in quotes, "1,5"'
+    numbers = ', also a number such as "1,234"' if split else ""
+    return f'a cell that holds {spell_separator(separator)} needs quotes ("..."){numbers}'
 
 
 def spell_separator(separator: str) -> str:
@@ -113,12 +117,8 @@ def spell_separator(separator: str) -> str:
     return SEPARATORS.get(separator, f"'{separator}'")
 
 
-def _find_split_number(cells: Sequence[str], separator: str) -> tuple[int, bool] | None:
-    """Return which cell, from 1, begins a number that its comma cut in two, and whether the comma marks thousands."""
-    if separator != ",":
-        return None
-    for thousands, first, second in ((True, r"\s*[-+]?\W?\d{1,3}", r"\d{3}(\.\d*)?\s*"), (False, r"[-+]?\d+", r"\d+")):
-        for k in range(len(cells) - 1):
-            if re.fullmatch(first, cells[k]) and re.fullmatch(second, cells[k + 1]):
-                return k + 1, thousands
-    return None
+def _find_split_numbers(cells: Sequence[str], rest: str) -> list[int]:
+    """Return which cells, from 1, begin a number that a comma may have cut in two; ``rest`` is what follows the comma."""
+    begins = re.compile(r"\s*[-+]?\W?\d{1,3}")
+    ends = re.compile(rest + r"\W?\s*")
+    return [k + 1 for k in range(len(cells) - 1) if begins.fullmatch(cells[k]) and ends.fullmatch(cells[k + 1])]

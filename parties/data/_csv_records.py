@@ -35,8 +35,10 @@ END = "\0"
 """A record that follows the text, unless a quote is still open; the text itself holds no NUL."""
 
 
-def iterate_records(data: bytes, separator: str, source: str) -> Iterator[Record]:
+def iterate_records(data: bytes, separator: str, source: str, width: int = 0) -> Iterator[Record]:
     """Yield the records of a UTF-8 text that are not blank.
+
+    A line of spaces is blank, but in a table of ``width`` 1 it is a cell, as it may stand in quotes.
 
     Raises:
         DataError: a quote that is opened and never closed.
@@ -50,8 +52,10 @@ def iterate_records(data: bytes, separator: str, source: str) -> Iterator[Record
                 if cells != [END]:
                     raise DataError(f'{source}, line {begin}: a quote (") is opened in this record and never closed')
                 return
-            if cells and not (len(cells) == 1 and blank.issuperset(cells[0])):
+            if len(cells) > 1 or (cells and (not cells[0] or not blank.issuperset(cells[0]))):
                 yield begin, cells
+                if width == 1:
+                    blank = set()
             begin = reader.line_num + 1
 
 
@@ -79,7 +83,7 @@ def read_records(
     frames: list[pd.DataFrame] = []
     trailing, misfits = Misfits(), Misfits()  # records with empty cells too many, and others that do not fit
     every = list(wanted) == list(range(width))
-    for line, cells in itertools.islice(iterate_records(data, separator, source), int(header), None):
+    for line, cells in itertools.islice(iterate_records(data, separator, source, width), int(header), None):
         if len(cells) != width:
             (trailing if len(cells) > width and not any(cells[width:]) else misfits).note(line, cells)
         lines.append(line)

@@ -15,6 +15,9 @@ BYTE_ORDER_MARKS: tuple[tuple[bytes, str], ...] = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+CONTROLS = [bytes([k]) for k in range(32) if k not in b"\t\n\r"]
+"""Characters that text does not have."""
+
 
 def to_utf8(content: bytes, source: str, encoding: str | None, whole: bool = True) -> bytes:
     """Return the text of a file as UTF-8 without a byte order mark.
@@ -70,6 +73,13 @@ def _explain_byte(content: bytes, error: UnicodeDecodeError, source: str, name: 
     wide = name.startswith(("utf-16", "utf-32"))
     line = _count_line(before.decode(name, errors="replace") if wide else before.decode("latin-1"))
     where = f"{source}, line {line}: byte 0x{content[error.start]:02x} is not {name}"
+    head = content[:4096]
+    if sum(head.count(sign) for sign in CONTROLS) * 20 > len(head):
+        return f"{where}; the file is damaged or is no table of text"
+    text = content.decode("utf-8", errors="replace")
+    damaged = text.count("\ufffd")
+    if name == "utf-8" and len(text) - damaged - len(text.encode("ascii", errors="ignore")) > damaged:
+        return f"{where}, although the rest of the file is: it is damaged there, or was put together from two encodings"
     for likely in ("utf-8", "cp1252", "latin-1"):
         try:
             sign = content.decode(likely) and content[error.start : error.start + 1].decode(likely, errors="replace")

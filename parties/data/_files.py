@@ -35,13 +35,11 @@ def find_file(path: str) -> Path:
         places = list(dict.fromkeys(folder / Path(path).expanduser() for folder in folders))
         if found := next((place for place in places if place.is_file()), None):
             return found
-        if other := next((place for place in places if place.exists()), None):
-            what = "a folder" if other.is_dir() else "no plain file"
-            raise DataError(f"'{path}' is {what} ({other}); expected a data file")
+        looked = ", ".join(f"{place} (a folder)" if place.is_dir() else str(place) for place in places)
     except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of somebody who is not there
         raise DataError(f"data file '{path}' cannot be looked for: {_first_line(error)}") from error
     hint = "" if elsewhere else " ($FEDSIM_DATA is not set)"
-    raise DataError(f"no data file '{path}'; looked at: {', '.join(map(str, places))}{hint}")
+    raise DataError(f"no data file '{path}'; looked at: {looked}{hint}")
 
 
 @contextmanager

@@ -80,7 +80,7 @@ def is_npz(stream: IO[bytes]) -> bool:
     with zipfile.ZipFile(stream) as archive:
         names = archive.namelist()
     stream.seek(0)
-    return all(name.endswith(".npy") for name in names)
+    return bool(names) and all(name.endswith(".npy") for name in names)
 
 
 def _open_layer(stream: IO[bytes], head: bytes, source: str) -> IO[bytes] | None:
@@ -151,7 +151,7 @@ ZST_MODULES: tuple[tuple[str, Callable[[Any, bytes], bytes]], ...] = (
 )
 
 COMPRESSIONS: tuple[tuple[bytes, Callable[[IO[bytes]], Any]], ...] = (
-    (b"\x1f\x8b", lambda stream: gzip.GzipFile(fileobj=stream)),
+    (b"\x1f\x8b", lambda stream: gzip.GzipFile(fileobj=stream, mode="rb")),
     (b"BZh", bz2.BZ2File),
     (b"\xfd7zXZ\x00", lzma.LZMAFile),
     (b"\x28\xb5\x2f\xfd", _open_zst),
