@@ -263,6 +263,8 @@ def to_raw(rows: RawTable | pd.DataFrame) -> RawTable:
     """Any table as a raw one."""
     if isinstance(rows, RawTable):
         return rows
+    if not all(isinstance(name, str) for name in rows.columns):
+        rows = rows.rename(columns=str)
     return RawTable(rows, True, "", np.arange(1, len(rows) + 1, dtype=np.int64))
 
 

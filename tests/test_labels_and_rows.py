@@ -141,6 +141,15 @@ def test_labels_with_a_space_are_said_in_check_and_run() -> None:
     assert "server: 1 labels have spaces around them" in fedsim("run", "s.yaml", "--out", "run").err
 
 
+def test_a_copy_of_the_label_at_its_own_seat_is_said() -> None:
+    whole = table().assign(copy=table().y.str.replace("yes", "yes "))
+    whole.to_csv("t.csv", index=False)
+    Path("s.yaml").write_text((ONE_FILE % "id: key").replace('"a1, a2"', '"a1, a2, copy"') + "  labels: a\n")
+    out = fine("check", "s.yaml")
+    assert "a: column 'copy' of t.csv is the label in every row; is it to be a feature?" in out
+    assert "'a1'" not in out
+
+
 def test_numbers_as_labels_are_refused_and_many_classes_said() -> None:
     with pytest.raises(DataError, match="the training labels have 40 different values in 40 rows, such as '0'"):
         LabelEncoder.fit(np.arange(40) / 3)

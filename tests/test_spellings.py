@@ -100,6 +100,7 @@ SPELLINGS: dict[str, Spelling] = {
     "empty cells unsaid": Spelling(
         ["1", "", "3"], refused="missing cells .*set 'missing: mean'", refused_new="missing cells .*set 'missing: mean'"
     ),
+    "currencies": Spelling(["$5.00", "$7.50", "\u20ac 9"], refused="take the sign of the currency out"),
     "infinity": Spelling(["1", "inf", "3"], refused="infinite", refused_new="infinite"),
     "dates": Spelling(["1970-01-02", "2024-02-29", "1969-12-31"], [1, 19782, -1]),
     "moments": Spelling(["1970-01-02T12:00", "1970-01-01 06:00:00", "1970-01-03"], [1.5, 0.25, 2]),

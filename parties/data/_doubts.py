@@ -111,6 +111,11 @@ def _check_nearly(raw: RawTable, name: str, column: TextColumn, rules: ParseRule
                     f"{describe_column(raw, name)} is read as a category: it has codes such as '{code}' among its numbers"
                 ]
             _refuse_first(raw, name, column, parser, what)
+    money = _without_currency(number)
+    if column.share(money) >= NEARLY:
+        row, value = _first(raw, column, number)
+        advice = f"take the sign of the currency out, or write types: {{{name}: category}} if these are names"
+        refuse_column(raw, name, row, value, 1, "numeric", advice)
     either = _either(rules.decimal, rules.thousands)
     if column.share(either) >= NEARLY:
         row, value = _first(raw, column, percent)
@@ -124,6 +129,11 @@ def _check_nearly(raw: RawTable, name: str, column: TextColumn, rules: ParseRule
         if column.share(parser) >= NEARLY:
             _refuse_first(raw, name, column, parser, what)
     return []
+
+
+def _without_currency(number: Parser) -> Parser:
+    """Numbers, with or without the sign of a currency before or behind them."""
+    return lambda cell: number(cell.strip("$\u20ac\u00a3\u00a5 \u00a0"))
 
 
 def _refuse_first(raw: RawTable, name: str, column: TextColumn, parser: Parser, what: str) -> None:
