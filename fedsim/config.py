@@ -330,7 +330,7 @@ def _validate(data: Mapping[str, Any], places: Places) -> ScenarioFile:
 def _find(source: str) -> Path:
     path = Path(source)
     try:
-        there = path.exists()
+        there = path.exists() and not (path.is_dir() and source in shipped())
     except (OSError, ValueError) as error:  # too long a name, a zero byte
         raise ConfigError(f"{source:.60}: no such file; expected a scenario file (YAML)") from error
     if there or path.suffix or "/" in source:

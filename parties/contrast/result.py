@@ -24,6 +24,11 @@ def numbers(found: Right, parties: Sequence[RoleId]) -> dict[str, float]:
     return {name: _share(found[siege]) for name, siege in {**named, "apgd_accuracy": AUTO, **singles}.items()}
 
 
+def constant_numbers(found: Mapping[str, float], accuracy: float) -> dict[str, float]:
+    """The same of a hub that always says one class, right so often: no attack changes what it says."""
+    return dict.fromkeys(found, accuracy)
+
+
 def figures(found: Right, parties: Sequence[RoleId], course: Course) -> Iterator[Figure]:
     """Accuracy by attack, and against eps."""
     plan, eps = course.robustness, course.threat.eps

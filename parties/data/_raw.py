@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+from fedsim.errors import DataError
+from fedsim.parties.column_names import distinguish_names, normalise_name
+from fedsim.parties.cut import absent
+from fedsim.parties.data._csv_text import ReadOptions, read_csv_columns, read_csv_names
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._typed_files import read_typed_columns, read_typed_names
+from fedsim.parties.data._unpack import open_unpacked
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(frozen=True)
-class ReadOptions:
-    """How the bytes of a csv file become cells; the other formats know it themselves.
+__all__ = ["RawTable", "ReadOptions", "normalise_name", "read_names", "read_raw"]
 
-    Attributes:
-        separator: the character between two cells.
-        encoding: of the text; None: UTF-8, with or without a byte order mark.
-        names: the columns of a file without a header line; None: its first line names them.
-    """
-
-    separator: str = ","
-    encoding: str | None = None
-    names: tuple[str, ...] | None = None
+COMMA_SEPARATED = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -61,19 +59,46 @@ class RawTable:
         return f"{self.source}, {'row' if self.typed else 'line'} {self.lines[row]}"
 
 
-def read_names(file: Path, options: ReadOptions = ReadOptions()) -> list[str]:
-    """Return the names of all columns of a file, in their order.
+def read_names(file: Path, options: ReadOptions = COMMA_SEPARATED, source: str | None = None) -> list[str]:
+    """Return the names of all columns of a file, in their order, as `normalise_name` spells them.
+
+    Of a csv file only the beginning is read.
 
     Raises:
         DataError: the file is damaged, or two columns have one name.
     """
-    raise NotImplementedError
+    source = source or str(file)
+    with reading(source, "a table"), open_unpacked(file, source) as stream:
+        if spelt := _typed_names(stream, source):
+            return list(spelt)
+        return read_csv_names(stream, options, source)
 
 
-def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptions = ReadOptions()) -> RawTable:
+def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptions = COMMA_SEPARATED) -> RawTable:
     """Read some columns of a csv, parquet or npz file; the format is told by the content, not by the ending.
 
     Raises:
-        DataError: the file is damaged or lacks a column, or a line has more or fewer cells than there are columns.
+        DataError: the file is damaged, lacks a column or has no rows, a column holds what is no cell of a table, or a line
+            has more or fewer cells than there are columns.
     """
-    raise NotImplementedError
+    import pandas as pd
+
+    wanted = [normalise_name(name) for name in columns]
+    with reading(source, "a table"), open_unpacked(file, source) as stream:
+        spelt = _typed_names(stream, source)
+        if spelt is None:
+            cells, lines = read_csv_columns(stream, wanted, options, source)
+        else:
+            absent(wanted, spelt, where=source)
+            cells = read_typed_columns(stream, {name: spelt[name] for name in wanted}, source)
+            lines = np.arange(1, len(cells) + 1, dtype=np.int64)
+    cells.columns = pd.Index(wanted, dtype=object)
+    if not len(cells):
+        raise DataError(f"{source} has no rows")
+    return RawTable(cells, spelt is not None, source, lines)
+
+
+def _typed_names(stream: IO[bytes], source: str) -> dict[str, str] | None:
+    """Return the columns of parquet and npz files and how the file spells them; None: the file is text."""
+    names = read_typed_names(stream)
+    return None if names is None else distinguish_names(names, source)

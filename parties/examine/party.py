@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
@@ -36,8 +34,7 @@ def subject_of(bottom: Bottom, plan: Examination) -> Subject:
 
 def reach(subject: Subject, alone: Tensor, together: Tensor, round_: int) -> tuple[Tensor, Tensor]:
     """How far embeddings can move at these radii, (n,) each; entrywise in the first half of the rounds, then by norms."""
-    module = copy.deepcopy(subject.module).cpu().double()
-    module.load_state_dict({name: t.double() for name, t in subject.weights.items()})
+    module = subject.in_double()
     bound = FORMS["entrywise" if round_ < ROUNDS else "norms"]
     with torch.no_grad():
         one, all_ = (bound(module, subject.rows.double(), radii, None)[1] for radii in (alone, together))

@@ -34,6 +34,26 @@ def numbers(found: Examined, plan: Examination, test_accuracy: float) -> dict[st
     }
 
 
+def constant_numbers(found: Examined, class_counts: Tensor, test_accuracy: float) -> dict[str, float]:
+    """The same of a hub that always says the commonest training class: no change of a weight changes what it says.
+
+    Args:
+        found: for the labels of the examined rows.
+        class_counts: (C,), of the training rows.
+        test_accuracy: of that guess on the held-out rows.
+    """
+    accuracy = float((found.labels == class_counts.argmax()).double().mean())
+    unmoved = (
+        "pgd_accuracy",
+        "pgd_accuracy_mean",
+        "certified_accuracy",
+        "certified_accuracy_party",
+        "one_bit_accuracy",
+    )
+    gap = float(class_counts.max() / class_counts.sum()) - test_accuracy
+    return {"generalisation_gap": gap, **dict.fromkeys(unmoved, accuracy), "bounds_broken": 0}
+
+
 def figures(found: Examined, plan: Examination) -> Iterator[Figure]:
     """For the report: certificates, accuracy against radius, heat maps and the worst of single bits, accuracy against flips."""
     yield _certificates(found)

@@ -13,7 +13,7 @@ from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
 from fedsim.parties.data._pair import Sizes
-from fedsim.parties.labels import LabelHolder, Scoring
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring
 from fedsim.parties.opening import Crafted, Entries, Opening
 from fedsim.parties.rehearsal import Slices
 from fedsim.parties.wrappers._around import Around, Told
@@ -80,6 +80,7 @@ class FeatureCollision(Wrapper):
         plot = _Plot(self, opening, rng, deed)
         opening.plots.append(plot)
         role.scoring = plot.scored(role.scoring)
+        role.baseline = plot.guessed(role.baseline, int(role.class_counts.argmax()))
         return deed.told()
 
 
@@ -113,6 +114,14 @@ class _Plot:
             return {**inner(probabilities, labels), "victim_taken": float(guess == self.wanted != truth)}
 
         return scoring
+
+    def guessed(self, inner: Baseline, guess: int) -> Baseline:
+        """What it was, and whether a constant guess takes the victim for the wanted class."""
+
+        def baseline(labels: Tensor) -> Mapping[str, float]:
+            return {**inner(labels), "victim_taken": float(guess == self.wanted != int(labels[self.number]))}
+
+        return baseline
 
     def _choose(self, slices: Slices, labels: Tensor, sizes: Sizes) -> Rows:
         """The victim, (1, ...) by party; it is to be taken for the class after the one that a rehearsal takes it for."""

@@ -46,7 +46,8 @@ class WeightPgd(Wrapper):
     def _begin(self, role: Role) -> Told:
         check_step(self.kind(), self.at, role)
         found: list[Climber | Collector] = []
-        for _, network, names in chosen(self.kind(), role, self.layers):
+        for _, network, every in chosen(self.kind(), role, self.layers):
+            names = [name for name in every if name in network.trained]  # no gradient comes for frozen ones
             found.append(Collector(self, network, names) if self.at == "inference" else Climber(self, network, names))
             network.strikes.append(found[-1])
         return lambda: {

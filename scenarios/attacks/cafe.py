@@ -23,10 +23,12 @@ from fedsim.message import Message, Scalar
 from fedsim.scenarios.attacks._descent import Descent, iterative
 from fedsim.scenarios.attacks._disclosed import (
     check_reads_vectors,
+    check_trained,
     first_linear,
     layers_before,
     network,
     passes_features_on,
+    updated,
 )
 from fedsim.scenarios.attacks._invert import Inversion, invert
 from fedsim.scenarios.attacks._objective import Firsts, Objective, Whole, refine
@@ -133,6 +135,7 @@ class Cafe(AttackConfig):
                 f"cafe needs a bottom whose first fully connected layer has a bias; here, '{name}' has none, so step I has"
                 " nothing to solve"
             )
+        check_trained(bottom.config, [f"{name}.weight", f"{name}.bias"], "cafe")
         check_reads_vectors(layers_before(whole, name), tuple(bottom.config["shape"]), "cafe")
         last = list(whole.children())[-1]
         if self._looks_for_g and (not isinstance(last, nn.Linear) or last.bias is None):
@@ -141,6 +144,8 @@ class Cafe(AttackConfig):
                 f" here, it ends in {type(last).__name__}"
             )
         largest = max((len(rows) for rows in batches.values()), default=1)
+        if self._looks_for_g:
+            check_trained(bottom.config, [list(dict(whole.named_parameters()))[-1]], "cafe: labels: optimised")
         if self.solver == "iterative" and self.v_lr * largest >= 1:
             raise ThreatModelError(
                 f"cafe: v_lr: found {self.v_lr}; with batches of {largest} rows step I diverges at 1 / {largest} and above"
@@ -170,8 +175,8 @@ class Cafe(AttackConfig):
             wholes = state.wholes and state.wholes.add(link.whole(message, not self._looks_for_g))
             return replace(state, stretches=state.stretches.add(new), wholes=wholes)
         if isinstance(message, Model):
-            wholes = state.wholes and state.wholes.on(message.parameters)
-            return replace(state, stretches=state.stretches.on(message.parameters), wholes=wholes)
+            wholes = state.wholes and state.wholes.on(message)
+            return replace(state, stretches=state.stretches.on(message), wholes=wholes)
         return state
 
     def _claim(self, state: Seen, tell: Tell) -> Claim:
@@ -242,7 +247,7 @@ class Cafe(AttackConfig):
             seen = state.link.whole(message, granted=self.alpha > 0 and not self._looks_for_g)
             return state.add(message, seen, self._descent, self._objective)
         if isinstance(message, Model):
-            return replace(state, model=message.parameters)
+            return replace(state, model=updated(state.model, message))
         return state
 
     def _claim_single(self, state: Single, tell: Tell) -> Claim:
