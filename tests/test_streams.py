@@ -31,8 +31,15 @@ def called(*words: str | bytes, env: Mapping[str, str], **more: object) -> subpr
     return subprocess.run(command, env={**environment, **env}, capture_output=True, check=False, **more)  # type: ignore[call-overload,no-any-return]
 
 
-@pytest.mark.parametrize("terminal", TERMINALS)
-@pytest.mark.parametrize("words", ["doctor", "check leakage", "show cafe", "run --help"])
+@pytest.mark.parametrize(
+    ("terminal", "words"),
+    [
+        *((terminal, "doctor") for terminal in TERMINALS),
+        ("ascii", "check leakage"),
+        ("C locale", "show cafe"),
+        ("dumb", "run --help"),
+    ],
+)
 def test_a_command_survives_the_terminal(terminal: str, words: str) -> None:
     done = called(*words.split(), env=TERMINALS[terminal])
     assert (done.returncode, done.stderr) == (0, b"")
@@ -54,7 +61,7 @@ def test_an_error_survives_the_terminal(terminal: str, tmp_path: Path) -> None:
 def test_names_of_files_and_columns_with_accents_work_in_an_ascii_locale(tmp_path: Path, runtime: str) -> None:
     write_table(tmp_path / "größe.csv")
     (tmp_path / "größe.csv").write_text((tmp_path / "größe.csv").read_text().replace("u,v", "ü,v"), "utf-8")
-    text = TABLE.replace("table.csv", "größe.csv").replace('"u, v"', '"ü, v"').replace("a:", "Köln:")
+    text = TABLE.replace("table.csv", "größe.csv").replace('"u, v"', '"ü, v"').replace("{a:", "{Köln:")
     (tmp_path / "größe.yaml").write_text(text, "utf-8")
     done = called("run", "größe.yaml", "--runtime", runtime, "--out", "öut", env=ASCII, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -78,9 +85,9 @@ def test_a_full_disk_behind_standard_output_is_one_line() -> None:
     assert done.stderr.startswith("fedsim: no space left on device: make room there")
 
 
-@pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
 def test_streams_may_be_closed(closed: str) -> None:
-    command = f"{sys.executable} -m fedsim check baseline {closed}"
+    command = f"{sys.executable} -m fedsim list {closed}"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
