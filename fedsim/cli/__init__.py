@@ -11,7 +11,13 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
+from fedsim.cli.streams import (
+    check_current_folder,
+    end_quietly,
+    explain_machine_error,
+    prepare_streams,
+    use_utf8_for_files,
+)
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -371,6 +377,7 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    use_utf8_for_files()
     prepare_streams()
     try:
         check_current_folder()
