@@ -55,8 +55,8 @@ def test_a_projection_lies_in_ball_and_box_and_stays_there(
 def multipliers(g: Tensor, p: Tensor, low: Tensor, high: Tensor, norm: Norm) -> tuple[float, float]:
     """The multipliers of the ball, from one to another, for which ``g`` is a normal of ball and box at ``p``.
 
-    Karush, Kuhn and Tucker: g = multiplier * s + n, where s is a subgradient of the norm (of l2: of half its square), n_i
-    is 0 inside the box, at least 0 at its upper side, at most 0 at its lower one. The first is above the second if there is none.
+    Karush, Kuhn and Tucker: g = multiplier * s + n, where s is a subgradient of the norm (of l2: of half its square) and n_i is
+    0 inside the box, at least 0 at its upper side, at most 0 at its lower one. There is none if the first is above the second.
     """
     least, most, close = 0.0, math.inf, 1e-9
     for g_i, p_i, low_i, high_i in zip(g.tolist(), p.tolist(), low.tolist(), high.tolist(), strict=True):
