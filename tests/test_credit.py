@@ -67,7 +67,9 @@ def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return play(tmp_path_factory.mktemp("credit") / "mixed", scenario(arms))
 
 
-def entry(number: int, attack: str = "cafe", seat: str = "server", victim: str = "north", **more: Any) -> dict[str, Any]:
+def entry(
+    number: int, attack: str = "cafe", seat: str = "server", victim: str = "north", **more: Any
+) -> dict[str, Any]:
     """An entry of ``trials`` in a summary."""
     settings = {"kind": attack, "matching": "exact"} | more.pop("settings", {})
     metric, score = more.pop("metric", "psnr"), more.pop("score", 20.0)

@@ -170,7 +170,9 @@ def test_arms_with_other_data_have_a_baseline_each(tmp_path: Path) -> None:
     other = {"scenario": {"data": {**SCENARIO["data"], "imbalance": 0.4}}}  # type: ignore[dict-item]
     path = play(tmp_path / "run", scenario(compare={"rare": {}, "common": other}))
     text = html.unescape(page.render([reading.read(path)]))
-    assert re.search(r"A constant guess has accuracy \S+ with “rare” \(\S+ against it\) and \S+ with “common” \(\S+\)\.", text)
+    assert re.search(
+        r"A constant guess has accuracy \S+ with “rare” \(\S+ against it\) and \S+ with “common” \(\S+\)\.", text
+    )
     assert text.count("constant guess<small>") == 2
 
 
