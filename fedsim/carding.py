@@ -126,7 +126,14 @@ def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
     others = [each for each in drawn if each.title not in titles]
     fairness = [each for each in others if each.title.startswith("Fairness")]
     worth = [each for each in others if each not in fairness]
-    return card.Found(_scores(reports), _scores(reports, "baseline"), fairness, worth, resilience, {n: _version(n) for n in card.LIBRARIES})
+    return card.Found(
+        _scores(reports),
+        _scores(reports, "baseline"),
+        fairness,
+        worth,
+        resilience,
+        {n: _version(n) for n in card.LIBRARIES},
+    )
 
 
 def _version(name: str) -> str | None:

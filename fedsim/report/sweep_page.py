@@ -96,7 +96,9 @@ def sentences(summary: Numbers) -> list[str]:
             ends = [
                 f"{number(c['figures'][key]['mean'], metric)} (“{c['name']}”{_attacked(c, key)})" for c in (low, high)
             ]
-            found.append(f"{words} {title(metric)}: from {ends[0]} to {ends[1]}.{_constant(known, key, metric)}")
+            least, most = (number(cell["figures"][key]["mean"], metric) for cell in (low, high))
+            span = f"from {ends[0]} to {ends[1]}" if least != most or len(known) == 1 else f"{least} in every cell"
+            found.append(f"{words} {title(metric)}: {span}.{_constant(known, key, metric)}")
     if found and len(parts := measures(summary["cells"])) > 1:
         found.append(
             f"Cells are scored on {len(parts)} different sets of data or classes: numbers of one set do not compare with "
