@@ -123,6 +123,9 @@ class ScenarioFile(Settings):
 
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
+        return self.remember("digest", self._digest)
+
+    def _digest(self) -> str:
         other = {"runtime", "placement", "name", "sweep", "checkpoint"}
         if not self.missing:
             other.add("missing")
@@ -174,6 +177,9 @@ class ScenarioFile(Settings):
             ConfigError: it names a seat, a link or a kind of message that does not exist.
             ThreatModelError: a trial's attack cannot run here.
         """
+        return self.remember("plan", self._plan)
+
+    def _plan(self) -> Plan:
         plan = complete(self.scenario.plan(), self.links, self.seats, self.trials)
         for role in self.placement:
             if role not in plan.seats:
