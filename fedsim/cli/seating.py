@@ -33,6 +33,7 @@ def play(
     wait: float,
     own: Belongings,
     out: Path | None,
+    replace: bool,
 ) -> Path:
     """Play one seat; returns its run folder.
 
@@ -40,6 +41,7 @@ def play(
         identity_files: the authority's certificate, the seat's own and its key; all of them or none.
         wait: seconds for the others to come.
         own: where the seat's data and secrets lie.
+        replace: remove an earlier run in ``out`` before this one begins.
 
     Raises:
         ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
@@ -66,6 +68,7 @@ def play(
             out=out,
             command=sys.argv,
             started=progress.arm,
+            replace=replace,
         )
 
 

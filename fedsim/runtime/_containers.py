@@ -19,7 +19,7 @@ from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError
 from fedsim.message import RoleId
 from fedsim.plan import Plan
-from fedsim.report.folder import scenario_text
+from fedsim.report.writing import scenario_text
 from fedsim.runtime._deployment import APP, SWITCHES
 from fedsim.transport.certificates import HOST, Authority, node_keys
 

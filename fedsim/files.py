@@ -1,0 +1,67 @@
+"""Atomic file writes: the one place where files are created that others may be reading, or that must survive a crash."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+DRAFT_PREFIX = ".draft-"
+"""How the names of files begin that are being written; a process that was killed may leave one behind."""
+
+
+def atomic_write(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Replace a file in one step: a reader at any moment, also after a loss of power, finds the old or the new content.
+
+    Args:
+        path: the file; its folder must exist. A symbolic link is replaced, not followed.
+        content: everything that it will hold.
+        mode: its permissions, less those that the umask takes away.
+
+    Raises:
+        OSError: it cannot be written; the old file is as it was.
+    """
+    atomic_write_all({path: content}, mode)
+
+
+def atomic_write_all(contents: Mapping[Path, bytes], mode: int = 0o666) -> None:
+    """Replace several files, none of them before all are on the disk; raises as `atomic_write`."""
+    drafts: dict[Path, Path] = {}
+    try:
+        for path, content in contents.items():
+            drafts[path] = _write_draft(path, content, mode)
+        for path in contents:
+            drafts[path].replace(path)
+            del drafts[path]
+    finally:
+        for draft in drafts.values():
+            draft.unlink(missing_ok=True)
+    for folder in {path.parent for path in contents}:
+        sync_folder(folder)
+
+
+def _write_draft(path: Path, content: bytes, mode: int) -> Path:
+    """Write a new file beside ``path``, under a name that nobody can foresee and through no link; returns where."""
+    draft = path.with_name(DRAFT_PREFIX + secrets.token_hex(8))
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+    try:
+        with open(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return draft
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was created, renamed and removed in a folder survive a loss of power, where its file system can."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems cannot, and the content is whole all the same
+            os.fsync(handle)
+    finally:
+        os.close(handle)
