@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -44,7 +43,7 @@ def atomic_write_all(contents: Mapping[Path, bytes], mode: int = 0o666) -> None:
 
 def _write_draft(path: Path, content: bytes, mode: int) -> Path:
     """Write a new file beside ``path``, under a name that nobody can foresee and through no link; returns where."""
-    draft = path.with_name(DRAFT_PREFIX + secrets.token_hex(8))
+    draft = path.with_name(DRAFT_PREFIX + os.urandom(8).hex())
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with open(handle, "wb") as file:

@@ -8,6 +8,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
@@ -34,6 +35,8 @@ from fedsim.report.writing import (
 )
 
 ACTIVITY = "writing a run"
+CLOCK_TOLERANCE_S = 2.0
+"""How much later than a run a process may seem to have started that writes it: both times are rounded."""
 ELSEWHERE = "wait for its end, end it, or choose another folder with --out"
 
 
@@ -92,7 +95,7 @@ class RunFolder:
             _refuse_foreign(path, begun)  # before anything is made
             path.mkdir(parents=True, exist_ok=True)
             with _locked(path, ELSEWHERE) as lock:
-                _refuse_foreign(path, begun, lock)
+                _refuse_foreign(path, begun)
                 place = replacing.choose_place(path, begun, going_on, replace)
                 place.mkdir(exist_ok=True)
                 write_json(place / "manifest.json", begun)  # first: an interrupted clean-up still leaves a run of ours
@@ -117,7 +120,7 @@ class RunFolder:
         with reporting_failures(path), _locked(path) as lock:
             place = replacing.find_unfinished(path) or path
             there = read_manifest(place)
-            if why := _lasts(there, file, lock):
+            if why := _lasts(there, file):
                 raise OutputError(f"{path}: cannot be resumed: {why}")
             if place.name == replacing.ASIDE:
                 remove(path / NEXT)
@@ -327,8 +330,8 @@ def _locked(path: Path, advice: str = "wait for its end, or end it") -> Iterator
         raise
 
 
-def _refuse_foreign(path: Path, begun: Mapping[str, Any], lock: FolderLock | None = None) -> None:
-    """Raise OutputError unless ``path`` is free or holds the same experiment; ``lock``: ours."""
+def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
+    """Raise OutputError unless ``path`` is free or holds the same experiment."""
     if path.is_file():
         raise OutputError(f"{path}: a file; expected a folder to write the run to")
     if not path.exists() or not replacing.entries(path):
@@ -339,7 +342,7 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any], lock: FolderLock | Non
         barren = there["status"] != "complete" and replacing.entries(path) <= AT_FIRST
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
-    if lock and not lock.effective and there["status"] == "running" and _alive(there["process"]):
+    if _still_written(there):
         raise OutputError(f"{path}: process {there['process']['pid']} is {ACTIVITY} there: {ELSEWHERE}")
     if not all(same) and not barren:
         mine = str(begun["digest"])[:8]
@@ -348,11 +351,11 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any], lock: FolderLock | Non
         raise OutputError(f"{path}: holds another run, of {other}, not of {mine}; choose another folder with --out")
 
 
-def _lasts(there: Mapping[str, Any], file: ScenarioFile, lock: FolderLock) -> str:
+def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
     """Why a run cannot be taken up again, or nothing."""
     if there["status"] == "complete":
         return "it is complete"
-    if not lock.effective and there["status"] == "running" and _alive(there["process"]):
+    if _still_written(there):
         return f"process {there['process']['pid']} is writing it; wait for its end, or end it"
     if file.sweep is not None and there["digest"] == file.sweep_digest():
         return "it is a sweep; the same fedsim sweep again plays what is not complete"
@@ -365,9 +368,10 @@ def _lasts(there: Mapping[str, Any], file: ScenarioFile, lock: FolderLock) -> st
     return ""
 
 
-def _alive(process: Mapping[str, Any]) -> bool:
-    """Whether another process of this machine, named in a manifest, still runs."""
-    if process["host"] != platform.node() or process["pid"] == os.getpid():
+def _still_written(there: Mapping[str, Any]) -> bool:
+    """Whether the process that a manifest names still writes the run, which counts where a file system has no locks."""
+    process = there["process"]
+    if there["status"] != "running" or process["host"] != platform.node() or process["pid"] == os.getpid():
         return False
     try:
         os.kill(int(process["pid"]), 0)
@@ -375,12 +379,21 @@ def _alive(process: Mapping[str, Any]) -> bool:
         return False
     except PermissionError:  # it belongs to somebody else
         pass
-    return not _defunct(int(process["pid"]))
+    begun = datetime.fromisoformat([there["started"], *there.get("resumed", ())][-1]).timestamp()
+    return not _has_ended(int(process["pid"]), begun)
 
 
-def _defunct(pid: int) -> bool:
-    """Whether a process has ended, and only its parent has not taken note; False where the system does not tell."""
+def _has_ended(pid: int, since: float) -> bool:
+    """Whether a process has ended though its number is taken: its parent has not noticed, or a later one has the number.
+
+    Args:
+        pid: the number.
+        since: when the process was there; seconds since the epoch.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except OSError:
+        status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        booted = float(Path("/proc/stat").read_text().partition("btime ")[2].split()[0])
+    except (OSError, IndexError):  # the system does not tell
         return False
+    started = booted + int(status[19]) / os.sysconf("SC_CLK_TCK")
+    return status[0] in (b"Z", b"X") or started > since + CLOCK_TOLERANCE_S

@@ -17,7 +17,7 @@ from fedsim.report.manifest import now
 LOCK = ".lock"
 """The file in the folder that is locked; it says who holds it, and is gone when nobody does."""
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
-"""What file systems answer that have no locks."""
+"""What file systems answer that have no locks; nobody is kept out there."""
 
 
 class FolderLock:
@@ -25,12 +25,10 @@ class FolderLock:
 
     Attributes:
         folder: which folder; whoever renames it while it is locked sets the new name here.
-        effective: False on a file system without locks, where nobody is kept out.
     """
 
-    def __init__(self, folder: Path, handle: int, effective: bool) -> None:
-        self.folder, self.effective = folder, effective
-        self._handle = handle
+    def __init__(self, folder: Path, handle: int) -> None:
+        self.folder, self._handle = folder, handle
         self._close = weakref.finalize(self, os.close, handle)
 
     @staticmethod
@@ -48,7 +46,7 @@ class FolderLock:
         """
         while True:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = FolderLock(folder, os.open(folder / LOCK, flags, 0o644), effective=True)
+            lock = FolderLock(folder, os.open(folder / LOCK, flags, 0o644))
             try:
                 fcntl.flock(lock._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -58,7 +56,6 @@ class FolderLock:
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise
-                lock.effective = False
             if lock._is_current():
                 lock._write_holder(activity)
                 return lock
