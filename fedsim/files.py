@@ -30,7 +30,9 @@ def atomic_write_all(contents: Mapping[Path, bytes], mode: int = 0o666) -> None:
     drafts: dict[Path, Path] = {}
     try:
         for path, content in contents.items():
-            drafts[path] = _write_draft(path, content, mode)
+            draft = path.with_name(DRAFT_PREFIX + os.urandom(8).hex())  # a name that nobody can foresee
+            create_file(draft, content, mode)
+            drafts[path] = draft
         for path in contents:
             drafts[path].replace(path)
             del drafts[path]
@@ -41,19 +43,21 @@ def atomic_write_all(contents: Mapping[Path, bytes], mode: int = 0o666) -> None:
         sync_folder(folder)
 
 
-def _write_draft(path: Path, content: bytes, mode: int) -> Path:
-    """Write a new file beside ``path``, under a name that nobody can foresee and through no link; returns where."""
-    draft = path.with_name(DRAFT_PREFIX + os.urandom(8).hex())
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
+def create_file(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Write a file that does not exist yet, and not through a link; it is on the disk afterwards, or not there.
+
+    Raises:
+        OSError: there is something of that name, or it cannot be written.
+    """
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode)
     try:
         with open(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        draft.unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise
-    return draft
 
 
 def sync_folder(folder: Path) -> None:
