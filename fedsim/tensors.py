@@ -15,13 +15,14 @@ SHOWN = 4
 """Names in a message."""
 
 
-def store(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors (safetensors), so that a reader at any moment finds the old file or the new one, whole."""
+def store(path: Path, tensors: Mapping[str, Tensor], sync: bool = True) -> None:
+    """Write named tensors (safetensors) as `fedsim.files.atomic_write` does; folders are made as needed."""
     from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
     # views of one storage cannot be stored, copies can
-    atomic_write(path, save({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}))
+    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    atomic_write(path, save(copies), sync=sync)
 
 
 def restore(path: Path, into: Mapping[str, Tensor]) -> None:

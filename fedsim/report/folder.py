@@ -16,6 +16,7 @@ from typing import Any, TextIO
 from fedsim import tensors
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
+from fedsim.files import sync_tree
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.report import manifest, replacing
@@ -98,11 +99,13 @@ class RunFolder:
                 _refuse_foreign(path, begun)
                 place = replacing.choose_place(path, begun, going_on, replace)
                 place.mkdir(exist_ok=True)
-                write_json(place / "manifest.json", begun)  # first: an interrupted clean-up still leaves a run of ours
+                write_json(
+                    place / "manifest.json", begun, sync=False
+                )  # first: an interrupted clean-up still leaves a run of ours
                 for name in WRITTEN:
                     if not (going_on and name == CHECKPOINTS):
                         remove(place / name)
-                write_text(place / "scenario.yaml", scenario_text(file))
+                write_text(place / "scenario.yaml", scenario_text(file), sync=False)
         return RunFolder(path, place, file, begun, lock)
 
     @staticmethod
@@ -166,6 +169,9 @@ class RunFolder:
         """Write how the run has ended; a complete one takes its place."""
         if self.status == "running":
             self._manifest = manifest.end(self._manifest, "complete")
+        if self.status == "complete":
+            for name in WRITTEN:  # before anything says that it is complete
+                sync_tree(self.path / name)
         write_json(self.path / "manifest.json", self._manifest)
         if self.status == "complete":
             remove(self.path / CHECKPOINTS)
@@ -238,18 +244,18 @@ class RunFolder:
         records = {arm.name: record(arm, places[arm.name], arm is arms[0]) for arm in arms}
         summary = summarise(self._file, arms)
         with reporting_failures(self.home):
-            write_text(self.path / "metrics.jsonl", "".join(map(json_line, logged)))
+            write_text(self.path / "metrics.jsonl", "".join(map(json_line, logged)), sync=False)
             for arm in arms:
                 self._write_models(arm, records[arm.name])
                 self._write_claims(arm, places[arm.name])
-            write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records})
-            write_json(self.path / "summary.json", summary)
+            write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
+            write_json(self.path / "summary.json", summary, sync=False)
         return summary
 
     def write_page(self, html: str) -> None:
         """Write ``report.html``."""
         with reporting_failures(self.home):
-            write_text(self.path / "report.html", html)
+            write_text(self.path / "report.html", html, sync=False)
 
     def write_seeds(self, runs: Sequence[Path]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
@@ -263,20 +269,20 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """A summary over runs that have folders of their own."""
         with reporting_failures(self.home):
-            write_json(self.path / "summary.json", summary)
+            write_json(self.path / "summary.json", summary, sync=False)
 
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
             stem = written["seats"][report.role]["model"]
-            tensors.store(self.path / f"{stem}.safetensors", report.tensors)
-            write_json(self.path / f"{stem}.json", report.sidecar)
+            tensors.store(self.path / f"{stem}.safetensors", report.tensors, sync=False)
+            write_json(self.path / f"{stem}.json", report.sidecar, sync=False)
 
     def _write_claims(self, arm: Arm, slug: str) -> None:
         for finding in (f for report in arm.reports for f in report.findings):
             name, claim = claim_file(slug, finding), finding.claim
-            tensors.store(self.path / name, {"rows": claim.rows, "values": claim.values})
+            tensors.store(self.path / name, {"rows": claim.rows, "values": claim.values}, sync=False)
             if shown := exhibits(finding, arm):
-                tensors.store(self.path / shown_file(name), shown)
+                tensors.store(self.path / shown_file(name), shown, sync=False)
 
 
 def default_path(file: ScenarioFile, seeds: Sequence[int] = (), sweep: bool = False) -> Path:

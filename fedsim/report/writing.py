@@ -43,16 +43,16 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, sync: bool = True) -> None:
     """Write plain values as `json_bytes` gives them, in one step; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json_bytes(value))
+    atomic_write(path, json_bytes(value), sync=sync)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, sync: bool = True) -> None:
     """Write a file so that a reader, at any moment, finds the old one or the new one, whole; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, text.encode())
+    atomic_write(path, text.encode(), sync=sync)
 
 
 def remove(path: Path) -> None:
