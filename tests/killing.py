@@ -1,8 +1,9 @@
-"""Writes a run over another one and is killed just before its nth change to a file, for every n; a script of its own.
+"""Writes a run over another one and is killed just before its nth change to a file, for many n; a script of its own.
 
-Usage: ``python killing.py FOLDER``. It plays a small run, writes it to FOLDER, and then, for n = 1, 2, ..., starts a process
-that writes the same run again and is killed. After each it reads the folder as anybody would, and prints a line of JSON: which
-of the two runs it found, and how often it found which in the end. The runs are told apart by the command in their manifest.
+Usage: ``python killing.py FOLDER STEP``. It plays a small run, writes it to FOLDER, and then, for every STEPth n until a
+process comes to its end, starts a process that writes the same run again and is killed. After each it reads the folder as
+anybody would, and prints a line of JSON: which of the two runs it found, and how often it found which in the end. The runs
+are told apart by the command in their manifest.
 """
 
 from __future__ import annotations
@@ -78,12 +79,12 @@ def visible(folder: Path) -> list[Path]:
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, step: int) -> None:
     manifest.versions = functools.cache(manifest.versions)
     manifest.revision = functools.cache(manifest.revision)
     arms = [Arm(FILE.name, FILE, Local().run(FILE, lambda role, row: None), 1.0)]
     found = {"old": 0, "new": 0}
-    for nth in range(1, 1000):
+    for nth in range(1, 1000, step):
         shutil.rmtree(folder, ignore_errors=True)
         write(folder, arms, "old")
         (folder / "notes.txt").write_text("mine")
@@ -107,4 +108,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
