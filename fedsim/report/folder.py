@@ -96,7 +96,7 @@ class RunFolder:
             _refuse_foreign(path, begun)  # before anything is made
             path.mkdir(parents=True, exist_ok=True)
             with _locked(path, ELSEWHERE) as lock:
-                _refuse_foreign(path, begun)
+                _refuse_foreign(path, begun, locked=True)
                 place = replacing.choose_place(path, begun, going_on, replace)
                 place.mkdir(exist_ok=True)
                 write_json(
@@ -336,8 +336,8 @@ def _locked(path: Path, advice: str = "wait for its end, or end it") -> Iterator
         raise
 
 
-def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
-    """Raise OutputError unless ``path`` is free or holds the same experiment."""
+def _refuse_foreign(path: Path, begun: Mapping[str, Any], locked: bool = False) -> None:
+    """Raise OutputError unless ``path`` is free or holds the same experiment; ``locked`` by this process."""
     if path.is_file():
         raise OutputError(f"{path}: a file; expected a folder to write the run to")
     if not path.exists() or not replacing.entries(path):
@@ -348,7 +348,7 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
         barren = there["status"] != "complete" and replacing.entries(path) <= AT_FIRST
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
-    if _still_written(there):
+    if locked and _still_written(there):  # before, the lock has more to tell
         raise OutputError(f"{path}: process {there['process']['pid']} is {ACTIVITY} there: {ELSEWHERE}")
     if not all(same) and not barren:
         mine = str(begun["digest"])[:8]
