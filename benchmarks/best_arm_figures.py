@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import statistics
 import sys
 import time
 from collections.abc import Sequence
@@ -21,13 +22,12 @@ import matplotlib
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
-from scipy import stats
 
 from fedsim.bandit.intervals import Problem
 from fedsim.bandit.laws import Law, best, play
 from fedsim.bandit.lies import Lie
 from fedsim.bandit.search import Search
-from fedsim.metrics import interval
+from fedsim.confidence import estimate_mean, estimate_share
 from fedsim.seeding import Rng
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -98,11 +98,12 @@ def one(instance: Instance, run: int) -> tuple[int | None, int]:
 
 
 def measure(pool: ProcessPoolExecutor, instance: Instance, runs: int) -> dict[str, Any]:
-    """Shares with exact (Clopper-Pearson) 95 % intervals, and pulls with bootstrap ones."""
+    """Shares with exact (Clopper-Pearson) 95 % intervals, and mean pulls with those of Student's t, over the runs."""
     start = time.perf_counter()
     ended = list(pool.map(partial(one, instance), range(runs), chunksize=10))
     right = sum(arm == best(instance.laws) for arm, _ in ended)
-    sure = stats.binomtest(right, runs).proportion_ci(0.95)
+    sure, pulls = estimate_share(right, runs), [pulls for _, pulls in ended]
+    mean = estimate_mean(pulls)
     return {
         "instance": instance.name,
         "eps": instance.eps,
@@ -112,7 +113,8 @@ def measure(pool: ProcessPoolExecutor, instance: Instance, runs: int) -> dict[st
         "correct": right / runs,
         "correct_interval": [sure.low, sure.high],
         "undecided": sum(arm is None for arm, _ in ended) / runs,
-        "pulls": interval([pulls for _, pulls in ended], draws=2000),
+        "pulls": [mean.mean, mean.low, mean.high],
+        "pulls_deviation": statistics.stdev(pulls),
         "seconds": time.perf_counter() - start,
     }
 

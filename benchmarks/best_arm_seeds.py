@@ -17,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from fedsim.confidence import estimate_mean
 from fedsim.config import ScenarioFile, read, validate
-from fedsim.metrics import interval
 from fedsim.outcome import SeatReport
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
@@ -69,14 +69,15 @@ def play(profile: str, names: Sequence[str], seed: int) -> dict[str, Any]:
 
 
 def tell(title: str, seeds: list[Mapping[str, Any]]) -> None:
-    """A line an arm: right, undecided and wrong choices, and mean pulls with their interval."""
+    """A line an arm: right, undecided and wrong choices, and mean pulls with their interval (Student's t over seeds)."""
     print(f"{title}: {len(seeds)} seeds")
     for name in seeds[0]["arms"] if seeds else ():
         each = [seed["arms"][name] for seed in seeds]
         right, decided = sum(e["chose_the_best"] for e in each), sum(e["decided"] for e in each)
-        mean, low, high = interval([e["pulls"] for e in each])
+        pulls = estimate_mean([e["pulls"] for e in each])
+        ends = f" ({pulls.low:,.0f} to {pulls.high:,.0f}), n = {pulls.n}" if pulls.has_interval else " (one seed)"
         print(f"  {name:12} right {right:3.0f}  undecided {len(each) - decided:3.0f}  wrong {decided - right:3.0f}"
-              f"  pulls {mean:8,.0f} ({low:,.0f} to {high:,.0f})")  # fmt: skip
+              f"  pulls {pulls.mean:8,.0f}{ends}")  # fmt: skip
 
 
 def main() -> None:

@@ -34,16 +34,17 @@ from torch import Tensor
 from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
-from fedsim.metrics import interval, psnr
+from fedsim.metrics import psnr
+from fedsim.parties.features import FeatureParty
 from fedsim.report.manifest import begin
+from fedsim.report.seeds import spread
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks._disclosed import first_linear, layers_before
+from fedsim.scenarios.attacks._recover import equations, exact, recover
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks.cafe import Cafe, Seen
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, Claim, Knowledge, Tell
-from parties.features import FeatureParty
-from scenarios.attacks._disclosed import first_linear, layers_before
-from scenarios.attacks._recover import equations, exact, recover
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks.cafe import Cafe, Seen
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SMALL = ["scenario.bottom={kind: cafe_cnn, channels: [16, 32], units: 96}", "scenario.embedding=32"]
@@ -194,7 +195,7 @@ def batches(options: argparse.Namespace) -> dict[str, Any]:
             if images:
                 means = [_mean(v["PSNR"] for v in run["victims"].values()) for run in runs]
                 blind = _mean([v["mean image"]] for run in runs for v in run["victims"].values())
-                found[key] |= {"PSNR": interval(means), "mean image": blind}
+                found[key] |= {"PSNR": spread(means), "mean image": blind}
             print(key, found[key], flush=True)
     return found
 
@@ -214,9 +215,7 @@ def rounds(options: argparse.Namespace) -> dict[str, Any]:
         t: [_mean([v["rounds"][str(t)]["H relative error"]] for v in run.values()) for run in runs] for t in counts
     }
     mean = _mean([v["mean image"]] for run in runs for v in run.values())
-    found = {
-        str(t): {"PSNR": interval(levels[t]), "H relative error, mean": sum(errors[t]) / len(runs)} for t in counts
-    }
+    found = {str(t): {"PSNR": spread(levels[t]), "H relative error, mean": sum(errors[t]) / len(runs)} for t in counts}
     _draw(n, levels, mean)
     return {"N": n, "batch": 40, "seeds": 5, "mean image": mean, "by rounds": found}
 
@@ -238,10 +237,11 @@ def _draw(n: int, levels: Mapping[int, list[float]], mean: float) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    stated = {t: interval(values) for t, values in levels.items()}
+    stated = {t: spread(values) for t, values in levels.items()}
     figure, axes = pyplot.subplots(figsize=(6, 3.2), layout="constrained")
-    axes.plot(list(stated), [each[0] for each in stated.values()], "o-", color="#1f5fa8", label="CAFE")
-    axes.fill_between(list(stated), [e[1] for e in stated.values()], [e[2] for e in stated.values()], alpha=0.25)
+    axes.plot(list(stated), [each["mean"] for each in stated.values()], "o-", color="#1f5fa8", label="CAFE")
+    ends = [[each[end] for each in stated.values()] for end in ("low", "high")]
+    axes.fill_between(list(stated), *ends, alpha=0.25)
     axes.axhline(mean, color="#777", linestyle="--", label="mean image")
     axes.axvline(n, color="#c33", linewidth=1, label=f"T = N = {n}")
     axes.set(xlabel="rounds T in which the model stood still", ylabel="PSNR (dB)")

@@ -18,10 +18,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from fedsim.scenarios.attacks._descent import Descent, iterative
+from fedsim.scenarios.attacks._recover import Equations, equations, exact, recover
+from fedsim.scenarios.attacks._stream import Round, Stream
 from fedsim.seeding import Rng, determine
-from scenarios.attacks._descent import Descent, iterative
-from scenarios.attacks._recover import Equations, equations, exact, recover
-from scenarios.attacks._stream import Round, Stream
 
 ROWS, BATCH, ROUNDS, INPUTS, UNITS, RANK = 800, 40, 1000, 2048, 256, 64
 BUDGETS = ((20_000, 250), (20_000, 1000), (20_000, 2000))

@@ -1,7 +1,7 @@
 """Who pays: ``python benchmarks/card_groups.py RUN NAME``, a run over seeds whose arms ask for fairness.
 
-Prints, by group and arm, the mean of each rate over the seeds, its paired difference to the first arm with a bootstrap 95 %
-interval, and writes all of it to ``docs/results/NAME.json``.
+Prints, by group and arm, the mean of each rate over the seeds, its paired difference to the first arm with a 95 %
+interval (Student's t), and writes all of it to ``docs/results/NAME.json``.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedsim.metrics import interval
+from fedsim.report.seeds import spread, spread_difference
+from fedsim.report.words import change, interval
 
 RATES = ("selection rate", "true positive rate", "false positive rate")
 BARS = "What each party is worth"
@@ -44,10 +45,9 @@ def main() -> None:
             if any((line, rate) not in each for each in found):
                 continue
             values = [each[line, rate] for each in found]
-            change = [v - each[line, rate] for v, each in zip(values, arms[first], strict=True)]
-            record.append({"of": line, "rate": rate, "arm": arm, "mean": interval(values), "change": interval(change)})
-            mean, (by, low, high) = record[-1]["mean"][0], record[-1]["change"]
-            print(f"{line} | {rate} | {arm} | {mean:.3f} | {by:+.3f} ({low:+.3f} to {high:+.3f})")
+            mean, by = spread(values), spread_difference(values, [each[line, rate] for each in arms[first]])
+            record.append({"of": line, "rate": rate, "arm": arm, "mean": mean, "change": by})
+            print(f"{line} | {rate} | {arm} | {mean['mean']:.3f} | {change(by['mean'])} ({interval(by, signed=True)})")
     out = Path(__file__).parent.parent / "docs" / "results" / f"{name}.json"
     out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from fedsim import config
+from fedsim.parties.cut import ImagePart
+from fedsim.parties.encode import LabelEncoder
+from fedsim.parties.vertical import build_bottom, build_top
 from fedsim.report import reading
 from fedsim.seeding import Rng, determine
-from parties.cut import ImagePart
-from parties.encode import LabelEncoder
-from parties.vertical import build_bottom, build_top
 
 
 class Joint(nn.Module):

@@ -1,8 +1,8 @@
 """Robust pre-training over seeds: ``python benchmarks/contrastive_figures.py RUN [NAME]``.
 
 RUN is the folder of ``fedsim run contrastive --seeds N``. Prints the tables of docs/contrastive.md, and writes
-``docs/results/NAME.json`` (with command, machine and date; default ``contrastive``) and ``NAME.png``. Intervals are bootstrap
-95 % of the mean over seeds; differences between arms are paired by seed.
+``docs/results/NAME.json`` (with command, machine and date; default ``contrastive``) and ``NAME.png``. Intervals are 95 %
+(Student's t) of the mean over seeds; differences between arms are paired by seed.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from fedsim.metrics import interval
 from fedsim.report.curves import INKS, MARKS
-from fedsim.report.words import change, number, title
+from fedsim.report.seeds import reach, spread, spread_difference
+from fedsim.report.words import change, estimate, interval, title
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SHOWN = ("accuracy", "pgd_accuracy", "apgd_accuracy", "pgd_upper_alone", "pgd_lower_alone")
@@ -45,14 +45,8 @@ PAIRS = {
 """What is to be compared: by a name, an arm and what it is held against."""
 
 
-def said(values: tuple[float, float, float]) -> str:
-    mean, low, high = (number(value) for value in values)
-    return f"{mean} ({low} to {high})"
-
-
-def signed(values: tuple[float, float, float]) -> str:
-    mean, low, high = (change(value) for value in values)
-    return f"{mean} ({low} to {high})"
+def signed(found: dict[str, Any]) -> str:
+    return f"{change(found['mean'])} ({interval(found, signed=True)})"
 
 
 def main() -> None:
@@ -66,7 +60,7 @@ def main() -> None:
     }
     print("| arm |", " | ".join(title(metric) for metric in SHOWN), "| traffic (MB) | seconds |")
     for arm in arms:
-        cells = [said(interval(values[arm][metric])) for metric in SHOWN]
+        cells = [estimate(spread(values[arm][metric])) for metric in SHOWN]
         of = [s["arms"][arm] for s in summaries]
         traffic = f"{sum(each['traffic']['bytes'] for each in of) / len(of) / 1e6:.0f}"
         print(f"| {arm} |", " | ".join(cells), f"| {traffic} | {sum(each['seconds'] for each in of) / len(of):.0f} |")
@@ -95,8 +89,7 @@ def main() -> None:
         "cpu": manifest["cpu"]["model"],
         "seeds": [int(path.name.removeprefix("seed-")) for path in seeds],
         **kept,
-        "task": {arm: {m: interval(v) for m, v in of.items()} for arm, of in values.items()},
-        "values": values,
+        "task": {arm: {m: spread(v) for m, v in of.items()} for arm, of in values.items()},
         "differences": differences,
         "stronger_attacks_that_left_more": len(broken),
     }
@@ -104,8 +97,8 @@ def main() -> None:
     picture(run, seeds, arms, RESULTS / f"{name}.png")
 
 
-def _gap(values: dict[str, dict[str, list[float]]], one: str, other: str, metric: str) -> tuple[float, float, float]:
-    return interval([a - b for a, b in zip(values[one][metric], values[other][metric], strict=True)])
+def _gap(values: dict[str, dict[str, list[float]]], one: str, other: str, metric: str) -> dict[str, Any]:
+    return spread_difference(values[one][metric], values[other][metric])
 
 
 def picture(run: Path, seeds: list[Path], arms: list[str], out: Path) -> None:
@@ -117,10 +110,10 @@ def picture(run: Path, seeds: list[Path], arms: list[str], out: Path) -> None:
         for seed in seeds:
             record = json.loads((seed / "seats.json").read_text("utf-8"))["arms"][arm]
             lines.append(next(f for f in record["figures"] if f["title"] == "Accuracy against eps")["lines"][0])
-        spread = [interval(ys) for ys in zip(*(line["y"] for line in lines), strict=True)]
-        ends = [[m - low for m, low, _ in spread], [high - m for m, _, high in spread]]
+        along = [spread(ys) for ys in zip(*(line["y"] for line in lines), strict=True)]
+        ends = list(zip(*map(reach, along), strict=True))
         style = {"color": INKS[i % len(INKS)], "marker": MARKS[i % len(MARKS)], "ms": 4, "capsize": 2}
-        axes.errorbar(lines[0]["x"], [m for m, _, _ in spread], ends, label=arm, **style)
+        axes.errorbar(lines[0]["x"], [each["mean"] for each in along], ends, label=arm, **style)
     axes.set(xlabel="eps, pixels of both parties", ylabel="accuracy under PGD")
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(out, dpi=150)

@@ -6,6 +6,7 @@ RUN is the folder of ``fedsim run leakage_distance --seeds N``. Prints a table a
 from __future__ import annotations
 
 import json
+import statistics
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from fedsim.metrics import interval
+from fedsim.report.seeds import reach, rederive
+from fedsim.report.words import estimate
 
 FARTHEST = 1000
 """Fakes of a scale of their own lie beyond: their distance is ruled by tensors whose true gradient is next to nothing."""
@@ -34,23 +36,21 @@ def distances(run: Path, arm: str) -> list[float]:
 
 def main() -> None:
     run = Path(sys.argv[1])
-    arms: dict[str, Any] = json.loads((run / "summary.json").read_text("utf-8"))["arms"]
+    arms: dict[str, Any] = rederive(json.loads((run / "summary.json").read_text("utf-8")))["arms"]
     points = []
     for name, arm in arms.items():
-        far = interval(distances(run, name))[0]
+        far = statistics.fmean(distances(run, name))
         (trial,) = arm["trials"]
         points.append((name, far, arm["task"]["accuracy"], trial["score"], trial["chance"]["mean"]))
         task, score = points[-1][2], points[-1][3]
-        print(f"{name:24} distance {far:9.2f}  accuracy {task['mean']:.3f} ({task['low']:.3f} to {task['high']:.3f})"
-              f"  PSNR {score['mean']:5.1f} ({score['low']:.1f} to {score['high']:.1f})")  # fmt: skip
+        print(f"{name:24} distance {far:9.2f}  accuracy {estimate(task)}  PSNR {estimate(score, 'psnr')}")
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for optimiser, colour in (("adam", "#1f5fa8"), ("momentum", "#c06a1f")):
         mine = sorted((p for p in points if p[0].startswith(optimiser) and p[1] < FARTHEST), key=lambda p: p[1])
         for axes, nth in ((left, 2), (right, 3)):
             x, y = [p[1] for p in mine], [p[nth]["mean"] for p in mine]
-            spread = [[a - p[nth]["low"] for a, p in zip(y, mine, strict=True)],
-                      [p[nth]["high"] - a for a, p in zip(y, mine, strict=True)]]  # fmt: skip
-            axes.errorbar(x, y, spread, fmt="o-", color=colour, capsize=3, label=optimiser)
+            ends = list(zip(*(reach(p[nth]) for p in mine), strict=True))
+            axes.errorbar(x, y, ends, fmt="o-", color=colour, capsize=3, label=optimiser)
     right.axhline(points[0][4], color="#777", linestyle="--", label="mean image")
     for axes, label in ((left, "test accuracy"), (right, "CAFE, PSNR (dB)")):
         axes.set_xscale("symlog", linthresh=0.1)

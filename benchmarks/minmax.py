@@ -3,8 +3,8 @@
 PROFILE is one of ``scenarios/minmax.yaml`` (default: mnist). Trains the victims, or takes those that are kept; then, in this
 one process: 50 iterations on 300 images of every model, timed; and for each image and model the smallest linf perturbation that
 fools that model alone, by bisection, against the weight that the model has in the end: Spearman's rank correlation, an image at
-a time, and likewise for groups of five images under one perturbation. Prints, and writes
-``docs/results/minmax-weights-PROFILE.json``.
+a time, and likewise for groups of five images under one perturbation. Intervals are 95 % (Student's t) over images or groups,
+for these models. Prints, and writes ``docs/results/minmax-weights-PROFILE.json``.
 """
 
 from __future__ import annotations
@@ -23,15 +23,16 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from fedsim.config import read
-from fedsim.metrics import interval
 from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
+from fedsim.parties.minmax import Query
+from fedsim.parties.minmax.domains import Domains, Inputs, Models
+from fedsim.parties.minmax.training import keep, restore, train
+from fedsim.parties.minmax.victim import ModelVictim
+from fedsim.report.seeds import spread
+from fedsim.report.words import estimate
+from fedsim.scenarios.minmax import ATTACKER, build_attacker, build_victim
 from fedsim.seeding import Rng, determine, simulated_secret
-from parties.minmax import Query
-from parties.minmax.domains import Domains, Inputs, Models
-from parties.minmax.training import keep, restore, train
-from parties.minmax.victim import ModelVictim
-from scenarios.minmax import ATTACKER, build_attacker, build_victim
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 HALVINGS, STEPS = 7, 20
@@ -104,11 +105,11 @@ def main() -> None:
     hardest = (found.weights[:, :100].argmax(dim=0) == radii.argmax(dim=0)).double().mean()
     for name, radius, weight in zip(names, radii.mean(dim=1), found.weights.mean(dim=1), strict=True):
         print(f"{name}: mean smallest radius {radius:.3f}, mean weight {weight:.2f}")
-    print("rank correlation over the models, an image at a time: {:.3f} ({:.3f} to {:.3f})".format(*interval(by_model)))
+    print(f"rank correlation over the models, an image at a time: {estimate(spread(by_model))}")
     print(f"the largest weight lies on the model with the largest radius: {hardest:.3f} of the images")
     group, _ = play(Inputs(x[:100].view(-1, 5, *x.shape[1:]), labels[:100].view(-1, 5)), [victims[-1]], ball, plan)
     by_image = ranks(group.weights, radii[-1].view(-1, 5).T)
-    print("rank correlation over five images, a group at a time: {:.3f} ({:.3f} to {:.3f})".format(*interval(by_image)))
+    print(f"rank correlation over five images, a group at a time: {estimate(spread(by_image))}")
     record = {
         "command": shlex.join(["python", "benchmarks/minmax.py", profile, str(seed)]),
         "cores": os.cpu_count(),
@@ -118,9 +119,9 @@ def main() -> None:
         "all_fooled": float(fooled.all(dim=0).double().mean()),
         "mean_radius": dict(zip(names, radii.mean(dim=1).tolist(), strict=True)),
         "mean_weight": dict(zip(names, found.weights.mean(dim=1).tolist(), strict=True)),
-        "rank_correlation_models": interval(by_model),
+        "rank_correlation_models": spread(by_model),
         "hardest_has_largest_weight": float(hardest),
-        "rank_correlation_images": interval(by_image),
+        "rank_correlation_images": spread(by_image),
     }
     (RESULTS / f"minmax-weights-{profile}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 

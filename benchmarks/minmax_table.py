@@ -1,7 +1,7 @@
 """The tables of docs/minmax.md, over seeds: ``python benchmarks/minmax_table.py RUN [ARM]``.
 
 RUN is the folder of ``fedsim run ... --seeds N``, or a record of one under docs/results. Prints, for each metric, mean and
-bootstrap 95 % interval of every arm; then the differences of ARM (default: min-max) to every other arm, paired by seed; and
+95 % interval (Student's t) of every arm; then the differences of ARM (default: min-max) to every other arm, paired by seed; and
 where an arm plays both rules, those of min-max to the average inside it.
 """
 
@@ -12,20 +12,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fedsim.metrics import interval
-from fedsim.report.words import change, number, title
+from fedsim.report.seeds import spread, spread_difference
+from fedsim.report.words import change, estimate, interval, title
 
 LEFT_OUT = ("balanced_accuracy", "macro_f1", "log_loss", "roc_auc", "examples")
 
 
 def said(values: list[float]) -> str:
-    mean, low, high = (number(value) for value in interval(values))
-    return f"{mean} ({low} to {high})"
+    return estimate(spread(values))
 
 
 def apart(one: list[float], other: list[float]) -> str:
-    mean, low, high = interval([a - b for a, b in zip(one, other, strict=True)])
-    return f"{change(mean)} ({change(low)} to {change(high)})"
+    found = spread_difference(one, other)
+    return f"{change(found['mean'])} ({interval(found, signed=True)})"
 
 
 def main() -> None:

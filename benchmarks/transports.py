@@ -12,7 +12,7 @@ that a noisy machine hits all of them alike:
     ray calls    one Ray actor a party and plain actor calls, one a party and step: what Ray alone would do
 
 Then frames with embeddings of 4 MiB, echoed by four processes: MB/s, both directions added, in plain text and with mutual
-TLS. Last, once, a few steps with frames as messages of Flower. It needs ``fedsim[ray,flower]``.
+TLS. Last, once, a few steps with frames as messages of Flower. It needs ``fedsim-vfl[ray,flower]``.
 """
 
 from __future__ import annotations

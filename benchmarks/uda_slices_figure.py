@@ -1,7 +1,7 @@
 """Target accuracy against poisoned slices: ``python benchmarks/uda_slices_figure.py RUN``.
 
 RUN is the folder of ``fedsim run uda_slices --seeds N``. Prints the table of docs/uda_poisoning.md and draws
-``docs/results/uda_slices.png``; `record.py` puts the numbers on record. Intervals are bootstrap 95 % of the mean over seeds.
+``docs/results/uda_slices.png``; `record.py` puts the numbers on record. Intervals: Student's t, 95 %, over seeds.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from fedsim.metrics import interval
 from fedsim.report.curves import INKS, MARKS
-from fedsim.report.words import number
+from fedsim.report.seeds import reach, spread
+from fedsim.report.words import estimate
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SHOWN = ("accuracy", "poison_label", "source_accuracy")
 
 
 def said(values: list[float]) -> str:
-    mean, low, high = (number(value) for value in interval(values))
-    return f"{mean} ({low} to {high})"
+    return estimate(spread(values))
 
 
 def slices(arms: dict[str, Any], who: str) -> dict[int, str]:
@@ -44,10 +43,10 @@ def main() -> None:
         for count, name in named.items():
             task = arms[name]["task"]
             print(f"| {count} |", " | ".join(said(task[metric]["values"]) for metric in SHOWN), "|")
-        found = [interval(arms[name]["task"]["accuracy"]["values"]) for name in named.values()]
-        ends = [[mean - low for mean, low, _ in found], [high - mean for mean, _, high in found]]
+        found = [spread(arms[name]["task"]["accuracy"]["values"]) for name in named.values()]
+        ends = list(zip(*map(reach, found), strict=True))
         label = {"alone": "labels true", "label holder": "labels wrong"}[who]
-        means = [mean for mean, _, _ in found]
+        means = [each["mean"] for each in found]
         axes.errorbar(list(named), means, ends, color=INKS[i], marker=MARKS[i], ms=4, capsize=2, label=label)
     axes.set(xlabel="poisoned slices, of 4", ylabel="target accuracy", ylim=(0, 1), xticks=range(5))
     axes.legend(frameon=False)

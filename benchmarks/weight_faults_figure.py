@@ -1,8 +1,8 @@
 """What weights bear, over seeds: ``python benchmarks/weight_faults_figure.py RUN [NAME]``.
 
 RUN is the folder of ``fedsim run weight_faults --seeds N``. Prints the tables of docs/weight_faults.md, and writes
-``docs/results/NAME.json`` (with command, machine and date; default ``weight_faults``) and ``NAME.png``. Intervals are bootstrap
-95 % of the mean over seeds; differences to the first arm are paired by seed.
+``docs/results/NAME.json`` (with command, machine and date; default ``weight_faults``) and ``NAME.png``. Intervals are 95 %
+(Student's t) of the mean over seeds; differences to the first arm are paired by seed.
 """
 
 from __future__ import annotations
@@ -18,18 +18,13 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-from fedsim.metrics import interval
 from fedsim.report.curves import INKS, MARKS
-from fedsim.report.words import number, title
+from fedsim.report.seeds import reach, rederive, spread
+from fedsim.report.words import estimate, number, title
 
 RESULTS = Path(__file__).parent.parent / "docs" / "results"
 SHOWN = ("accuracy", "generalisation_gap", "pgd_accuracy", "certified_accuracy", "certified_accuracy_party")
 Figures = dict[str, dict[str, Any]]
-
-
-def said(values: tuple[float, float, float]) -> str:
-    mean, low, high = (number(value) for value in values)
-    return f"{mean} ({low} to {high})"
 
 
 def drawn(run: Path, seeds: list[str], arm: str) -> list[Figures]:
@@ -38,10 +33,10 @@ def drawn(run: Path, seeds: list[str], arm: str) -> list[Figures]:
     return [{figure["title"]: figure for figure in record["figures"]} for record in records]
 
 
-def along(found: list[Figures], name: str, line: str) -> tuple[list[float], list[tuple[float, float, float]]]:
-    """A line of a figure over seeds: its x, and mean and interval at each."""
+def along(found: list[Figures], name: str, line: str) -> tuple[list[float], list[dict[str, Any]]]:
+    """A line of a figure over seeds: its x, and the spread at each."""
     same = [next(x for x in figures[name]["lines"] if x["name"] == line) for figures in found]
-    return same[0]["x"], [interval(ys) for ys in zip(*(each["y"] for each in same), strict=True)]
+    return same[0]["x"], [spread(ys) for ys in zip(*(each["y"] for each in same), strict=True)]
 
 
 def sweep(found: list[Figures], seat: str) -> dict[str, Any]:
@@ -54,20 +49,20 @@ def sweep(found: list[Figures], seat: str) -> dict[str, Any]:
 
 def main() -> None:
     run, name = Path(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else "weight_faults"
-    manifest, summary = (json.loads((run / f"{each}.json").read_text("utf-8")) for each in ("manifest", "summary"))
+    manifest, summary = (
+        rederive(json.loads((run / f"{each}.json").read_text("utf-8"))) for each in ("manifest", "summary")
+    )
     record: dict[str, Any] = {"arms": {}}
     print("| arm |", " | ".join(title(metric) for metric in SHOWN), "| attacked, against the first arm |")
     for arm, of in summary["arms"].items():
-        task = {metric: interval(of["task"][metric]["values"]) for metric in of["task"]}
-        price = interval(of["price"]["pgd_accuracy"]["values"])
-        print(f"| {arm} |", " | ".join(said(task[metric]) for metric in SHOWN), f"| {said(price)} |")
+        cells = [estimate(of["task"][metric], metric) for metric in SHOWN]
+        print(f"| {arm} |", " | ".join(cells), f"| {estimate(of['price']['pgd_accuracy'])} |")
         found = drawn(run, summary["runs"], arm)
         curves = {key: along(found, key, "attacked") for key in found[0] if key.startswith("Accuracy against eps")}
         seats = [key.removeprefix("Accuracy against flipped bits: ") for key in found[0] if "flipped bits" in key]
         record["arms"][arm] = {
-            "task": task,
-            "price": {metric: interval(each["values"]) for metric, each in of["price"].items()},
-            "bounds_broken": of["task"]["bounds_broken"]["values"],
+            "task": of["task"],
+            "price": of["price"],
             "attacked": {key: dict(zip(*curve, strict=True)) for key, curve in curves.items()},
             "certificates": [figures["Certificates"] for figures in found],
             "worst single bits": [figures["The worst single bits found"] for figures in found],
@@ -77,7 +72,7 @@ def main() -> None:
     for seat, parts in first["flips"].items():
         print(f"\n{seat}, flips:", ", ".join(map(str, next(iter(parts.values())))))
         for part, at in parts.items():
-            print(f"  {part:22}", " ".join(f"{number(mean):>5}" for mean, _, _ in at.values()))
+            print(f"  {part:22}", " ".join(f"{number(each['mean']):>5}" for each in at.values()))
     command = ["fedsim", *manifest["command"][1:]]
     if "--out" in command:
         del command[command.index("--out") : command.index("--out") + 2]
@@ -99,12 +94,12 @@ def picture(run: Path, summary: dict[str, Any], first: dict[str, Any], out: Path
     for i, arm in enumerate(summary["arms"]):
         found, ink = drawn(run, summary["runs"], arm), INKS[i % len(INKS)] if i < len(INKS) else "#b8860b"
         x, y = along(found, "Accuracy against eps: all seats", "attacked")
-        ends = [[m - low for m, low, _ in y], [high - m for m, _, high in y]]
+        ends = list(zip(*map(reach, y), strict=True))
         left.errorbar(
-            x, [m for m, _, _ in y], ends, color=ink, marker=MARKS[i % len(MARKS)], ms=4, capsize=2, label=arm
+            x, [each["mean"] for each in y], ends, color=ink, marker=MARKS[i % len(MARKS)], ms=4, capsize=2, label=arm
         )
         x, y = along(found, "Accuracy against eps: all seats", "certified")
-        left.plot(x, [m for m, _, _ in y], color=ink, linestyle="--", linewidth=1)
+        left.plot(x, [each["mean"] for each in y], color=ink, linestyle="--", linewidth=1)
     left.set(xscale="log", xlabel="eps, every weight of every seat", ylabel="test accuracy")
     left.set_title("attacked (marks), certified (dashed)", loc="left", fontsize=9)
     left.legend(frameon=False, fontsize=8, loc="lower left", handlelength=3.5)
@@ -114,7 +109,7 @@ def picture(run: Path, summary: dict[str, Any], first: dict[str, Any], out: Path
             style = ("-", "--", ":")[i % 3]
             right.plot(
                 list(at),
-                [mean for mean, _, _ in at.values()],
+                [each["mean"] for each in at.values()],
                 style,
                 color=ink,
                 marker="o",

@@ -5,8 +5,14 @@ What is named here is public. Names are imported when they are asked for, so tha
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if not os.path.isdir(os.path.join(os.path.dirname(__file__), "parties")):
+    # In a checkout fedsim/parties and fedsim/scenarios are links to the folders beside fedsim. A bundle of Flower's leaves
+    # links out, as does git on Windows: there the folders are found through the search path of the package.
+    __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if TYPE_CHECKING:
     from fedsim.channel import Stage, chain, only, tap

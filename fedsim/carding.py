@@ -18,6 +18,7 @@ from fedsim.plan import Scenario
 from fedsim.plugins import find, names
 from fedsim.report import card
 from fedsim.report.lock import FolderLock
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read
 from fedsim.report.replacing import CARD
 from fedsim.report.words import listed
@@ -80,9 +81,11 @@ def _write(
         table = _trained(file, table, started)
     found = _found(reports, table)
     parts = card.sections(run, name, found)
-    plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "resilience": table.plain()}
+    plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "baseline": found.baseline}
+    plain["resilience"] = table.plain()
     plain["figures"] = [each for report in reports for each in report.figures]
-    contents = card.markdown(title, parts).encode(), card.html(run, title, parts).encode(), json_bytes(plain)
+    markdown = PathFilter([run]).hide(card.markdown(title, parts))
+    contents = markdown.encode(), card.html(run, title, parts).encode(), json_bytes(plain)
     paths = tuple(folder / name for name in CARD)
     with reporting_failures(folder):
         atomic_write_all(dict(zip(paths, contents, strict=True)))
@@ -124,9 +127,9 @@ def _trained(file: ScenarioFile, table: Table, started: Started) -> Table:
     return replace(table, axes=axes, rows=rows)
 
 
-def _scores(reports: Sequence[SeatReport]) -> dict[str, float]:
-    """The last evaluation."""
-    return dict([row["test"] for report in reports for row in report.rows if "test" in row][-1])
+def _scores(reports: Sequence[SeatReport], what: str = "test") -> dict[str, float]:
+    """The last evaluation, or the ``baseline`` beside it."""
+    return dict([row for report in reports for row in report.rows if "test" in row][-1].get(what, {}))
 
 
 def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
@@ -136,7 +139,14 @@ def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
     others = [each for each in drawn if each.title not in titles]
     fairness = [each for each in others if each.title.startswith("Fairness")]
     worth = [each for each in others if each not in fairness]
-    return card.Found(_scores(reports), fairness, worth, resilience, {n: _version(n) for n in card.LIBRARIES})
+    return card.Found(
+        _scores(reports),
+        _scores(reports, "baseline"),
+        fairness,
+        worth,
+        resilience,
+        {n: _version(n) for n in card.LIBRARIES},
+    )
 
 
 def _version(name: str) -> str | None:

@@ -26,6 +26,7 @@ from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
+from fedsim.vfl.device import find_device
 
 
 class Runtime(Plugin, ABC):
@@ -42,6 +43,14 @@ class Runtime(Plugin, ABC):
 
         ``watch`` is called with the rows that roles log, while they do; a row with a ``notice`` is a line for people.
         """
+
+    def check(self, file: ScenarioFile) -> None:
+        """Check what can be known before anything starts, and before a run folder is opened.
+
+        Raises:
+            ConfigError: what the runtime needs is not installed, or ``FEDSIM_DEVICE`` names no device of this machine.
+        """
+        find_device()
 
     def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
         """What the arms and seeds of a file share, if it is worth keeping between them; inside it `run` finds it there."""
@@ -321,7 +330,7 @@ def _validate(data: Mapping[str, Any], places: Places) -> ScenarioFile:
 def _find(source: str) -> Path:
     path = Path(source)
     try:
-        there = path.exists()
+        there = path.exists() and not (path.is_dir() and source in shipped())
     except (OSError, ValueError) as error:  # too long a name, a zero byte
         raise ConfigError(f"{source:.60}: no such file; expected a scenario file (YAML)") from error
     if there or path.suffix or "/" in source:

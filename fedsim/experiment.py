@@ -26,7 +26,9 @@ from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
+from fedsim.transport.addresses import explain_listen, split_address
 from fedsim.transport.tls import Identity
+from fedsim.vfl.device import find_device
 
 Started = Callable[[str, ScenarioFile], Watch]
 """Called before each arm with a title and its file; returns who watches it."""
@@ -103,6 +105,8 @@ def resume(
             )
         return watch
 
+    for arm in file.arms().values():
+        arm.runtime.check(arm)
     with RunFolder.reopen(path, file) as folder, file.runtime.held(file):
         if there["seeds"]:
             _play_seeds(file, folder, there["seeds"], there["command"], telling, going_on=True)
@@ -163,12 +167,13 @@ def run_seat(
         command, started, replace: as for `run`.
 
     Raises:
-        ConfigError: no such seat; or a hub that is to connect, or another seat that is to listen.
+        ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
+            cannot be used.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
-    _check_seat(file, role, connect, listen, secrets)
+    _check_seat(file, role, connect, listen, secrets, identity)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
@@ -188,26 +193,36 @@ def run_seat(
     return folder.path
 
 
-def _check_seat(file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets) -> None:
+def _check_seat(
+    file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets, identity: Identity | None
+) -> None:
     """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
+    find_device()
     if role not in plan.seats:
         raise ConfigError(f"no seat '{role}'{suggest(role, plan.seats)}")
     wanted, given = ("listen", listen) if role == plan.hub else ("connect", connect)
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
+    split_address(given, f"--{wanted}")
+    if listen and (reason := explain_listen(listen)):
+        raise ConfigError(f"--listen: cannot listen at {listen}: {reason}")
+    if identity is not None:
+        identity.check(role, listens=role == plan.hub)
     if plan.seats[role].meet is not None:
         ids_key(secrets, Rng.root(file.seed))
         file.scenario.look(role)
 
 
 def rehearse(file: ScenarioFile) -> None:
-    """Build the seats of every arm whose runtime keeps them in this process, so that what is wrong shows at once.
+    """Check the runtime of every arm, and build the seats of those it keeps in this process: what is wrong shows at once.
 
     Raises:
-        InputError: of a data set, a cut or a model; names the arm, if there are several.
+        InputError: of a runtime, a data set, a cut or a model; names the arm, if there are several.
     """
+    for arm in file.arms().values():
+        arm.runtime.check(arm)
     tried = set()
     for name, arm in file.arms().items():
         parts = json.dumps([arm.seed, arm.scenario.model_dump(mode="json")], sort_keys=True)

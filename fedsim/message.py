@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from typing import ClassVar, Literal, TypeVar, get_type_hints
 
 from torch import Tensor
@@ -17,7 +17,8 @@ Purpose = Literal["train", "query", "evaluate"]
 class Message:
     """The base of every message. Its tensors are handed over: nobody writes to them afterwards.
 
-    Fields of a subclass are tensors, scalars, a ``Mapping[str, Tensor]`` or a ``Mapping[str, Scalar]``.
+    Fields of a subclass are tensors, scalars, a ``Mapping[str, Tensor]`` or a ``Mapping[str, Scalar]``. A mapping of tensors
+    that has a default is optional: it does not travel while it is empty.
     """
 
     kinds: ClassVar[dict[str, type[Message]]] = {}
@@ -67,6 +68,7 @@ class FieldSpec:
     name: str
     shape: Shape
     type: type
+    optional: bool = False
 
 
 def fields_of(cls: type[Message]) -> tuple[FieldSpec, ...]:
@@ -90,7 +92,8 @@ def _read_fields(cls: type[Message]) -> Iterator[FieldSpec]:
             continue
         if hints[f.name] not in _SHAPES:
             raise TypeError(f"{cls.__name__}.{f.name}: {hints[f.name]} cannot cross the wire")
-        yield FieldSpec(f.name, _SHAPES[hints[f.name]], hints[f.name])
+        shape = _SHAPES[hints[f.name]]
+        yield FieldSpec(f.name, shape, hints[f.name], shape == "tensors" and f.default_factory is not MISSING)
 
 
 M = TypeVar("M", bound=Message)

@@ -1,8 +1,6 @@
-"""How good a model is, how good a reconstruction is, and how sure we are."""
+"""How good a model is, and how good a reconstruction is."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -32,6 +30,27 @@ def classification(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
         score = p[:, 1] if p.shape[1] == 2 else p
         found["roc_auc"] = metrics.roc_auc_score(y, score, multi_class="ovr")
     return {name: float(value) for name, value in found.items()}
+
+
+def count_classes(labels: Tensor, classes: int) -> Tensor:
+    """Count the rows of each class, (C,) int64; rows without a label (-1) are left out."""
+    return torch.bincount(labels[labels >= 0], minlength=classes)
+
+
+def score_constant_guess(class_counts: Tensor, labels: Tensor) -> dict[str, float]:
+    """Score the best guess that looks at no row: the baseline of every score of `classification`.
+
+    It always says the commonest class of the training rows, with the shares of the classes as its probabilities.
+
+    Args:
+        class_counts: (C,), training rows of each class; at least one.
+        labels: (n,) int64 in [0, C), of the rows that are scored.
+
+    >>> score_constant_guess(torch.tensor([3, 1]), torch.tensor([0, 0, 0, 1, 1]))["accuracy"]
+    0.6
+    """
+    shares = class_counts.double() / class_counts.sum()
+    return classification(shares.expand(len(labels), -1), labels)
 
 
 def psnr(truth: Tensor, claim: Tensor, peak: float = 1.0, cap: float = 60.0) -> Tensor:
@@ -107,11 +126,3 @@ def auc(positive: Tensor, scores: Tensor) -> float:
     from sklearn.metrics import roc_auc_score
 
     return float(roc_auc_score(positive.numpy(), scores.double().numpy()))
-
-
-def interval(values: Sequence[float], level: float = 0.95, draws: int = 10_000) -> tuple[float, float, float]:
-    """Mean and bootstrap percentile interval of the mean: ``(mean, low, high)``; seeded, so the same every time."""
-    data = np.asarray(values, dtype=float)
-    means = np.random.default_rng(0).choice(data, (draws, len(data))).mean(axis=1)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(data.mean()), float(low), float(high)

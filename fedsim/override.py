@@ -9,6 +9,9 @@ from typing import Any
 from fedsim import safeyaml
 from fedsim.errors import ConfigError
 
+SIGNS = frozenset("|>,&*!%@`?:-# \t")
+"""Characters that mean something else in YAML, or nothing, where one of them stands alone as a value."""
+
 
 def merge(base: Any, override: Any) -> Any:
     """``override`` over ``base``: mappings merge key by key unless they name different kinds; all else is replaced."""
@@ -20,7 +23,7 @@ def merge(base: Any, override: Any) -> Any:
 
 
 def apply_override(data: dict[str, Any], override: str) -> None:
-    """Set ``a.b.0.c=value`` in plain values; the value is read as YAML.
+    """Set ``a.b.0.c=value`` in plain values; the value is read as YAML, but a sign alone is itself, as in ``separator=|``.
 
     Raises:
         ConfigError: not of that form, or the path leads through something that is not there.
@@ -29,7 +32,7 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     where = f"--set {' '.join(override.split())}"
     if not equals or not all(path.split(".")):
         raise ConfigError(f"{where}: expected path=value, such as scenario.batch=20")
-    put(data, path, safeyaml.scalar(text, where), where)
+    put(data, path, text if text in SIGNS else safeyaml.scalar(text, where), where)
 
 
 def put(data: dict[str, Any], path: str, value: Any, where: str) -> None:

@@ -5,6 +5,8 @@ Making a plan loads no data set; a seat is built, from its own slice only, in th
 
 from __future__ import annotations
 
+import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -25,6 +27,19 @@ from fedsim.threat import AttackConfig, Defence, Site, Trial, Wrapper
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
 """What a seat saved: its tensors and its sidecar."""
+
+
+@dataclass(frozen=True)
+class NewRows:
+    """Where rows to predict lie.
+
+    Attributes:
+        path: a file with the columns of all parties; "": each seat has its own.
+        files: by seat, its own file.
+    """
+
+    path: str = ""
+    files: Mapping[RoleId, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,6 +184,14 @@ class Scenario(Plugin, ABC):
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
 
+    def task_digest(self) -> str:
+        """SHA-256 of what held-out rows and their labels follow from: data, without what only changes the training."""
+        settings = self.model_dump(mode="json", context={"experiment": True}).get("data") or {}
+        of_training: frozenset[str] = getattr(getattr(self, "data", None), "of_training", frozenset())
+        scored = {name: value for name, value in settings.items() if name not in of_training}
+        text = json.dumps([scored, self.data_digest()], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     def at(self, role: RoleId, path: str) -> Scenario:
         """The same experiment, in which one seat has its data in another file.
 
@@ -184,13 +207,15 @@ class Scenario(Plugin, ABC):
     def look(self, role: RoleId) -> None:
         """Look at the table that a seat has to itself, if there is one; DataError if it cannot be used."""
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
-        """The plan in which the trained federation predicts the rows of another file.
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
+        """The plan in which the trained federation predicts new rows.
 
-        The hub's role then has the ``probabilities`` (n, C) among its tensors, and ``classes`` in its sidecar.
+        The hub's role then has the ``probabilities`` (n, C) among its tensors; in its sidecar ``classes``, ``ids`` of the rows
+        where they were matched by them, and ``scores`` by metric over the ``labelled`` rows, if there are any.
 
         Raises:
-            ConfigError: this kind of scenario trains nothing that predicts.
+            ConfigError: this kind of scenario trains nothing that predicts, or a seat does not exist.
+            DataError: the new rows cannot be used.
         """
         raise ConfigError(f"a scenario of kind '{self.kind()}' trains nothing that predicts")
 

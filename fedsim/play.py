@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedsim.channel import Placed, tap
@@ -30,6 +31,9 @@ from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
 from fedsim.waiting import reminding
+
+COUNTED = hasattr(Tensor, "_version")
+"""Whether this torch counts who writes to a tensor. The name is private."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,14 +230,26 @@ def _arm(aim: Aim, index: int, knowledge: Knowledge, private: Rng) -> Intruder:
 
     def observe(message: Message, state: Any) -> Any:
         saw[message.kind()] += 1
-        before = [t._version for t in tensors_of(message).values()]
+        before = _writings(message)
         after = attack.observe(message, state)
-        if [t._version for t in tensors_of(message).values()] != before:
+        if _writings(message) != before:
             raise ThreatModelError(f"attack '{aim.attack.kind()}' wrote to a message that it may only look at")
         return after
 
     eavesdropper = tap(lambda rng: attack.init(knowledge, rng), observe)
     return Intruder(aim, attack, knowledge, Placed(eavesdropper, private.child("attack", index)), saw)
+
+
+def _writings(message: Message) -> list[int]:
+    """A number for each tensor of a message that is another one after somebody wrote to it.
+
+    It is how often torch saw the tensor written to, and a hash of its bytes where torch does not tell.
+    """
+    return [t._version if COUNTED else hash(_bytes(t)) for t in tensors_of(message).values()]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 async def _settle(

@@ -30,17 +30,18 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from fedsim.errors import ConfigError, suggest
 
 GROUPS: Mapping[str, str] = {
-    "attacks": "scenarios.attacks",
-    "defences": "scenarios.defences",
-    "scenarios": "scenarios",
-    "data": "parties.data",
-    "wrappers": "parties.wrappers",
-    "learners": "parties.learners",
-    "pretraining": "parties.pretraining",
+    "attacks": "fedsim.scenarios.attacks",
+    "defences": "fedsim.scenarios.defences",
+    "scenarios": "fedsim.scenarios",
+    "data": "fedsim.parties.data",
+    "datasets": "fedsim.parties.datasets",
+    "wrappers": "fedsim.parties.wrappers",
+    "learners": "fedsim.parties.learners",
+    "pretraining": "fedsim.parties.pretraining",
     "models": "fedsim.models",
     "runtimes": "fedsim.runtime",
 }
-"""What can be named in a scenario file, and the package that holds one module a kind.
+"""What can be named in a scenario file (and, of data sets, on the command line), and the package that holds one module a kind.
 
 Other distributions add kinds through the entry point groups ``fedsim.attacks``, ``fedsim.defences`` and so on.
 """

@@ -87,7 +87,8 @@ def encode(envelope: Envelope) -> bytes:
         if field.shape == "tensor":
             _put(field.name, None, value, specs, buffers)
         elif field.shape == "tensors":
-            scalars[field.name] = {}  # an empty mapping must survive
+            if not field.optional or value:
+                scalars[field.name] = {}  # an empty mapping must survive
             for key, tensor in value.items():
                 _put(field.name, key, tensor, specs, buffers)
         else:
@@ -217,6 +218,11 @@ def _plain(name: str, value: Any) -> Scalar:
 
 def _check_fields(cls: type[Message], values: dict[str, Any]) -> None:
     specs = fields_of(cls)
+    for spec in specs:
+        if spec.optional and values.setdefault(spec.name, None) is None:
+            values[spec.name] = {}
+        elif spec.optional and type(values[spec.name]) is dict and not values[spec.name]:
+            raise WireError(f"{cls.__name__}.{spec.name} is empty; expected it to be left out")
     if len(values) != len(specs):
         raise WireError(f"{cls.__name__} has fields {[s.name for s in specs]}, found {sorted(values)!r:.200}")
     for spec in specs:

@@ -21,8 +21,8 @@ from torch.nn import functional
 
 from fedsim.figure import Line, Lines
 from fedsim.net import Net
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 
 NEIGHBOURS = 5
 """Rows that say how a domain labels a place."""

@@ -9,13 +9,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from fnmatch import translate
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError, suggest
+from fedsim.parties.column_names import HEADLESS, look_like_data, normalise_name
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +33,16 @@ class TableSchema:
 
     columns: tuple[str, ...]
     others: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    @cached_property
+    def positions(self) -> Mapping[str, int]:
+        """The place of each feature, from 0."""
+        return {name: k for k, name in enumerate(self.columns)}
+
+    @cached_property
+    def has_numbers(self) -> bool:
+        """Whether a column is named by a whole number, so that a bare number means a name and no position."""
+        return any(name.isdecimal() for name in (*self.columns, *self.others))
 
 
 @dataclass(frozen=True)
@@ -90,7 +102,8 @@ def cut(schema: Schema, columns: Mapping[str, str | list[str]], drop: Sequence[s
     Args:
         schema: the features that there are.
         columns: a specification for each party. Tables: names, inclusive ranges of names (``age:income``), half-open
-            ranges of positions (``0:10``) and patterns (``mean *``), separated by commas or as a list. Images:
+            ranges of positions (``0:10``) and patterns (``mean *``), separated by commas or as a list. A bare number is
+            the name of a column where any column is named by a whole number, and otherwise a position from 0. Images:
             ``rows, columns`` or ``rows, columns, channels``, each a half-open range such as ``0:14``.
         drop: what is left unused on purpose, in the same form; for images a list of blocks. Ranges, positions and
             patterns of the parties pass over dropped columns.
@@ -115,21 +128,28 @@ def pick(schema: TableSchema, owner: str, columns: str | list[str]) -> list[str]
         DataError: a malformed specification; a column given twice, or not there.
     """
     found = _columns(schema, owner, columns)
-    if twice := [name for i, name in enumerate(found) if name in found[:i]]:
-        raise DataError(f"{owner}: column '{twice[0]}' is given twice")
+    seen: set[str] = set()
+    for name in found:
+        if name in seen:
+            raise DataError(f"{owner}: column '{name}' is given twice")
+        seen.add(name)
     return found
 
 
 def absent(wanted: Iterable[str], there: Iterable[str], where: str = "the table") -> None:
     """Raise DataError if a wanted column is not there."""
+    there = list(there)
     known = set(there)
     for name in wanted:
         if name not in known:
-            raise DataError(f"{where} has no column '{name}'{suggest(name, there)}")
+            hint = HEADLESS if look_like_data(there) else suggest(name, there)
+            raise DataError(f"{where} has no column '{name}'{hint}")
 
 
 def _without(schema: TableSchema, drop: list[str]) -> TableSchema:
     """The features that are left, and the dropped ones among what is no feature."""
+    # A column without a name and without cells is no longer a feature; scenarios may still drop it.
+    drop = [spec for spec in drop if spec in schema.positions or not re.fullmatch(r"Unnamed: \d+", spec)]
     dropped = dict.fromkeys((name for spec in drop for name in _columns(schema, "drop", spec)), "in 'drop'")
     left = tuple(name for name in schema.columns if name not in dropped)
     return TableSchema(left, {**schema.others, **dropped})
@@ -140,7 +160,7 @@ def _cut_table(schema: TableSchema, owners: Mapping[str, str | list[str]]) -> di
     given: dict[str, str] = {}
     for owner, part in parts.items():
         if not part.columns:
-            raise DataError(f"{owner} has no columns; allowed: {', '.join(schema.columns)}")
+            raise DataError(f"{owner} has no columns; allowed: {_listed(schema.columns)}")
         for name in part.columns:
             if name in given:
                 raise DataError(f"column '{name}' is given twice: to {given[name]} and to {owner}")
@@ -158,8 +178,10 @@ def _terms(schema: TableSchema, owner: str, spec: str | list[str]) -> list[str]:
     """Commas separate in a string; a list has one term an item, so that a name with a comma can be given too."""
     if spec in ("", []):
         return []
-    if isinstance(spec, list) or spec in schema.columns:
-        return [spec] if isinstance(spec, str) else spec
+    if isinstance(spec, list):
+        return spec
+    if spec in schema.positions or normalise_name(spec) in schema.positions:
+        return [spec]
     terms = [term.strip() for term in spec.split(",")]
     if "" in terms:
         raise DataError(f"{owner}: malformed columns '{spec}': nothing between two commas, or at an end")
@@ -167,14 +189,21 @@ def _terms(schema: TableSchema, owner: str, spec: str | list[str]) -> list[str]:
 
 
 def _expand(schema: TableSchema, owner: str, term: str) -> Sequence[str]:
-    if term in schema.columns:
+    if term in schema.positions:
+        return [term]
+    if (term := normalise_name(term)) in schema.positions:
         return [term]
     if ":" in term and term not in schema.others:
         return _range(schema, owner, term)
     if any(sign in term for sign in "*?["):
-        if found := [name for name in schema.columns if fnmatchcase(name, term)]:
+        matches = re.compile(translate(term)).match
+        if found := [name for name in schema.columns if matches(name)]:
             return found
-        raise DataError(f"{owner}: no column matches '{term}'; allowed: {', '.join(schema.columns)}")
+        raise DataError(f"{owner}: no column matches '{term}'; allowed: {_listed(schema.columns)}")
+    if term.isdecimal() and not schema.has_numbers:
+        if int(term) < len(schema.columns):
+            return [schema.columns[int(term)]]
+        raise DataError(f"{owner}: there is no column at position {term}; allowed: 0 to {len(schema.columns) - 1}")
     return [schema.columns[_position(schema, owner, term)]]
 
 
@@ -194,8 +223,9 @@ def _range(schema: TableSchema, owner: str, term: str) -> Sequence[str]:
 def _position(schema: TableSchema, owner: str, name: str) -> int:
     if name in schema.others:
         raise DataError(f"{owner}: column '{name}' is {schema.others[name]}, not a feature")
-    absent([name], schema.columns, where=f"{owner}: the data")
-    return schema.columns.index(name)
+    if name not in schema.positions:
+        absent([name], schema.columns, where=f"{owner}: the data")
+    return schema.positions[name]
 
 
 def _bounds(owner: str, text: str, size: int, what: str) -> Range:

@@ -11,6 +11,8 @@ from torch import Tensor
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
 from fedsim.net import Net
+from fedsim.parties.encode import Encoder
+from fedsim.parties.victim import judge_features
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement
 from fedsim.vfl import shared, split
@@ -20,11 +22,9 @@ from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient, R
 from fedsim.vfl.optimise import Optimiser, snapshot
 from fedsim.vfl.schedule import Schedule
 from fedsim.wire import Envelope, encode
-from parties.encode import Encoder
-from parties.victim import judge_features
 
 if TYPE_CHECKING:
-    from parties.vertical import AtParty
+    from fedsim.parties.vertical import AtParty
 
 
 class Talk(NamedTuple):
@@ -55,6 +55,7 @@ class FeatureParty:
         appraisal: what it does after that for a model card, if anything.
         prologue: the same before the training.
         talk: what is said in a step; by the schedule, unless a scenario has stages of its own.
+        notices: what people should know of its columns.
     """
 
     def __init__(
@@ -72,11 +73,14 @@ class FeatureParty:
         self.bottom, self.optimiser, self.schedule = bottom, optimiser, schedule
         self.encoder, self.architecture, self.left_out = encoder, architecture, left_out
         self.epilogue, self.prologue, self.appraisal = epilogue, prologue, appraisal
+        self.notices: list[str] = []
         each = [schedule.together] * schedule.exchanges
         self.talk = Talk("", each, each)
 
     async def run(self, net: Net) -> None:
         """Say how many rows there are, follow the hub, and do what the scenario has come before and after it."""
+        for notice in self.notices:
+            net.show({"notice": f"{net.me}: {notice}"})
         await net.send(net.hub, Rows(0, self.schedule.train, self.schedule.test, purpose="query"))
         if self.prologue is not None:
             await self.prologue.at_party(self, net)
@@ -100,8 +104,8 @@ class FeatureParty:
             self.optimiser.restore(state["optimiser"])
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The bottom's parameters."""
-        return self.bottom.network.parameters
+        """The bottom's parameters and buffers."""
+        return self.bottom.network.tensors
 
     def sidecar(self) -> Mapping[str, Any]:
         """The fitted preprocessing and the architecture."""
@@ -124,27 +128,29 @@ class FeatureParty:
             "bytes": self._frames(),
             **({"step": self.talk.step} if self.talk.step else {}),
             **({} if self.left_out is None else {"left_out": self.left_out}),
+            **({"notices": list(self.notices)} if self.notices else {}),
         }
 
     def _frames(self) -> dict[str, int]:
         """How long the frames of each kind of message on this party's link are together, in a full step; bytes."""
         width = self.architecture["embedding"] * (1 + self.bottom.reaches)
-        parameters = snapshot(self.bottom.network.parameters)
+        trained, buffers = snapshot(self.bottom.network.trained), snapshot(self.bottom.network.buffers)
         found = {kind.kind(): 0 for kind in (Embedding, Gradient)}
         for message in (
             *(Embedding(0, torch.zeros(rows, width)) for rows in self.talk.up),
             *(Gradient(0, torch.zeros(rows, width)) for rows in self.talk.down),
         ):
             found[message.kind()] += _length(message)
-        for message in (ParameterGradient(0, parameters), Model(0, parameters)):
-            found[message.kind()] = _length(message) * self.schedule.exchanges
+        update = _length(Model(0, {}, buffers)) if buffers else 0
+        for message, more in ((ParameterGradient(0, trained), 0), (Model(0, trained, buffers), update)):
+            found[message.kind()] = (_length(message) + more) * self.schedule.exchanges
         return found
 
     def disclose(self, name: str) -> Fact:
-        """``bottom``: architecture and present parameters."""
+        """``bottom``: architecture, present parameters and buffers."""
         if name != "bottom":
             raise ThreatModelError(f"a feature party cannot disclose '{name}'; allowed: bottom")
-        return Fact(self.architecture, dict(self.bottom.network.parameters))
+        return Fact(self.architecture, self.bottom.network.tensors)
 
     def judge(self, claim: Claim, rng: Rng) -> Judgement:
         """Hold reconstructed rows against the encoded training rows."""

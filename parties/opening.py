@@ -17,14 +17,14 @@ from torch import Tensor
 from fedsim.errors import ProtocolError
 from fedsim.message import Message, RoleId
 from fedsim.net import Net
+from fedsim.parties.data._pair import Sizes
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.rehearsal import Rehearse, Slices
 from fedsim.seeding import Rng
 from fedsim.threat import Knowledge
 from fedsim.vfl.bottom import Distortion
 from fedsim.vfl.schedule import Pool, Schedule
-from parties.data._pair import Sizes
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.rehearsal import Rehearse, Slices
 
 Fact = Literal["labels", "target_labels", "pseudo_labels", "slices"]
 """What an attacker can be granted.
@@ -139,7 +139,7 @@ class Tampering(Protocol):
 
 
 class Opening:
-    """The prologue of one seat (`parties.vertical.Prologue`).
+    """The prologue of one seat (`fedsim.parties.vertical.Prologue`).
 
     Attributes:
         plots: at the hub, what enters records, in order.

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from fedsim.message import RoleId
+from fedsim.parties.learners import Learner
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Schedule, Turn
-from parties.learners import Learner
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,8 @@ class Rehearsal:
             bottom.features = {**bottom.features, "train": rows[party]}
 
     def embed(self, party: RoleId, rows: Tensor) -> Tensor:
-        """The embedding (n, E) of some rows, with its graph."""
-        found: Tensor = self.bottoms[party].network.module(rows)
-        return found
+        """The embedding (n, E) of some rows in use, with its graph."""
+        return self.bottoms[party].network.train(rows, Turn(0, 0, "query", torch.arange(len(rows)), quiet=True))
 
     def label(self, rows: Mapping[RoleId, Tensor]) -> Tensor:
         """What class each row is taken for, (n,)."""

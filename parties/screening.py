@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from parties.bound import Domain, majority
+from fedsim.parties.bound import Domain, majority
 
 
 class Screen(NamedTuple):
-    """Which defences there are, see `scenarios.uda_poisoning`; none by default."""
+    """Which defences there are, see `fedsim.scenarios.uda_poisoning`; none by default."""
 
     trim: float = 0.0
     knn: int = 0

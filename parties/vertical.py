@@ -5,11 +5,9 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeAlias, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-import numpy as np
-import torch
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
@@ -17,36 +15,36 @@ from fedsim.message import Flow, RoleId
 from fedsim.metrics import classification
 from fedsim.models import ModelConfig
 from fedsim.net import Net
-from fedsim.plan import Plan, Saved, Scenario, Seat
+from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
+from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
+from fedsim.parties.augment import Augment
+from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.column_names import spell_columns
+from fedsim.parties.cut import Part
+from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.encode import Encoder, Raw, pick_rows
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
+from fedsim.parties.predict import predictor
+from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
 from fedsim.plugins import OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.bounds import check_bounded
+from fedsim.vfl.building import build_network
 from fedsim.vfl.harden import PLAIN, Hardening
+from fedsim.vfl.modules import has_dropout
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Sampling, Schedule, Turn, Window
 from fedsim.vfl.top import HubModel, Top
-from parties.appraisal import Appraisal, Fairness, Resilience, Worth
-from parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
-from parties.augment import Augment
-from parties.cut import Part
-from parties.data import Array, Columns, Data, Held, Rows
-from parties.encode import Encoder, LabelEncoder
-from parties.features import FeatureParty
-from parties.labels import LabelHolder, Scoring
-from parties.predict import predictor
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 SERVER = "server"
 
 
 S = TypeVar("S", bound=Settings)
-Raw: TypeAlias = "pd.DataFrame | Array"
-"""Features as a data set gives them: a table (n, columns) or images (n, C, h, w)."""
 
 
 class AtParty(Protocol):
@@ -81,7 +79,9 @@ def _model(kind: str) -> ModelConfig:
 class PartyConfig(Settings):
     """One party: its columns, and what it does differently from the others."""
 
-    columns: str | tuple[str, ...] = Field(description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'")
+    columns: Annotated[str | tuple[str, ...], BeforeValidator(spell_columns)] = Field(
+        description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'"
+    )
     bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
     embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
     disclose: bool = Field(False, description="whether the party consents to show what its features are worth")
@@ -129,15 +129,32 @@ class Vertical(Scenario, ABC):
                 raise ValueError(f"'{name}' cannot name a party: letters, digits, - and _, and not '{SERVER}'")
         return parties
 
+    @model_validator(mode="after")
+    def _seats_of_the_data(self) -> Self:
+        self.data.check_seats(self.roster())
+        return self
+
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         if self.labels != SERVER and self.labels not in self.parties:
             raise ConfigError(
                 f"scenario.labels: no seat '{self.labels}'{suggest(self.labels, [SERVER, *self.parties])}"
             )
+        self._check_columns()
         others = [name for name in self.parties if name != self.labels]
         seats = {name: self._seat(name) for name in self.roster()}
         return Plan(self.labels, seats, tuple(flow for name in others for flow in self._flows(name)))
+
+    def _check_columns(self) -> None:
+        """Refuse a party that has nothing, where no header of a common table tells so."""
+        if not self.feature_parties():
+            raise ConfigError("scenario.parties: nobody has columns")
+        for name in self.feature_parties() if self.data.apart else ():
+            if not self.parties[name].columns:
+                raise ConfigError(
+                    f"scenario.parties.{name}.columns: party '{name}' has no columns; only the seat that holds the labels, "
+                    f"{self.labels}, may have none"
+                )
 
     def training_steps(self) -> int | None:
         """See `Scenario.training_steps`."""
@@ -159,9 +176,9 @@ class Vertical(Scenario, ABC):
         """See `Scenario.look`."""
         self.data.look(self._held(role))
 
-    def predictor(self, path: str, saved: Mapping[RoleId, Saved]) -> Plan:
+    def predictor(self, rows: NewRows, saved: Mapping[RoleId, Saved]) -> Plan:
         """See `Scenario.predictor`."""
-        return predictor(self, path, saved)
+        return predictor(self, rows, saved)
 
     def window_of_stillness(self) -> Window | None:
         """When the hub holds every model still; a plain federation never does."""
@@ -170,6 +187,10 @@ class Vertical(Scenario, ABC):
     def hardened(self) -> Hardening:
         """What is done in training against perturbed weights; in a plain federation nothing."""
         return PLAIN
+
+    def needs_bounds(self) -> bool:
+        """Whether bounds on changed weights are asked of every network, in training or afterwards."""
+        return self.hardened().robust > 0
 
     def prologue(self, name: RoleId, labels: Tensor | None, public: Rng) -> Prologue | None:
         """What comes before the training at a seat, which has the labels or has not; in a plain federation nothing."""
@@ -188,6 +209,10 @@ class Vertical(Scenario, ABC):
     def scoring(self, top: HubModel) -> Scoring:
         """How held-out rows are scored; ``top`` is what judged them."""
         return classification
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """How a constant guess is scored that knows how many training rows each class has, (C,)."""
+        return make_baseline(class_counts)
 
     def epilogue(self, rng: Rng) -> Epilogue | None:
         """What comes after the training at a seat whose own node is ``rng``; in a plain federation nothing."""
@@ -220,7 +245,7 @@ class Vertical(Scenario, ABC):
             return None
         disclosing = [name for name, party in self.parties.items() if party.disclose]
         asked = self.fairness, self.worth, self.resilience
-        return Appraisal(list(self.parties), self.labels, *asked, owners(self), disclosing)
+        return Appraisal(self.feature_parties(), self.labels, *asked, owners(self), disclosing)
 
     def schedule(self, rng: Rng, train: int, test: int) -> Schedule:
         """The turns, given how many rows there are.
@@ -244,7 +269,8 @@ class Vertical(Scenario, ABC):
     def part(self, name: RoleId) -> Part:
         """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
         try:
-            return self.data.part(name, {party: self._columns(party) for party in self.parties})
+            columns = {party: self._columns(party) for party in self.feature_parties()}
+            return self.data.part(name, columns)
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
 
@@ -254,7 +280,7 @@ class Vertical(Scenario, ABC):
         Raises:
             DataError: see `Data.read`.
         """
-        return self.data.read(self.part(name))
+        return self.data.read_cells(self.part(name))
 
     def architecture(self, name: RoleId, shape: tuple[int, ...]) -> dict[str, Any]:
         """The configuration of a party's bottom, as plain values: what is disclosed when it is granted."""
@@ -278,6 +304,10 @@ class Vertical(Scenario, ABC):
     def roster(self) -> list[RoleId]:
         """The seats of the federation, in order."""
         return [*([SERVER] if self.labels == SERVER else []), *self.parties]
+
+    def feature_parties(self) -> list[RoleId]:
+        """The parties that have features and a bottom: all but a label holder without columns."""
+        return [name for name, party in self.parties.items() if party.columns or name != self.labels]
 
     def _seat(self, name: RoleId) -> Seat:
         meet = partial(self._meet, name) if self.data.apart else None
@@ -323,16 +353,16 @@ def build_party(
     ``epilogue`` is what comes after the training instead of the party's half of the scenario's.
     """
     train_rows, test_rows = scenario.data.split(public.child("rows"))
-    raw = scenario.features(name, private)
-    seen = _pick(raw, train_rows)
-    encoder = Encoder.fit(seen, scenario.data.missing)
-    train, test = encoder.apply(seen), encoder.apply(_pick(raw, test_rows))
+    raw, notices = scenario.features(name, private), list[str]()
+    seen, data = pick_rows(raw, train_rows), scenario.data
+    encoder = Encoder.fit(seen, data.missing, data.parse_rules(), data.column_types(), notices)
+    train, test = encoder.apply(seen), encoder.apply(pick_rows(raw, test_rows), notices)
     architecture = scenario.architecture(name, tuple(train.shape[1:]))
     if scenario.augment:
         scenario.augment.check(tuple(train.shape[1:]))
     network = build_bottom(architecture, private.child("bottom"))
     take_up(scenario, name, network, {"encoder": encoder.to_json(), "architecture": architecture})
-    optimiser = scenario.optimiser.build(network.parameters) if scenario.exchange == "split" else None
+    optimiser = scenario.optimiser.build(network.trained) if scenario.exchange == "split" else None
     schedule = scenario.schedule(public, len(train), len(test))
     augment = (scenario.augment.shifted, private.child("augment")) if scenario.augment else None
     hardening = _harden(scenario, network, private.child("hardening"))
@@ -340,41 +370,43 @@ def build_party(
     epilogue = epilogue or (None if scenario.trained else scenario.epilogue(private.child("epilogue")))
     prologue, left_out = scenario.prologue(name, None, public), scenario.data.left_out()
     appraisal = appraiser(scenario, name, public)
-    return FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
-
-
-def _pick(raw: Raw, rows: Rows) -> Raw:
-    return raw[rows] if isinstance(raw, np.ndarray) else raw.iloc[rows]
+    party = FeatureParty(bottom, optimiser, schedule, encoder, architecture, left_out, epilogue, prologue, appraisal)
+    party.notices = notices
+    return party
 
 
 def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     """Read the labels, build the top; at a party's seat, build the party as well."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = LabelEncoder.fit(raw)
+    classes = fit_classes(raw, train_rows, test_rows)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
     check_favourable(scenario, classes.classes)
     top = scenario.hub_model(labels, len(classes.classes), public, private.child("top"))
     take_up_top(scenario, top, classes.to_json())
     schedule = scenario.schedule(public, len(labels), len(held_out))
     own = None
-    if scenario.labels != SERVER:
+    if scenario.labels in scenario.feature_parties():
         party = build_party(scenario, scenario.labels, public, private)
-        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.parameters)))
+        own = (party, (party.bottom, party.optimiser or scenario.optimiser.build(party.bottom.network.trained)))
     bottoms = scenario.optimiser if scenario.exchange == "shared" else None
     prologue, epilogue = (
         scenario.prologue(scenario.labels, labels, public),
         None if scenario.trained else scenario.epilogue(private.child("epilogue")),
     )
-    parties, left_out = list(scenario.parties), scenario.data.left_out()
+    parties, left_out = scenario.feature_parties(), scenario.data.left_out()
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
-    return LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after)
+    holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
+    holder.notices = note_labels(raw, classes)
+    return holder
 
 
 def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
     hardening = scenario.hardened()
-    if hardening.robust and network.draws:
+    if scenario.needs_bounds():
+        check_bounded(network.module)
+    if hardening.robust and has_dropout(network.module):
         raise ConfigError("scenario.hardening.robust: takes models without dropout; the bound is of the whole network")
     hardening.harden(network, rng)
     return hardening
@@ -382,7 +414,7 @@ def _harden(scenario: Vertical, network: Network, rng: Rng) -> Hardening:
 
 def build_top(scenario: Vertical, classes: int, rng: Rng) -> Network:
     """The hub's network over all embeddings."""
-    return build_head(scenario.top, sum(map(scenario.width, scenario.parties)), classes, rng)
+    return build_head(scenario.top, sum(map(scenario.width, scenario.feature_parties())), classes, rng)
 
 
 def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Network:
@@ -392,8 +424,7 @@ def build_head(config: ModelConfig, width: int, classes: int, rng: Rng) -> Netwo
 
 def _build(place: str, config: ModelConfig, shape: tuple[int, ...], out: int, rng: Rng) -> Network:
     try:
-        with rng.child("initial").as_global(), torch.no_grad():
-            return Network(config.build(shape, out), rng)
+        return build_network(config, shape, out, rng)
     except ConfigError as error:
         raise ConfigError(f"scenario.{place}: {error}") from error
     except (RuntimeError, MemoryError, OverflowError) as error:  # as torch meets sizes that no machine has

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from parties.vertical import Vertical
+from fedsim.parties.vertical import Vertical
 
 
 class Baseline(Vertical):

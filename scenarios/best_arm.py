@@ -10,18 +10,19 @@ from pydantic import Field, model_validator
 
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
+from fedsim.parties.arms import DOWN, UP, Contest
+from fedsim.parties.arms.hub import Chooser
+from fedsim.parties.arms.party import Candidate
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.data import Array
+from fedsim.parties.encode import Raw
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.vertical import SERVER, Vertical, build_head, build_party
 from fedsim.plan import Plan, Seat
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Schedule
 from fedsim.vfl.top import Top
-from parties.arms import DOWN, UP, Contest
-from parties.arms.hub import Chooser
-from parties.arms.party import Candidate
-from parties.data import Array
-from parties.encode import LabelEncoder
-from parties.features import FeatureParty
-from parties.vertical import SERVER, Raw, Vertical, build_head, build_party
 
 UNUSED = ("augment", "evaluate", "exchange", "fairness", "resilience", "trained", "worth")
 
@@ -124,16 +125,17 @@ def build_chooser(scenario: BestArm, public: Rng, private: Rng) -> Chooser:
     """Read the labels, build a head for each candidate; at a party's seat, build the party with a model of its own."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = LabelEncoder.fit(raw[train_rows])
+    classes = fit_classes(raw, train_rows, test_rows)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
-    own_width = 0 if scenario.labels == SERVER else scenario.width(scenario.labels)
+    holds_features = scenario.labels in scenario.feature_parties()
+    own_width = scenario.width(scenario.labels) if holds_features else 0
 
     def top(name: str, width: int) -> Top:
         network = build_head(scenario.top, width, len(classes.classes), private.child("top", name))
         return Top(network, labels, scenario.optimiser, scenario.label_smoothing)
 
     own = None
-    if scenario.labels != SERVER:
+    if holds_features:
         own = build_party(scenario, scenario.labels, public, private), top(scenario.labels, own_width)
     heads = {name: top(name, own_width + scenario.width(name)) for name in scenario.candidates}
     schedule = scenario.schedule(public, len(labels), len(held_out))

@@ -12,18 +12,18 @@ from fedsim import tensors
 from fedsim.contrast.views import Augmentation
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.contrast import Finetuning, Robustness, Threat
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.contrast.hub import Registry, Server
+from fedsim.parties.contrast.party import Slice
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.pretraining import Pretraining
+from fedsim.parties.vertical import SERVER, Vertical, build_party, build_top
 from fedsim.plan import Plan, Seat
 from fedsim.plugins import OneOf
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule
-from parties.contrast import Finetuning, Robustness, Threat
-from parties.contrast.course import Course
-from parties.contrast.hub import Registry, Server
-from parties.contrast.party import Slice
-from parties.encode import LabelEncoder
-from parties.features import FeatureParty
-from parties.pretraining import Pretraining
-from parties.vertical import SERVER, Vertical, build_party, build_top
 
 UNUSED = ("augment", "evaluate", "exchange", "fairness", "label_smoothing", "resilience", "trained", "worth")
 
@@ -128,7 +128,7 @@ def build_slice(scenario: Contrastive, name: RoleId, public: Rng, private: Rng) 
         raise ConfigError(f"scenario.data: expected images, found rows of shape {shape}")
     if scenario.pretrained is not None:
         where = Path(scenario.pretrained) / f"{name}.safetensors"
-        tensors.restore(where, party.bottom.network.parameters)
+        tensors.restore(where, party.bottom.network.tensors)
     return party
 
 
@@ -143,5 +143,5 @@ def build_registry(scenario: Contrastive, public: Rng, private: Rng) -> Registry
     """A seat that reads the labels and nothing else."""
     train, test = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = LabelEncoder.fit(raw)
+    classes = fit_classes(raw, train, test)
     return Registry(classes.apply(raw[train]), classes.apply(raw[test]), classes)

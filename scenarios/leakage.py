@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
+from fedsim.parties.vertical import Vertical
 from fedsim.vfl.schedule import Window
-from parties.vertical import Vertical
 
 
 class Leakage(Vertical):

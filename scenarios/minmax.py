@@ -11,21 +11,22 @@ from torch import Tensor
 
 from fedsim.errors import ConfigError, DataError, suggest
 from fedsim.message import Flow, RoleId
+from fedsim.metrics import count_classes
 from fedsim.minmax.apgda import Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.models import ModelConfig
+from fedsim.parties.classes import fit_classes
+from fedsim.parties.cut import ImageSchema
+from fedsim.parties.data import Data, Rows
+from fedsim.parties.minmax import DOWN, UP
+from fedsim.parties.minmax.attacker import Attacker
+from fedsim.parties.minmax.domains import Over
+from fedsim.parties.minmax.training import Training, key
+from fedsim.parties.minmax.victim import ModelVictim
+from fedsim.parties.vertical import build_bottom
 from fedsim.plan import Plan, Scenario, Seat
 from fedsim.plugins import OneOf, Settings
 from fedsim.seeding import Rng
-from parties.cut import ImageSchema
-from parties.data import Data, Rows
-from parties.encode import LabelEncoder
-from parties.minmax import DOWN, UP
-from parties.minmax.attacker import Attacker
-from parties.minmax.domains import Over
-from parties.minmax.training import Training, key
-from parties.minmax.victim import ModelVictim
-from parties.vertical import build_bottom
 
 ATTACKER = "attacker"
 
@@ -104,8 +105,8 @@ class MinMax(Scenario):
         """See `Scenario.data_digest`."""
         return self.data.digest()
 
-    def images(self, rows: Rows) -> tuple[Tensor, Tensor, int]:
-        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes there are.
+    def images(self, rows: Rows, split: tuple[Rows, Rows]) -> tuple[Tensor, Tensor, int]:
+        """These rows (n, C, H, W) in [0, 1], their classes (n,), and how many classes the training rows of ``split`` have.
 
         Raises:
             ConfigError: the data are no images.
@@ -115,25 +116,35 @@ class MinMax(Scenario):
             raise ConfigError(f"scenario.data: expected images; '{self.data.kind()}' gives a table")
         _, height, width = schema.shape
         part = self.data.part("all", {"all": f"0:{height}, 0:{width}"})
-        x, raw = self.data.read(part), self.data.labels()
-        classes = LabelEncoder.fit(raw)
+        x = self.data.read(part)
         found = torch.tensor(x[rows])
+        labels, classes = self.classes(rows, split)
         if not ((found >= 0) & (found <= 1)).all():
             raise DataError(f"images have values from {found.min():g} to {found.max():g}; allowed: 0 to 1")
-        return found, classes.apply(raw[rows]), len(classes.classes)
+        return found, labels, classes
+
+    def classes(self, rows: Rows, split: tuple[Rows, Rows]) -> tuple[Tensor, int]:
+        """The classes (n,) of these rows, and how many classes the training rows of ``split`` have."""
+        raw = self.data.labels()
+        classes = fit_classes(raw, *split)
+        return classes.apply(raw[rows]), len(classes.classes)
 
 
 def build_attacker(scenario: MinMax, public: Rng, private: Rng) -> Attacker:
     """Read the held-out images."""
-    x, labels, _ = scenario.images(scenario.data.split(public.child("rows"))[1])
+    split = scenario.data.split(public.child("rows"))
+    x, labels, classes = scenario.images(split[1], split)
+    counts = count_classes(scenario.classes(split[0], split)[0], classes)
+    constant = float((labels == counts.argmax()).double().mean())
     names, rng = tuple(scenario.victims), public.child("attack")
-    return Attacker(x, labels, names, scenario.examples, scenario.over, scenario.balls, scenario.attack, rng)
+    attack = scenario.over, scenario.balls, scenario.attack
+    return Attacker(x, labels, names, scenario.examples, *attack, rng, constant)
 
 
 def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> ModelVictim:
     """Read the training images, and build a model that is not trained yet."""
-    rows, _ = scenario.data.split(public.child("rows"))
-    x, labels, classes = scenario.images(rows)
+    split = scenario.data.split(public.child("rows"))
+    x, labels, classes = scenario.images(split[0], split)
     config = scenario.victims[name]
     architecture = {
         "model": config.model.model_dump(mode="json"),
@@ -143,7 +154,7 @@ def build_victim(scenario: MinMax, name: RoleId, public: Rng, private: Rng) -> M
     data: Any = [scenario.data.model_dump(mode="json", context={"experiment": True}), public.key.hex()]
     digest = key(architecture, config.training, data, scenario.data.digest(), private)
     network = build_bottom(architecture, private.child("model"))
-    for weight in network.live:
+    for weight in network.parameters.values():
         if weight.ndim == 4:  # a third less time for convolutions
             weight.data = weight.data.contiguous(memory_format=torch.channels_last)
     rng = private.child("training")

@@ -12,14 +12,14 @@ from torch import Tensor
 from fedsim.errors import ConfigError, suggest
 from fedsim.message import RoleId
 from fedsim.minmax.guard import Guard
+from fedsim.parties.slices import DOWN, UP, Siege
+from fedsim.parties.slices.siege import Besiegers
+from fedsim.parties.slices.training import GuardedTop, Posts
+from fedsim.parties.vertical import Vertical, build_top
 from fedsim.plan import Plan
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.top import HubModel
-from parties.slices import DOWN, UP, Siege
-from parties.slices.siege import Besiegers
-from parties.slices.training import GuardedTop, Posts
-from parties.vertical import Vertical, build_top
 
 
 class MinMaxSlice(Vertical):
@@ -44,13 +44,13 @@ class MinMaxSlice(Vertical):
         named = {"guard.parties": self.guard.parties if self.guard else (), "siege.seats": self.siege.seats}
         for where, names in named.items():
             for name in names:
-                if name not in self.parties:
-                    raise ConfigError(f"scenario.{where}: no party '{name}'{suggest(name, self.parties)}")
+                if name not in self.feature_parties():
+                    raise ConfigError(f"scenario.{where}: no party '{name}'{suggest(name, self.feature_parties())}")
         if self.guard and self.augment:
             raise ConfigError(
                 "scenario.augment: a guarded batch is the same in all its exchanges; expected no augmentation"
             )
-        if self.siege.over == "complements" and len(self.parties) < 2:
+        if self.siege.over == "complements" and len(self.feature_parties()) < 2:
             raise ConfigError("scenario.siege.over: of one party there is no complement; expected two parties or more")
         return Vertical.plan(self)
 
@@ -78,7 +78,7 @@ class MinMaxSlice(Vertical):
 
     def epilogue(self, rng: Rng) -> Besiegers:
         """The siege."""
-        return Besiegers(self.siege, tuple(self.parties), rng)
+        return Besiegers(self.siege, tuple(self.feature_parties()), rng)
 
     def epilogue_kinds(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """See `Vertical.epilogue_kinds`."""
@@ -93,4 +93,4 @@ class MinMaxSlice(Vertical):
         return Vertical.appraised(self, run, arm, by)
 
     def _malicious(self) -> tuple[RoleId, ...]:
-        return (self.guard.parties if self.guard else ()) or tuple(self.parties)
+        return (self.guard.parties if self.guard else ()) or tuple(self.feature_parties())

@@ -13,21 +13,21 @@ from torch import Tensor
 
 from fedsim.errors import ConfigError, suggest
 from fedsim.message import RoleId
-from fedsim.metrics import classification
+from fedsim.metrics import classification, score_constant_guess
+from fedsim.parties.bound import Domain, Drawn, bound
+from fedsim.parties.data._pair import Pair
+from fedsim.parties.labels import Baseline, Scoring
+from fedsim.parties.learners import Bench, Learner, LearnerConfig
+from fedsim.parties.opening import Fact, Opening, kinds, pools
+from fedsim.parties.rehearsal import Rehearsal
+from fedsim.parties.screening import Screen
+from fedsim.parties.vertical import Vertical, build_bottom
 from fedsim.plan import Plan
 from fedsim.plugins import OneOf, load
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.schedule import Schedule
 from fedsim.vfl.top import HubModel
-from parties.bound import Domain, Drawn, bound
-from parties.data._pair import Pair
-from parties.labels import Scoring
-from parties.learners import Bench, Learner, LearnerConfig
-from parties.opening import Fact, Opening, kinds, pools
-from parties.rehearsal import Rehearsal
-from parties.screening import Screen
-from parties.vertical import Vertical, build_bottom
 
 
 def _dann() -> LearnerConfig:
@@ -99,7 +99,7 @@ class UdaPoisoning(Vertical):
         Raises:
             ConfigError: a defence could never act.
         """
-        width = sum(party.embedding or self.embedding for party in self.parties.values())
+        width = sum(map(self.width, self.feature_parties()))
         known = torch.where(torch.arange(len(labels)) < self.data.sizes().source, labels, -1)
         self._check_defences(self.data.sizes().source)
         screen = Screen(self.trim, self.knn, self.cap)
@@ -126,7 +126,7 @@ class UdaPoisoning(Vertical):
         return Opening(sizes, self.grants, truths, pretext, self.rehearsal, public.child("rehearsal"))
 
     def rehearsal(self, train: Mapping[RoleId, Tensor], labels: Tensor, rng: Rng) -> Rehearsal:
-        """See `parties.rehearsal.Rehearse`."""
+        """See `fedsim.parties.rehearsal.Rehearse`."""
         sizes, known = self.data.sizes(), self.data.sizes().source + self.data.sizes().target
         learner = self.hub_model(labels[:known], int(labels.max()) + 1, rng, rng.child("hub"))
         learner.labels = labels
@@ -135,7 +135,7 @@ class UdaPoisoning(Vertical):
             network = build_bottom(self.architecture(party, tuple(rows.shape[1:])), rng.child("bottom", party))
             bottoms[party] = Bottom(network, {"train": rows})
             bottoms[party].distortions.append(partial(self.learner.pretext, rng=rng.child("learner")))
-            optimisers.append(self.optimiser.build(network.parameters))
+            optimisers.append(self.optimiser.build(network.trained))
         schedule = replace(
             self.schedule(rng, known, 0), train=len(labels), pools=pools(sizes, len(labels) - known), every=self.steps
         )
@@ -149,6 +149,10 @@ class UdaPoisoning(Vertical):
         """Of target rows what any classifier is scored by; accuracy on the source; the poison label; the bound."""
         assert isinstance(top, Learner)
         return partial(_scores, top, self.data.sizes().held_source)
+
+    def baseline(self, class_counts: Tensor) -> Baseline:
+        """The constant guess of one who knows the labels of the source only."""
+        return partial(_constant_scores, class_counts, self.data.sizes().held_source)
 
     def epilogue(self, rng: Rng) -> Drawn:
         """The figure of the bound."""
@@ -167,6 +171,15 @@ def _scores(learner: Learner, source: int, probabilities: Tensor, labels: Tensor
         "poison_label": float(next_class[source:].double().mean()),
         **bound(*domains, 1 - accuracy, classes),
         **_weights(learner),
+    }
+
+
+def _constant_scores(class_counts: Tensor, source: int, labels: Tensor) -> Mapping[str, float]:
+    guess, classes = class_counts.argmax(), len(class_counts)
+    return {
+        **score_constant_guess(class_counts, labels[source:]),
+        "source_accuracy": float((labels[:source] == guess).double().mean()),
+        "poison_label": float(((labels[source:] + 1) % classes == guess).double().mean()),
     }
 
 

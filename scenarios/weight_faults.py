@@ -8,15 +8,15 @@ from typing import ClassVar
 from pydantic import Field
 
 from fedsim.net import Net
+from fedsim.parties.examine import DOWN, UP, Examination
+from fedsim.parties.examine.hub import at_hub
+from fedsim.parties.examine.party import at_party
+from fedsim.parties.examine.result import constant_numbers, figures, numbers
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder, last_evaluation
+from fedsim.parties.vertical import Vertical
 from fedsim.seeding import Rng
 from fedsim.vfl.harden import Hardening
-from parties.examine import DOWN, UP, Examination
-from parties.examine.hub import at_hub
-from parties.examine.party import at_party
-from parties.examine.result import figures, numbers
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.vertical import Vertical
 
 
 class WeightFaults(Vertical):
@@ -40,6 +40,10 @@ class WeightFaults(Vertical):
         """That of the file."""
         return self.hardening
 
+    def needs_bounds(self) -> bool:
+        """Also where the trained weights are examined."""
+        return super().needs_bounds() or self.examination is not None
+
     def epilogue(self, rng: Rng) -> Examiner | None:
         """The examination, if there is one."""
         return Examiner(self.examination, rng) if self.examination else None
@@ -61,8 +65,10 @@ class Examiner:
         own = hub.own[1][0] if hub.own else None
         labels = hub.top.labels, hub.held_out
         found = await at_hub(hub.top.network, labels, hub.parties, own, self.plan, net, self.rng)
-        last = next(row["test"] for row in reversed(net.rows) if "test" in row)
-        net.log(step=hub.schedule.steps, test={**last, **numbers(found, self.plan, last["accuracy"])})
+        last, constant = last_evaluation(net)
+        more = numbers(found, self.plan, last["accuracy"])
+        guessed = constant_numbers(found, hub.class_counts, constant["accuracy"])
+        net.log(step=hub.schedule.steps, test={**last, **more}, baseline={**constant, **guessed})
         for figure in figures(found, self.plan):
             net.draw(figure)
 

@@ -45,7 +45,7 @@ def _numbers_as_python_knows_them() -> None:
 def ray_session() -> Iterator[None]:
     """The one Ray of all tests that need it, with a GPU that is not there; nothing of it may be left in the end."""
     if importlib.util.find_spec("ray") is None:
-        pytest.skip("needs fedsim[ray]")
+        pytest.skip("needs fedsim-vfl[ray]")
     before = set(Path(tempfile.gettempdir()).glob("fedsim-ray-*"))
     with session(cpus=4, gpus=1):
         mine = set(Path(tempfile.gettempdir()).glob("fedsim-ray-*")) - before

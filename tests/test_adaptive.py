@@ -14,10 +14,10 @@ from fedsim.config import validate
 from fedsim.errors import ThreatModelError
 from fedsim.outcome import Finding
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks._ranks import Round, fit
+from fedsim.scenarios.attacks.adaptive_cafe import AdaptiveCafe
 from fedsim.seeding import Rng
 from fedsim.threat import Fact, Knowledge
-from scenarios.attacks._ranks import Round, fit
-from scenarios.attacks.adaptive_cafe import AdaptiveCafe
 
 RNG = Rng.root(3)
 ADAPTIVE = {"kind": "adaptive_cafe", "fits": 20}

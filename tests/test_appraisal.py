@@ -20,15 +20,15 @@ from fedsim.errors import ConfigError, OutputError, ThreatModelError
 from fedsim.experiment import build
 from fedsim.figure import Bars, figure, plain
 from fedsim.outcome import SeatReport
+from fedsim.parties.appraisal import Valued, Worth
+from fedsim.parties.appraisal.features import explain, features_of
+from fedsim.parties.wrappers.absent import Absent
+from fedsim.parties.wrappers.wrong_labels import WrongLabels
 from fedsim.plugins import load
 from fedsim.resilience import Axis, Row, Table
 from fedsim.runtime.local import Local
 from fedsim.seeding import Rng
 from fedsim.testing import check_runtime, check_wrapper
-from parties.appraisal import Valued, Worth
-from parties.appraisal.features import explain, features_of
-from parties.wrappers.absent import Absent
-from parties.wrappers.wrong_labels import WrongLabels
 
 TITLE = "What each party is worth: "
 FEW = {"missing": [0.3], "noisy": [1.0], "shifted": [0.5], "quantise": [3], "bitflip": [40], "draws": 1, "seed": 3}
@@ -180,7 +180,7 @@ def test_a_party_and_its_double_share_their_worth_equally(tmp_path: Path) -> Non
 
 
 def test_features_are_explained_at_the_party_with_its_consent_only(tmp_path: Path) -> None:
-    pytest.importorskip("captum", reason="needs fedsim[card]")
+    pytest.importorskip("captum", reason="needs fedsim-vfl[card]")
     asked = {"worth": {"rows": 120, "steps": 8, "repeats": 3}}
     consenting = {name: {**party, "disclose": name == "town"} for name, party in SCENARIO["parties"].items()}
     reports = run(make_file(tmp_path, parties=consenting, **asked))
@@ -200,7 +200,7 @@ def test_features_are_explained_at_the_party_with_its_consent_only(tmp_path: Pat
 
 
 def test_a_hub_that_is_a_party_explains_itself_without_messages(tmp_path: Path) -> None:
-    pytest.importorskip("captum", reason="needs fedsim[card]")
+    pytest.importorskip("captum", reason="needs fedsim-vfl[card]")
     parties = {name: {**party, "disclose": name == "office"} for name, party in SCENARIO["parties"].items()}
     asked = {"rows": 100, "steps": 6, "repeats": 3}
     apart = bars(run(make_file(tmp_path, parties=parties, worth=asked)), "Features of office: permutation")
@@ -212,7 +212,7 @@ def test_a_hub_that_is_a_party_explains_itself_without_messages(tmp_path: Path) 
 
 
 def test_integrated_gradients_are_complete_and_exact_where_all_is_linear(tmp_path: Path) -> None:
-    pytest.importorskip("captum", reason="needs fedsim[card]")
+    pytest.importorskip("captum", reason="needs fedsim-vfl[card]")
     file = make_file(tmp_path, bottom={"kind": "linear"})
     party: Any = build(file, "", file)["town"]
     w = torch.randn(4, generator=Rng.root(1).torch())
@@ -231,7 +231,7 @@ def test_integrated_gradients_are_complete_and_exact_where_all_is_linear(tmp_pat
 
 
 def test_patches_of_images_are_features_too() -> None:
-    pytest.importorskip("captum", reason="needs fedsim[card]")
+    pytest.importorskip("captum", reason="needs fedsim-vfl[card]")
     images = {"kind": "sklearn", "name": "digits", "rows": 150, "test": 40}
     parties = {"upper": {"columns": "0:4, 0:8", "disclose": True}, "lower": {"columns": "4:8, 0:8"}}
     scenario = {"data": images, "parties": parties, "worth": {"steps": 3, "repeats": 2, "rows": 20}}

@@ -12,18 +12,18 @@ import torch
 from torch import Tensor
 
 import fedsim.models
-import scenarios.defences
+import fedsim.scenarios.defences
 from fedsim import metrics
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ThreatModelError
 from fedsim.message import RoleId
 from fedsim.outcome import Finding
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks.cafe import Cafe
+from fedsim.scenarios.attacks.norm_scoring import NormScoring
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.threat import Attack, Fact, Knowledge
 from fedsim.vfl.messages import Gradient
-from scenarios.attacks.cafe import Cafe
-from scenarios.attacks.norm_scoring import NormScoring
 
 SCALE = '''
 from fedsim.channel import Stage
@@ -261,7 +261,7 @@ def test_a_bottom_without_a_linear_layer_with_a_bias_is_refused(
 
 @pytest.fixture
 def seven(add_kind: Callable[[Any, str, str], str]) -> Callable[[bool], list[dict[str, Any]]]:
-    kind = add_kind(scenarios.defences, "seven", SCALE)
+    kind = add_kind(fedsim.scenarios.defences, "seven", SCALE)
 
     def links(weights_only: bool) -> list[dict[str, Any]]:
         stage = {"kind": kind, "weights_only": weights_only}

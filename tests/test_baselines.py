@@ -15,11 +15,11 @@ from fedsim.errors import ThreatModelError
 from fedsim.metrics import psnr
 from fedsim.outcome import Finding
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks._unmixing import apart, inputs, unmixing
+from fedsim.scenarios.attacks.idlg import Idlg
+from fedsim.scenarios.attacks.unmix import Unmix
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.threat import Fact, Knowledge
-from scenarios.attacks._unmixing import apart, inputs, unmixing
-from scenarios.attacks.idlg import Idlg
-from scenarios.attacks.unmix import Unmix
 
 TABLE = {"kind": "synthetic", "count": 40, "features": 12, "informative": 8, "test": 16}  # 24 training rows
 DIGITS = {"kind": "mnist5k", "rows": 44, "test": 16}

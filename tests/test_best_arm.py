@@ -19,16 +19,16 @@ from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.message import Message, RoleId
 from fedsim.outcome import SeatReport
 from fedsim.override import merge
+from fedsim.parties.arms import Pull, Reward
+from fedsim.parties.arms.hub import LARGEST, Chooser
 from fedsim.plan import Plan
 from fedsim.runtime.local import memory, play_all
 from fedsim.runtime.processes import Processes
+from fedsim.scenarios.best_arm import build_chooser
+from fedsim.scenarios.defences.lying import Lying, Told
 from fedsim.seeding import Rng
 from fedsim.state import digest
 from fedsim.testing import check_runtime
-from parties.arms import Pull, Reward
-from parties.arms.hub import LARGEST, Chooser
-from scenarios.best_arm import build_chooser
-from scenarios.defences.lying import Lying, Told
 
 SETTINGS: Mapping[str, Any] = {
     "kind": "best_arm",

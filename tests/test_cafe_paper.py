@@ -16,17 +16,17 @@ from fedsim.models.linear import Linear
 from fedsim.models.mlp import Mlp
 from fedsim.outcome import Finding
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.attacks._descent import Descent, Moments, iterative
+from fedsim.scenarios.attacks._objective import Objective, Whole, refine
+from fedsim.scenarios.attacks._recover import Recovered, equations, exact, recover
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks.cafe import Cafe
 from fedsim.seeding import Rng
 from fedsim.state import pack
 from fedsim.testing.attacks import check_attack
 from fedsim.testing.recording import record
 from fedsim.threat import Attack, Claim, Fact, Knowledge
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._descent import Descent, Moments, iterative
-from scenarios.attacks._objective import Objective, Whole, refine
-from scenarios.attacks._recover import Recovered, equations, exact, recover
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks.cafe import Cafe
 
 TABLE = {"kind": "synthetic", "count": 40, "features": 12, "informative": 8, "test": 16}  # 24 training rows
 MLP = {"kind": "mlp", "hidden": [16]}

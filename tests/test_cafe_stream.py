@@ -10,15 +10,15 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.models.linear import Linear
+from fedsim.scenarios.attacks._disclosed import check_reads_vectors, first_linear, layers_before
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._recover import Recovered, equations, exact, recover
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks.cafe import Cafe
 from fedsim.seeding import Rng
 from fedsim.state import pack
 from fedsim.threat import Attack, Fact, Knowledge
 from fedsim.vfl.messages import Model, ParameterGradient
-from scenarios.attacks._disclosed import check_reads_vectors, first_linear, layers_before
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._recover import Recovered, equations, exact, recover
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks.cafe import Cafe
 
 N, K, D1, D2 = 20, 6, 30, 12
 

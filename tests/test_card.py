@@ -69,7 +69,7 @@ def figures(card: Any) -> dict[str, Any]:
 
 
 def test_a_card_says_everything_in_its_order(here: Path) -> None:
-    pytest.importorskip("fairlearn", reason="needs fedsim[card]")
+    pytest.importorskip("fairlearn", reason="needs fedsim-vfl[card]")
     told = fine("card", "run", "--by", "sex", "--no-training")
     assert re.findall(r"card: (\S+)", told) == ["run/card.md", "run/card.html", "run/card.json"]
     text, page = (here / "run/card.md").read_text("utf-8"), (here / "run/card.html").read_text("utf-8")
@@ -137,7 +137,7 @@ def test_wrong_labels_are_trained_with(here: Path) -> None:
 
 
 def test_it_is_the_same_card_from_processes(here: Path) -> None:
-    pytest.importorskip("fairlearn", reason="needs fedsim[card]")
+    pytest.importorskip("fairlearn", reason="needs fedsim-vfl[card]")
     fine("card", "run", "--by", "sex", "--no-training")
     local = values(here / "run/card.json")
     fine("card", "run", "--by", "sex", "--no-training", "--runtime", "processes")
@@ -147,7 +147,7 @@ def test_it_is_the_same_card_from_processes(here: Path) -> None:
 
 
 def test_what_the_file_asks_is_on_the_card_and_in_the_report(here: Path) -> None:
-    pytest.importorskip("fairlearn", reason="needs fedsim[card]")
+    pytest.importorskip("fairlearn", reason="needs fedsim-vfl[card]")
     asked = f"scenario.fairness={json.dumps(FAIR)}"
     fine("run", "people.yaml", "--set", "compare={}", "--set", asked, "--set", "scenario.worth={}", "--out", "asked")
     seats = values(here / "asked/seats.json")["arms"]["people"]

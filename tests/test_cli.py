@@ -166,7 +166,10 @@ def test_seeds_make_a_folder_each_and_a_summary(here: Path) -> None:
     accuracy = both["arms"]["s"]["task"]["accuracy"]
     assert accuracy["values"] == [summary(here / f"both/seed-{n}")["task"]["accuracy"] for n in (5, 6)]
     assert accuracy["low"] <= accuracy["mean"] <= accuracy["high"]
-    assert "s (seeds 5, 6; mean and 95 % interval)" in out
+    assert "s (seeds 5, 6)" in out
+    assert "95 % confidence intervals (Student's t), n = 2; they are not clipped to possible values." in " ".join(
+        out.split()
+    )
     assert (here / "both/report.html").is_file()
     assert fine("run", "s.yaml", "--seeds", "2", "--set", "seed=5", "--out", "both") == out
 

@@ -96,7 +96,7 @@ def test_people_at_the_hub_are_told_and_the_run_ends_well() -> None:
 
 
 def test_a_certificate_of_this_very_seat_that_is_out_of_date_is_told_with_its_times() -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     from fedsim.transport.certificates import Authority
 
     authority, now = Authority(days=1), datetime.now(UTC)
@@ -121,7 +121,7 @@ def test_a_certificate_of_this_very_seat_that_is_out_of_date_is_told_with_its_ti
     ("days", "why"), [((-3, -2), "certificate has expired"), ((2, 3), "certificate is not yet valid")]
 )
 def test_a_hub_whose_certificate_does_not_hold_now_is_told_with_its_times(days: tuple[int, int], why: str) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     from fedsim.transport.certificates import Authority
 
     authority, now = Authority(days=1), datetime.now(UTC)

@@ -13,7 +13,7 @@ from terminal import TABLE, fine, refused
 
 from fedsim import config
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
 
 @pytest.fixture

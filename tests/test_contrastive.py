@@ -21,15 +21,15 @@ from fedsim.contrast.losses import ntxent
 from fedsim.contrast.views import high_pass
 from fedsim.errors import ConfigError, DataError, DivergedError, OutputError
 from fedsim.outcome import SeatReport
+from fedsim.parties.contrast import Finetuning, Robustness, Threat, rate
+from fedsim.parties.contrast.assaults import AUTO, LONG, PGD, RESTARTS, alone, sieges
+from fedsim.parties.data import Data
+from fedsim.parties.pretraining import Pretraining
 from fedsim.plugins import load, names
 from fedsim.runtime.local import Local
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.state import digest
 from fedsim.testing.plugins import check_metadata
-from parties.contrast import Finetuning, Robustness, Threat, rate
-from parties.contrast.assaults import AUTO, LONG, PGD, RESTARTS, alone, sieges
-from parties.data import Data
-from parties.pretraining import Pretraining
 
 SCENARIO: dict[str, Any] = {
     **SMALL["contrastive"]["scenario"],
@@ -68,7 +68,7 @@ def build(file: ScenarioFile) -> dict[str, Any]:
 
 def test_no_label_has_a_part_in_the_pre_training(monkeypatch: pytest.MonkeyPatch) -> None:
     """Other labels, other tops, the same bottoms to the bit; and the label party speaks last."""
-    from parties.data.sklearn import Sklearn
+    from fedsim.parties.data.sklearn import Sklearn
 
     honest = run()
     labels = Sklearn.labels
@@ -80,7 +80,7 @@ def test_no_label_has_a_part_in_the_pre_training(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_server_is_built_without_data(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parties.data.sklearn import Sklearn
+    from fedsim.parties.data.sklearn import Sklearn
 
     def gone(self: Sklearn) -> Any:
         raise AssertionError("the server read the data")
@@ -98,7 +98,7 @@ def test_pre_training_over_the_federation_is_that_of_the_joint_network() -> None
     server, parties = roles["server"], [roles[p] for p in PARTIES]
     course, scenario = server.course, file.scenario
     objective_rng, widths = server.rng.child("objective"), server.widths
-    from parties.contrast.objective import JOINED, Objective
+    from fedsim.parties.contrast.objective import JOINED, Objective
 
     head = Objective(course.pretraining, widths, 60, server.optimiser, None, objective_rng).parts[JOINED].network.module
     nets = nn.ModuleList([party.bottom.network.module for party in parties])
@@ -290,7 +290,7 @@ def test_a_stronger_attack_leaves_less(trained: Mapping[str, Mapping[str, float]
 
 
 def test_labels_of_other_rows_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from parties.contrast.hub import Registry
+    from fedsim.parties.contrast.hub import Registry
 
     shorter = Registry.__init__
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from fedsim.errors import DataError
-from parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
+from fedsim.parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
 
 TABLE = TableSchema(
     ("age", "sex", "mean radius", "mean area", "worst area", "a:b", "x,y"),

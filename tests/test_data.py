@@ -13,11 +13,11 @@ import pytest
 from pydantic import ValidationError
 
 from fedsim.errors import DataError
+from fedsim.parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
+from fedsim.parties.data import Data, find_file
+from fedsim.parties.encode import Encoder, LabelEncoder
 from fedsim.plugins import find, load, names
 from fedsim.seeding import Rng
-from parties.cut import ImagePart, ImageSchema, TablePart, TableSchema, cut
-from parties.data import Data, find_file
-from parties.encode import Encoder, LabelEncoder
 
 RNG = Rng.root(7)
 PEOPLE = pd.DataFrame(
@@ -237,12 +237,12 @@ def test_missing_numbers_pass_where_the_mean_is_to_fill_them(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "cannot be read as csv"),
+        ("", "is empty"),
         ("a,y\n", "has no rows"),
         ("y\n1\n", "has no feature columns; its columns: y"),
         ("a,a,y\n1,2,3\n", "two columns named 'a'"),
-        ("a;y\n1;2\n", "no column 'y'"),
-        ('a,y\n"1,2\n', "cannot be read as csv"),
+        ("a;y\n1;2\n", "no line is separated by ','; they look separated by ';': set 'separator'"),
+        ('a,y\n"1,2\n', "line 2: a quote .* is opened in this record and never closed"),
     ],
 )
 def test_a_malformed_csv_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -318,9 +318,9 @@ def test_parquet_without_pyarrow_says_what_to_install(tmp_path: Path, monkeypatc
             raise ImportError(name)
         return inner(name, *args)
 
-    data = make(kind="parquet", path=write(tmp_path, "x"), label="y")
+    data = make(kind="parquet", path=write(tmp_path, "PAR1"), label="y")
     monkeypatch.setattr(builtins, "__import__", without_pyarrow)
-    with pytest.raises(DataError, match=r"pip install fedsim\[parquet\]"):
+    with pytest.raises(DataError, match=r"pip install 'fedsim-vfl\[parquet\]'"):
         data.schema()
 
 

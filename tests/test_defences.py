@@ -17,13 +17,13 @@ from fedsim.metrics import psnr
 from fedsim.models.linear import Linear
 from fedsim.outcome import Finding, SeatReport
 from fedsim.runtime.local import memory, play_all
+from fedsim.scenarios.defences.clip import Clip
+from fedsim.scenarios.defences.fake_gradient import FakeGradient
+from fedsim.scenarios.defences.gaussian_noise import GaussianNoise
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.state import digest
 from fedsim.threat import Defence
 from fedsim.vfl.messages import Embedding, Gradient, ParameterGradient
-from scenarios.defences.clip import Clip
-from scenarios.defences.fake_gradient import FakeGradient
-from scenarios.defences.gaussian_noise import GaussianNoise
 
 RNG = Rng.root(11)
 DECADES = (1e-4, 1e-3, 1e-2)

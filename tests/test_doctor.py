@@ -34,11 +34,11 @@ def test_what_is_wrong_is_said_with_what_to_do_and_an_exit_code(
 def test_what_an_extra_brings_is_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examining, "EXTRAS", {"no-such-package": "ray"})
     found = {each.what: each for each in examining._versions()}["no-such-package"]
-    assert found == ("note", "no-such-package", "not installed", "pip install 'fedsim[ray]', if a run needs it")
+    assert found == ("note", "no-such-package", "not installed", "pip install 'fedsim-vfl[ray]', if a run needs it")
 
 
 def test_flower_by_hand_calls_home_unless_it_is_told_not_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("flwr", reason="needs fedsim[flower]")
+    pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
     for name in examining.SWITCHES:
         monkeypatch.delenv(name, raising=False)
     (found,) = examining._flower()
@@ -53,7 +53,7 @@ def test_flower_by_hand_calls_home_unless_it_is_told_not_to(monkeypatch: pytest.
     [(7, "ok", "UTC"), (0.5, "note", "expires within a day"), (-0.001, "wrong", "has expired")],
 )
 def test_a_certificate_is_told_by_names_and_end(tmp_path: Path, days: float, state: str, end: str) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     from fedsim.transport.certificates import certify
 
     identities = certify("server", ["north"], ["hub.example.org", "10.0.0.1"], days)
@@ -67,7 +67,7 @@ def test_a_certificate_is_told_by_names_and_end(tmp_path: Path, days: float, sta
 
 
 def test_what_is_no_certificate_is_wrong(tmp_path: Path) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     (tmp_path / "x").write_text("x")
     assert examining._certificate(tmp_path / "x").state == "wrong"
     assert examining._certificate(tmp_path / "none").state == "wrong"

@@ -11,7 +11,7 @@ import torch
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from fedsim.errors import DataError
-from parties.encode import Encoder, LabelEncoder
+from fedsim.parties.encode import Encoder, LabelEncoder
 
 NAN = float("nan")
 

@@ -13,11 +13,11 @@ from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError, ProtocolError
 from fedsim.experiment import build
 from fedsim.outcome import SeatReport
+from fedsim.parties.examine.hub import TOP, Oracle
 from fedsim.runtime.local import Local
 from fedsim.seeding import Rng
 from fedsim.vfl.bounds import holds, margins, spread
 from fedsim.vfl.network import Network
-from parties.examine.hub import TOP, Oracle
 
 EXAMINATION = {"radii": [0.005, 0.02, 0.1], "eps": 0.1, "steps": 25, "searches": 8, "draws": 4, "flips": [1, 4]}
 SCENARIO: dict[str, Any] = {

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-import scenarios.defences
+import fedsim.scenarios.defences
 from fedsim.config import ScenarioFile, validate
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport
@@ -178,10 +178,10 @@ def test_labels_at_a_party_give_what_labels_at_the_server_give(exchange: str) ->
 def negate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A defence that only these tests know, found like any other: by the name of its file."""
     (tmp_path / "negate.py").write_text(NEGATE)
-    monkeypatch.setattr(scenarios.defences, "__path__", [*scenarios.defences.__path__, str(tmp_path)])
+    monkeypatch.setattr(fedsim.scenarios.defences, "__path__", [*fedsim.scenarios.defences.__path__, str(tmp_path)])
     importlib.invalidate_caches()
     yield "negate"
-    sys.modules.pop("scenarios.defences.negate", None)
+    sys.modules.pop("fedsim.scenarios.defences.negate", None)
 
 
 def test_in_shared_a_party_learns_from_what_the_hub_received(negate: str) -> None:

@@ -13,22 +13,23 @@ import pandas as pd
 import pytest
 import torch
 from people import FAIR, SCENARIO, make_file, table
+from scipy.stats import binomtest
 
 from fedsim.config import ScenarioFile, read, validate
 from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.experiment import build
 from fedsim.message import Message
 from fedsim.outcome import SeatReport
+from fedsim.parties.appraisal import GroupSums, Outcomes
+from fedsim.parties.appraisal.groups import differences, disclosed, rates, sums
+from fedsim.parties.appraisal.hub import _checked
 from fedsim.runtime.local import memory, play_all
 from fedsim.seeding import Rng
 from fedsim.transport.base import Transport
 from fedsim.transport.wrappers import Record
 from fedsim.wire import decode
-from parties.appraisal import GroupSums, Outcomes
-from parties.appraisal.groups import differences, disclosed, rates, sums
-from parties.appraisal.hub import _checked
 
-metrics = pytest.importorskip("fairlearn.metrics", reason="needs fedsim[card]")
+metrics = pytest.importorskip("fairlearn.metrics", reason="needs fedsim-vfl[card]")
 CURRENT_DATA = Path(os.environ.get("FEDSIM_DATA", "."))
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 
@@ -216,14 +217,37 @@ def test_a_seat_with_a_table_of_its_own_keeps_the_column_there(tmp_path: Path) -
     assert "GroupSums" not in {m.kind() for m in messages(sent["east"])}
 
 
-def test_intervals_hold_the_true_rate_as_often_as_they_say() -> None:
-    rng, inside = np.random.default_rng(0), []
-    for i in range(60):
-        selected, positive = rng.random(400) < 0.3, rng.random(400) < 0.5
-        counts = np.array(list(sums(np.array(["g"] * 400), selected, positive).values()))
-        (found,) = rates(counts, Rng.root(i), False)["selection_rate"]
-        inside.append(found.low <= 0.3 <= found.high)
-    assert 0.87 <= np.mean(inside) < 1
+def test_intervals_of_rates_are_exact_and_of_nobody_they_are_everything() -> None:
+    counts = np.array([[3, 7, 20, 10], [0, 5, 5, 0], [40, 0, 0, 0]])
+    found = rates(counts, True)
+    for name, pairs in {
+        "selection_rate": [(10, 40), (5, 10), (40, 40)],
+        "true_positive_rate": [(3, 13), (0, 0), (40, 40)],
+        "false_positive_rate": [(7, 27), (5, 10), (0, 0)],
+    }.items():
+        for each, (successes, count) in zip(found[name], pairs, strict=True):
+            sure = binomtest(successes, count).proportion_ci(0.95) if count else None
+            ends = (sure.low, sure.high) if sure else (0, 1)
+            assert (each.low, each.high) == pytest.approx(ends)
+            assert each.value == pytest.approx(successes / count if count else 0)
+    assert found["true_positive_rate"][2].low < 0.95  # 40 of 40 do not make it certain
+
+
+def test_intervals_of_differences_hold_the_true_difference_also_where_there_is_none() -> None:
+    """Groups of few people differ by chance: a difference of 0 must lie inside, which no bootstrap of a range reaches."""
+    draw, inside = np.random.default_rng(0), {"parity": [], "odds": []}
+    sizes = np.array([400, 150, 60])
+    for rates_of in ((0.3, 0.3, 0.3), (0.3, 0.35, 0.5)):
+        for _ in range(40):
+            positive = draw.binomial(sizes, 0.4)
+            hit, wrong = draw.binomial(positive, rates_of), draw.binomial(sizes - positive, rates_of)
+            counts = np.stack([hit, wrong, sizes - positive - wrong, positive - hit], axis=1)
+            found, true = differences(counts, True), max(rates_of) - min(rates_of)
+            inside["parity"].append(found["demographic_parity"].low <= true <= found["demographic_parity"].high)
+            inside["odds"].append(found["equalised_odds"].low <= true <= found["equalised_odds"].high)
+    for held in inside.values():
+        assert sum(held[:40]) >= 35
+        assert sum(held[40:]) >= 35
 
 
 def test_planted_unfairness_is_found_and_fair_guesses_are_within_their_interval() -> None:
@@ -234,10 +258,11 @@ def test_planted_unfairness_is_found_and_fair_guesses_are_within_their_interval(
     found = {}
     for name, selected in {"unfair": unfair, "fair": fair}.items():
         counts = np.array(list(sums(group, selected, positive).values()))
-        found[name] = differences(counts, Rng.root(0), True)
+        found[name] = differences(counts, True)
     assert found["unfair"]["demographic_parity"].low > 0.25
     assert found["unfair"]["demographic_parity"].high < 0.35
-    assert found["fair"]["demographic_parity"].low < 0.02
+    assert found["fair"]["demographic_parity"].low == 0
+    assert found["fair"]["equalised_odds"].low == 0
     assert found["fair"]["equalised_odds"].value < 0.06
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-import parties.wrappers
+import fedsim.parties.wrappers
 from fedsim.config import validate
 from fedsim.errors import OutputError
 from fedsim.experiment import run
@@ -27,7 +27,7 @@ TABLE = Grid("Counts", ["one"], ["pulls", "regret"], [[1234.0, 1.5e-6]], shaded=
 DRAWS = '''
 from fedsim.figure import Grid, Line, Lines
 from fedsim.threat import Wrapper
-from parties.wrappers._around import Around
+from fedsim.parties.wrappers._around import Around
 
 
 class Drawing(Around):
@@ -66,7 +66,7 @@ def test_what_is_no_figure_is_refused(values: dict[str, Any]) -> None:
 
 
 def test_the_page_shows_them_for_every_arm(tmp_path: Path, add_kind: Callable[[Any, str, str], str]) -> None:
-    kind = add_kind(parties.wrappers, "draws", DRAWS)
+    kind = add_kind(fedsim.parties.wrappers, "draws", DRAWS)
     arms = {"one": {}, "two": {"scenario": {"steps": 5}}}
     file = validate({"scenario": SCENARIO, "seats": {"a": [{"kind": kind}]}, "compare": arms}, "test", {})
     path = run(file, tmp_path / "run")

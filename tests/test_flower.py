@@ -22,11 +22,12 @@ from terminal import TABLE, fedsim, fine, write_table
 from fedsim import config
 from fedsim.errors import ConfigError
 from fedsim.plan import Secrets
-from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment, _free_port
+from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
+from fedsim.transport.addresses import free_port
 
-pytest.importorskip("flwr", reason="needs fedsim[flower]")
+pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
 
 ROOT = Path(__file__).parent.parent
 PATIENCE = 120.0
@@ -117,7 +118,7 @@ def nodes(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Deploymen
         for name, config_ in settings.items():
             logs.append(folder / f"{name}.log")
             command = [Path(sys.executable).with_name("flower-supernode"), "--insecure", "--superlink", address[1]]
-            command += ["--host", "127.0.0.1", "--port", str(_free_port()), "--node-config", config_]
+            command += ["--host", "127.0.0.1", "--port", str(free_port("127.0.0.1")), "--node-config", config_]
             path = os.pathsep.join([str(command[0].parent), os.environ["PATH"]])
             env = {**os.environ, **SWITCHES, "FLWR_HOME": str(folder / f"home-{name}"), "PATH": path}
             with logs[-1].open("wb") as log:
@@ -228,5 +229,5 @@ def test_nothing_is_left_after_an_interrupt_or_when_the_starter_is_killed(here: 
 def test_without_flower_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "flwr", None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim[flower]'")):
+    with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim-vfl[flower]'")):
         Flower().run(small("baseline"), lambda role, row: None)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from small import small
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
 from hostile import (
     AT,

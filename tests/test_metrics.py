@@ -1,4 +1,4 @@
-"""Metrics against direct calls of scikit-learn, and the interval that stands behind every claim."""
+"""Metrics against direct calls of scikit-learn."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from sklearn import metrics
 from torch import Tensor
 
-from fedsim.metrics import auc, classification, interval
+from fedsim.metrics import auc, classification
 from fedsim.seeding import Rng
 
 
@@ -104,35 +104,3 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
         1.0 if p > n else 0.5 if p == n else 0.0 for p in scores[positive].tolist() for n in scores[~positive].tolist()
     ]
     assert auc(positive, scores) == pytest.approx(sum(pairs) / len(pairs))
-
-
-def test_the_interval_is_the_same_every_time_and_holds_the_mean() -> None:
-    values = [0.91, 0.87, 0.93, 0.9, 0.88]
-    mean, low, high = interval(values)
-    assert interval(values) == (mean, low, high)
-    assert mean == pytest.approx(sum(values) / 5)
-    assert min(values) <= low < mean < high <= max(values)
-
-
-def test_equal_values_have_an_interval_of_no_width() -> None:
-    assert interval([0.5, 0.5, 0.5]) == (0.5, 0.5, 0.5)
-    assert interval([0.25]) == (0.25, 0.25, 0.25)
-
-
-def test_a_higher_level_and_fewer_values_widen_the_interval() -> None:
-    values = np.random.default_rng(1).normal(size=40).tolist()
-
-    def width(found: tuple[float, float, float]) -> float:
-        return found[2] - found[1]
-
-    assert width(interval(values, level=0.8)) < width(interval(values)) < width(interval(values, level=0.99))
-    assert width(interval(values)) < width(interval(values[:10]))
-    # of a mean of 40 standard normal numbers: 2 * 1.96 / sqrt(40) times their spread
-    assert width(interval(values)) == pytest.approx(2 * 1.96 / math.sqrt(40) * np.std(values), rel=0.05)
-
-
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says() -> None:
-    draw = np.random.default_rng(2)
-    found = [interval(draw.normal(loc=3.0, size=20).tolist(), draws=500) for _ in range(300)]
-    covered = sum(low <= 3.0 <= high for _, low, high in found) / len(found)
-    assert 0.88 <= covered <= 0.97  # the percentile bootstrap of 20 values covers about 93 %

@@ -20,16 +20,16 @@ from fedsim.message import RoleId
 from fedsim.minmax.balls import Ball, project
 from fedsim.minmax.pgd import climb
 from fedsim.outcome import SeatReport
+from fedsim.parties.minmax import Query
+from fedsim.parties.minmax.training import train
+from fedsim.parties.minmax.victim import ModelVictim, margins
 from fedsim.runtime.local import memory, play_all
 from fedsim.runtime.processes import Processes
 from fedsim.runtime.ray import Ray
+from fedsim.scenarios.minmax import build_victim
 from fedsim.seeding import Rng
 from fedsim.state import digest
 from fedsim.testing import check_runtime
-from parties.minmax import Query
-from parties.minmax.training import train
-from parties.minmax.victim import ModelVictim, margins
-from scenarios.minmax import build_victim
 
 MODELS: Mapping[str, Any] = {
     "cnn": {"model": {"kind": "cnn", "channels": [8, 16]}, "training": {"epochs": 8, "optimiser": {"lr": 0.005}}},

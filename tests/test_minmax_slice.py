@@ -19,6 +19,9 @@ from fedsim.minmax.balls import Ball
 from fedsim.minmax.guard import Guard
 from fedsim.models.linear import Linear
 from fedsim.outcome import SeatReport
+from fedsim.parties.slices import Pushed, Siege, Standing
+from fedsim.parties.slices.court import Court
+from fedsim.parties.slices.training import GuardedTop, Perturbed
 from fedsim.runtime.local import memory, play_all
 from fedsim.runtime.processes import Processes
 from fedsim.seeding import Rng
@@ -26,9 +29,6 @@ from fedsim.testing import check_runtime
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.slices import Pushed, Siege, Standing
-from parties.slices.court import Court
-from parties.slices.training import GuardedTop, Perturbed
 
 BALLS = [{"norm": "linf", "eps": 0.4}]
 SETTINGS: Mapping[str, Any] = {

@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor
 
-import parties.wrappers
-import scenarios.attacks
-import scenarios.defences
+import fedsim.parties.wrappers
+import fedsim.scenarios.attacks
+import fedsim.scenarios.defences
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import DataError, ProtocolError, StallError, ThreatModelError
 from fedsim.message import Message, RoleId
@@ -170,7 +170,7 @@ def test_another_seed_gives_other_weights(plain: dict[str, Any]) -> None:
 def test_a_tap_on_both_ends_of_every_link_changes_nothing(
     plain: dict[str, Any], add_kind: Callable[[Any, str, str], str]
 ) -> None:
-    peek = {"kind": add_kind(scenarios.defences, "peek", PEEK)}
+    peek = {"kind": add_kind(fedsim.scenarios.defences, "peek", PEEK)}
     reports = run(make_file(file={"trials": [LISTEN], "links": [{"sender": [peek], "receiver": [peek]}]}))
     assert outcome(reports) == plain
     for party in ("a", "b", "c"):
@@ -322,7 +322,7 @@ def observe(message, state):
 
 
 def test_an_attack_that_writes_to_a_message_ends_the_run(add_kind: Callable[[Any, str, str], str]) -> None:
-    trial = {"attack": {"kind": add_kind(scenarios.attacks, "peeks", PEEKS)}, "seat": "server", "victim": "a"}
+    trial = {"attack": {"kind": add_kind(fedsim.scenarios.attacks, "peeks", PEEKS)}, "seat": "server", "victim": "a"}
     with pytest.raises(ThreatModelError, match="'peeks' wrote to a message"):
         run(make_file(file={"trials": [trial]}))
 
@@ -335,7 +335,7 @@ def test_no_attacker_sees_what_another_is_told() -> None:
 
 
 def test_a_wrapper_plays_in_the_place_of_the_seats_own_role(add_kind: Callable[[Any, str, str], str]) -> None:
-    kind = add_kind(parties.wrappers, "blind", WRAPPERS["blind"])
+    kind = add_kind(fedsim.parties.wrappers, "blind", WRAPPERS["blind"])
     file = make_file(file={"seats": {"b": [{"kind": kind}]}})
     fresh = file.plan().seats["b"].build(Rng.root(5), Rng.secret(simulated_secret(5, "b")))
     reports = run(file)
@@ -348,7 +348,7 @@ def test_a_wrapper_plays_in_the_place_of_the_seats_own_role(add_kind: Callable[[
 def test_a_failing_role_ends_the_run_with_its_own_error_and_leaves_no_task(
     add_kind: Callable[[Any, str, str], str],
 ) -> None:
-    kind = add_kind(parties.wrappers, "boom", WRAPPERS["boom"])
+    kind = add_kind(fedsim.parties.wrappers, "boom", WRAPPERS["boom"])
     file = make_file(file={"seats": {"c": [{"kind": kind}]}})
 
     async def attempt() -> set[asyncio.Task[Any]]:

@@ -14,9 +14,9 @@ from terminal import TABLE, fine, refused, write_table
 
 from fedsim import config
 from fedsim.experiment import build
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.report.reading import load_seats
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 PEOPLE = """\
 seed: 1

@@ -142,7 +142,7 @@ def by_hand(role: str, where: str, out: str = "", token: str = "", **environment
 
 
 def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     port = free_port()
     made = fedsim("keys", "s.yaml", "--out", "keys").out
     assert made == "keys: keys\nseats reach the hub at localhost with these; for other machines: --host NAME\n"
@@ -178,7 +178,7 @@ def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) 
 
 
 def test_keys_and_seats_take_a_profile(here: Path) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     paper = ("uda_poisoning", "--profile", "paper")
     assert fedsim("keys", *paper, "--host", "hub.example.org", "--out", "keys").out == "keys: keys\n"
     assert {path.name for path in here.glob("keys/*")} == {"server", "upper", "lower"}

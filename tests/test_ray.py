@@ -87,5 +87,5 @@ def test_what_is_wrong_at_a_seat_is_said_as_on_one_event_loop(tmp_path: Path, mo
 
 def test_without_ray_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(ConfigError, match=re.escape("Ray is not installed; pip install 'fedsim[ray]'")):
+    with pytest.raises(ConfigError, match=re.escape("Ray is not installed; pip install 'fedsim-vfl[ray]'")):
         Ray().run(small("baseline"), lambda role, row: None)

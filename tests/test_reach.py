@@ -10,7 +10,7 @@ from fedsim.testing.reach import check_reach
 REACHES = {
     "import gc": "imports gc",
     "import os, torch": "imports os",
-    "from parties.features import FeatureParty": "imports parties.features",
+    "from fedsim.parties.features import FeatureParty": "imports fedsim.parties.features",
     "from sys import _getframe": "imports sys",
     "def init(knowledge, rng):\n    return knowledge._granted": "line 2: reads the private '_granted'",
     "m = __import__('gc')": "uses __import__",

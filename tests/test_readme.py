@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-import scenarios.attacks
-import scenarios.defences
 from fedsim import cli
+from fedsim.scenarios import attacks, defences
 
 README = (Path(__file__).parent.parent / "README.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, flags=re.MULTILINE | re.DOTALL)
@@ -29,7 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, ray_session: None) -> Itera
         for language, text in BLOCKS:
             if language in ("python", "yaml"):
                 (path / text.partition("\n")[0].removeprefix("# ")).write_text(text, encoding="utf-8")
-        for package, plugin in ((scenarios.attacks, "direction.py"), (scenarios.defences, "rounding.py")):
+        for package, plugin in ((attacks, "direction.py"), (defences, "rounding.py")):
             dropped = path / package.__name__
             dropped.mkdir()
             (dropped / plugin).write_text((path / plugin).read_text("utf-8"), encoding="utf-8")

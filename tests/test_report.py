@@ -5,14 +5,14 @@ import math
 from pathlib import Path
 
 import pytest
+import scipy.stats
 
 from fedsim import config, state
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
-from fedsim.metrics import interval
 from fedsim.report import diff, folder, reading
 from fedsim.report.folder import RunFolder
-from fedsim.report.seeds import spread
+from fedsim.report.seeds import rederive, spread, spread_difference
 from fedsim.report.summary import Arm, summarise
 
 SHORT = (
@@ -44,8 +44,8 @@ def played(tmp_path_factory: pytest.TempPathFactory, file: ScenarioFile) -> tupl
 def test_the_summary_is_the_contract(played: tuple[Path, list[Arm]], file: ScenarioFile) -> None:
     path, arms = played
     summary = json.loads((path / "summary.json").read_text())
-    top = ["schema", "name", "digest", "seed", "runtime", "scenario", "task", "trials", "weights_sha256", "traffic"]
-    assert list(summary) == [*top, "steps", "missing", "seconds", "arms"]
+    top = ["schema", "name", "digest", "seed", "runtime", "scenario", "measured_on", "task", "baseline"]
+    assert list(summary) == [*top, "trials", "weights_sha256", "traffic", "steps", "missing", "seconds", "arms"]
     assert (summary["schema"], summary["name"], summary["digest"]) == (1, "baseline", file.digest())
     assert (summary["seed"], summary["runtime"], summary["scenario"]) == (7, "local", "baseline")
     assert (summary["steps"], summary["seconds"]) == (12, 1.5)
@@ -263,7 +263,46 @@ def test_numbers_that_are_not_finite_are_null(played: tuple[Path, list[Arm]], fi
     assert summarise(file, [Arm("plain", file, [broken], 1.0)])["task"] == {"log_loss": None}
 
 
-def test_a_spread_has_the_bootstrap_interval() -> None:
-    mean, low, high = interval([1.0, 2.0, 4.0])
-    assert spread([1.0, 2.0, 4.0]) == {"mean": mean, "low": low, "high": high, "values": [1.0, 2.0, 4.0]}
-    assert spread([1.0, None])["mean"] is None
+def test_a_spread_says_mean_interval_count_and_method() -> None:
+    values = [1.0, 2.0, 4.0]
+    found = spread(values)
+    sure = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((sure.low, sure.high))
+    assert {key: found[key] for key in ("n", "method", "values")} == {"n": 3, "method": "student_t", "values": values}
+    assert spread([1.0, None]) == {
+        "mean": None, "low": None, "high": None, "n": 1, "method": "none", "values": [1.0, None],
+    }  # fmt: skip
+    one = spread([0.5])
+    assert (one["mean"], one["low"], one["high"], one["method"]) == (0.5, None, None, "none")
+
+
+def test_a_metric_that_is_right_or_wrong_in_a_run_has_the_interval_of_a_share() -> None:
+    found = spread([1.0, 1.0, 1.0, 0.0, 1.0], "chose_the_best")
+    sure = scipy.stats.binomtest(4, 5).proportion_ci(0.95)
+    assert (found["low"], found["high"], found["method"]) == (sure.low, sure.high, "clopper_pearson")
+    assert spread([1.0] * 5, "accuracy")["method"] == "student_t"
+
+
+def test_a_difference_is_paired_by_seed() -> None:
+    ones, others = [0.5, 0.7, 0.9], [0.4, 0.55, 0.8]
+    found, sure = spread_difference(ones, others), scipy.stats.ttest_rel(ones, others).confidence_interval(0.95)
+    assert (found["low"], found["high"]) == pytest.approx((sure.low, sure.high))
+    assert found["method"] == "paired_student_t"
+    assert found["values"] == pytest.approx([0.1, 0.15, 0.1])
+    assert spread_difference([1.0, None], [0.0, 0.0])["values"] == [1.0, None]
+    shares = spread_difference([1.0, 0.0], [0.0, 0.0], "decided")
+    assert (shares["mean"], shares["low"], shares["method"]) == (0.5, None, "none")
+
+
+def test_intervals_of_an_earlier_version_are_made_anew_from_the_values() -> None:
+    old = {"mean": 0.5, "low": 0.45, "high": 0.55, "values": [0.4, 0.6]}
+    arm = {"task": {"accuracy": old, "decided": {**old, "values": [1.0, 0.0]}}, "price": {"accuracy": old}}
+    found = rederive({"seeds": [7, 8], "arms": {"plain": arm}})["arms"]["plain"]
+    assert found["task"]["accuracy"] == spread([0.4, 0.6])
+    assert found["task"]["accuracy"]["low"] < 0
+    assert found["task"]["decided"]["method"] == "clopper_pearson"
+    assert found["price"]["accuracy"]["method"] == "paired_student_t"
+    assert rederive(found) == found
+    cell = {"figures": {"task": {**old, "values": [1.0, 1.0]}, "leakage": old}}
+    swept = rederive({"task": "decided", "leakage": "auc", "cells": [cell]})["cells"][0]["figures"]
+    assert (swept["task"]["method"], swept["leakage"]["method"]) == ("clopper_pearson", "student_t")

@@ -240,10 +240,26 @@ def test_several_runs_make_a_comparison(folder: Path, images: Path, tmp_path: Pa
 
 def test_over_seeds_what_is_left_under_attack_is_told_too() -> None:
     found = {"accuracy": 0.9, "log_loss": 0.3, "union_accuracy": 0.2}
-    task = {metric: {"mean": value, "low": value, "high": value} for metric, value in found.items()}
+    task = {
+        metric: {"mean": value, "low": value, "high": value, "n": 2, "method": "student_t"}
+        for metric, value in found.items()
+    }
     told = over_seeds({"seeds": [1, 2], "arms": {"plain": {"task": task, "trials": []}}})
     accuracy, left = "Test accuracy: .900 (.900 to .900)", "Left of it under attack: .200 (.200 to .200)"
     assert told[1:] == [f"{accuracy} with “plain”.", f"{left} with “plain”."]
+
+
+def test_a_page_over_one_seed_shows_no_interval(tmp_path: Path) -> None:
+    file = table_file({"plain": {}, "slow": {"scenario": {"optimiser": {"lr": 1e-5}}}}, "scenario.steps=6")
+    with RunFolder.open_for(tmp_path, file, seeds=[3]) as run:
+        each = [play(tmp_path / "seed-3", file.model_copy(update={"seed": 3}))]
+        summary = run.write_seeds([one.path for one in each])
+    accuracy = summary["arms"]["plain"]["task"]["accuracy"]
+    assert (accuracy["low"], accuracy["high"], accuracy["n"]) == (None, None, 1)
+    text = page.write([tmp_path]).read_text(encoding="utf-8")
+    assert "n = 1: no intervals, which take two seeds or more." in text
+    assert not re.search(r"<small>[^<]* to ", text)
+    assert "nan" not in text
 
 
 def test_a_page_over_seeds(tmp_path: Path) -> None:
@@ -261,6 +277,9 @@ def test_a_page_over_seeds(tmp_path: Path) -> None:
     assert summary["arms"]["plain"]["trials"][0]["score"]["values"] == scores
     text = page.write([tmp_path]).read_text(encoding="utf-8")
     assert "Over 2 seeds:" in text
+    assert (
+        "95 % confidence intervals (Student&#39;s t; Student&#39;s t of the differences, paired by seed), n = 2" in text
+    )
     assert 'href="seed-4/report.html"' in text
     with pytest.raises(OutputError, match="by itself"):
         page.write([tmp_path, each[0].path])

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from fedsim.parties.appraisal.shapley import Coalition, Worths, shapley
 from fedsim.seeding import Rng
-from parties.appraisal.shapley import Coalition, Worths, shapley
 
 ROWS, MEASURES = 7, 2
 Value = Callable[[Coalition], Tensor]

@@ -143,7 +143,7 @@ def test_whoever_is_killed_whenever(
     runtime: str, calm: Mapping[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     if runtime == "flower":
-        pytest.importorskip("flwr", reason="needs fedsim[flower]")
+        pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
     rng, done, runs, delays = Rng.root(11).child(runtime).numpy(), 0, 0, list[float]()
     while done < KILLS[runtime]:
         steps = sorted(int(step) for step in EVERY + rng.choice(LAST - EVERY, size=3, replace=False))
@@ -172,7 +172,7 @@ def test_a_part_of_flower_is_killed_and_all_of_flower_is_started_again(
     program: str, who: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Those who train outlive it for a moment, so the training is a long one."""
-    pytest.importorskip("flwr", reason="needs fedsim[flower]")
+    pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
 
     def part(nth: int) -> Sequence[int]:
         return [next(pid for pid in children(os.getpid()) if f"/{program}" in words(pid))]
@@ -227,7 +227,7 @@ def test_a_party_at_a_node_of_its_own_is_killed_and_the_server_app_goes_on(
     calm: Mapping[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As in a deployment: nodes name a folder for their parts, and nothing is handed in again."""
-    pytest.importorskip("flwr", reason="needs fedsim[flower]")
+    pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
     from test_flower import ROOT, nodes
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))

@@ -23,6 +23,7 @@ from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.net import Net
+from fedsim.parties.align import Common, Ids, align, normal
 from fedsim.plan import Secrets
 from fedsim.runtime.local import Local, memory, play_all
 from fedsim.runtime.processes import Processes
@@ -30,7 +31,6 @@ from fedsim.seeding import Rng
 from fedsim.testing import check_runtime
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.wrappers import Record
-from parties.align import Common, Ids, align, normal
 
 ROOT = Path(__file__).parent.parent
 
@@ -273,7 +273,7 @@ def test_predict_takes_one_table_with_the_columns_of_all(here: Path) -> None:
 
 
 def test_seats_by_hand_each_with_its_own_table_secret_and_key(here: Path) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     paths = write(here / "data", shuffle=7)
     fine("keys", "own.yaml", "--out", "keys", "--host", "127.0.0.1")
     assert len({(here / "keys" / role / "ids").read_text() for role in COLUMNS}) == 1

@@ -14,7 +14,7 @@ from fedsim.message import RoleId
 from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 from fedsim.transport.tls import Identity
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
 from fedsim.transport.certificates import Authority, certify
 
@@ -197,16 +197,49 @@ def test_an_identity_is_read_from_files_that_fit_together(tmp_path: Path, ours: 
     key.write_bytes(north.key)
     assert Identity.read(ca, certificate, key) == north
     key.write_bytes(east.key)
-    with pytest.raises(ConfigError, match="no certificates with their key: KEY_VALUES_MISMATCH"):
+    with pytest.raises(ConfigError, match="key: this is the private key of another certificate"):
         Identity.read(ca, certificate, key)
     with pytest.raises(ConfigError, match="none: cannot be read: No such file"):
         Identity.read(ca, tmp_path / "none", key)
     ca.write_text("not a certificate")
-    with pytest.raises(ConfigError, match="no certificates with their key"):
+    with pytest.raises(ConfigError, match="ca: this is no certificate in PEM"):
         Identity.read(ca, certificate, key)
+    with pytest.raises(ConfigError, match="certificate: this is no private key in PEM"):
+        Identity.read(certificate, certificate, certificate)
 
 
 @pytest.mark.parametrize(("role", "hosts"), [("n" * 65, LOOPBACK), ("north", ["größer.example"])])
 def test_what_cannot_be_certified_is_refused(role: str, hosts: list[str]) -> None:
     with pytest.raises(ConfigError, match=r"a certificate names at most 64|expected a name or an address"):
         certify("server", [role], hosts, days=1)
+
+
+def own(role: str, identity: Identity, why: str, authority: Identity | None = None) -> None:
+    """Check an identity as its own seat does before it meets the others."""
+    shown = Identity((authority or identity).ca, identity.certificate, identity.key)
+    with pytest.raises(ConfigError, match=f"^seat {role} cannot use its certificate: {why}"):
+        shown.check(role, listens=role == "server")
+
+
+def test_a_seat_checks_its_own_certificate_as_its_peers_would() -> None:
+    good, other = (certify("server", ROSTER[1:], LOOPBACK, days=1) for _ in range(2))
+    late = certify("server", ROSTER[1:], LOOPBACK, days=-0.001)
+    for role in ROSTER:
+        good[role].check(role, listens=role == "server")
+        dates = (
+            r"it has expired; it holds from \d{4}-\d\d-\d\d .* UTC, and here it is \d{4}-.*set the clock, or make new"
+        )
+        own(role, late[role], dates)
+        own(role, good[role], "the authority in --ca has not signed it", other[role])
+    own("north", good["east"], "it is that of east, not of north")
+    own("north", good["server"], "it may not be used to connect")
+    own("server", good["north"], "it may not be used to listen")
+
+
+def test_a_certificate_that_is_not_valid_yet_is_said_to_be_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import timedelta
+
+    from fedsim.transport import certificates
+
+    monkeypatch.setattr(certificates, "BEFORE", timedelta(hours=-1))
+    own("north", certify("server", ["north"], LOOPBACK, days=1)["north"], "it is not valid yet; it holds from")

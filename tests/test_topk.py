@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from fedsim.message import Message
+from fedsim.scenarios.defences.topk import TopK
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding, ParameterGradient
-from scenarios.defences.topk import TopK
 
 RNG = Rng.root(12)
 

@@ -18,17 +18,17 @@ from two_domains import DATA, PARTIES, build, make_file, played, run, scores, we
 from fedsim.config import read, validate
 from fedsim.errors import ConfigError, DataError, ThreatModelError
 from fedsim.models import ModelConfig
+from fedsim.parties.data._pair import Pair, Sizes
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.learners import Bench, LearnerConfig
+from fedsim.parties.learners.rotation import quarters_of
+from fedsim.parties.opening import pools
+from fedsim.parties.screening import Screen
 from fedsim.plugins import load, names
 from fedsim.runtime.local import Local, memory, play_all
 from fedsim.seeding import Rng
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.data._pair import Pair, Sizes
-from parties.labels import LabelHolder
-from parties.learners import Bench, LearnerConfig
-from parties.learners.rotation import quarters_of
-from parties.opening import pools
-from parties.screening import Screen
 
 IMAGES = {"a": {"columns": "0:6, 0:12"}, "b": {"columns": "6:12, 0:12"}}
 LINEAR = ("models", ModelConfig, {"kind": "linear"})

@@ -9,9 +9,9 @@ import torch
 
 from fedsim.config import read
 from fedsim.figure import Lines, figure
+from fedsim.parties.bound import Domain, bound, disagreement, majority, mmd
 from fedsim.runtime.local import Local
 from fedsim.seeding import Rng
-from parties.bound import Domain, bound, disagreement, majority, mmd
 
 
 def domain(*places: tuple[float, int, int]) -> Domain:

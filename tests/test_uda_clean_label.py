@@ -7,10 +7,10 @@ import torch
 from two_domains import DATA, PARTIES, make_file, played, run, scores, weights
 
 from fedsim.errors import ConfigError, ThreatModelError
+from fedsim.parties.opening import Opening
+from fedsim.parties.rehearsal import Rehearsal
+from fedsim.parties.wrappers._crew import Crew
 from fedsim.seeding import Rng
-from parties.opening import Opening
-from parties.rehearsal import Rehearsal
-from parties.wrappers._crew import Crew
 
 TWO = {**DATA, "classes": 2}
 COLLISION = {"kind": "feature_collision", "plotters": ["a", "b"], "rounds": 3, "moves": 5, "models": 2}

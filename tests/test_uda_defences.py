@@ -9,7 +9,7 @@ from torch.nn import functional
 from two_domains import build, make_file, run, scores, weights
 
 from fedsim.errors import ConfigError
-from parties.screening import Screen, Screening
+from fedsim.parties.screening import Screen, Screening
 
 LABELS = torch.tensor([0, 0, 0, 1, 1, 1, 1, -1, -1])
 PLACES = torch.tensor(

@@ -9,9 +9,9 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fedsim.errors import DataError
+from fedsim.parties.data._pair import Pair, Sizes
 from fedsim.plugins import load
 from fedsim.seeding import Rng
-from parties.data._pair import Pair, Sizes
 
 WHOLE = {"a": "0:16, 0:16"}
 

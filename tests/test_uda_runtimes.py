@@ -52,7 +52,7 @@ def test_ray(file: ScenarioFile) -> None:
 def _deployed() -> Iterator[None]:
     """One SuperLink, and a SuperNode a party."""
     if importlib.util.find_spec("flwr") is None:
-        pytest.skip("needs fedsim[flower]")
+        pytest.skip("needs fedsim-vfl[flower]")
     with deployment({party: {} for party in PARTIES}):
         pids = children(os.getpid())
         yield

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fedsim.errors import ThreatModelError
 from fedsim.metrics import identified, psnr, ssim
+from fedsim.parties.victim import judge_features, judge_labels
 from fedsim.seeding import Rng
 from fedsim.threat import Claim
-from parties.victim import judge_features, judge_labels
 
 RNG = Rng.root(1)
 TRUTH = torch.rand((40, 1, 4, 4), generator=RNG.child("truth").torch())

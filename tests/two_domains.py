@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fedsim.config import ScenarioFile, validate
 from fedsim.outcome import SeatReport
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.runtime.local import Local, memory, play_all
 from fedsim.seeding import Rng, simulated_secret
 from fedsim.state import digest
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 DATA = {"kind": "domains", "count": 400, "rows": 300, "test": 100, "shift": 5, "nuisance": 0.6}
 PARTIES = {"a": {"columns": "0:8"}, "b": {"columns": "8:16"}}

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
-import click
 import typer
 
+from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -23,6 +23,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+data_app = typer.Typer(no_args_is_help=False)
+app.add_typer(data_app, name="data")
+
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -240,6 +245,36 @@ def _known(runtime: str) -> str:
         raise ConfigError(f"--runtime: {error}") from error
 
 
+@data_app.callback(invoke_without_command=True)
+def data(context: typer.Context) -> None:
+    """List the data sets that shipped scenarios use: origin, licence, size, who needs them, and whether they are here."""
+    if context.invoked_subcommand is None:
+        from fedsim.cli.datasets import print_datasets
+
+        print_datasets()
+
+
+@data_app.command(name="fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="as `fedsim data` lists them")],
+    to: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FOLDER", help="where to put the file; default $FEDSIM_DATA, or else the current folder"),
+    ] = None,
+    given: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option("--from", metavar="FOLDER", help="make it from files that you have downloaded; no network"),
+    ] = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="keep another edition than that which results were recorded with")
+    ] = False,
+) -> None:
+    """Download data sets from their original sites, check them, and make the files that scenarios ask for."""
+    from fedsim.cli.datasets import fetch_datasets
+
+    fetch_datasets(names, to, given, accept_changes)
+
+
 @app.command(name="list")
 def list_(
     group: Annotated[str, typer.Argument(help="attacks | defences | scenarios | data | models | ...")] = "",
@@ -277,7 +312,19 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
 @app.command()
 def predict(
     folder: Folder,
-    data: Annotated[str, typer.Argument(metavar="DATA", help="a file like the training data; labels are not needed")],
+    rows: Annotated[
+        str, typer.Argument(metavar="DATA", help="a file with the columns of all parties; labels are not needed")
+    ] = "",
+    data: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--data", metavar="SEAT=FILE", help="the new rows of one seat, in a file of its own; repeatable"),
+    ] = None,
+    overrides: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -286,7 +333,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, data, out)
+    write_predictions(folder, rows, data or [], overrides or [], out)
 
 
 @app.command()
@@ -339,18 +386,25 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    prepare_streams()
     try:
-        code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.message)
-        sys.exit(0)
-    except click.UsageError as error:
+        check_current_folder()
+        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        sys.stdout.flush()
+    except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
         _fail(f"{error.format_message()} (see {command} --help)", 2)
     except InputError as error:
         _fail(error, 2)
     except FedsimError as error:
         _fail(error, 1)
+    except BrokenPipeError:
+        end_quietly()
+        sys.exit(1)
+    except OSError as error:
+        if not (line := explain_machine_error(error)):
+            raise
+        _fail(line, 2)
     if code == INTERRUPTED:
         typer.echo("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
@@ -376,5 +430,6 @@ def _interrupt(number: int, frame: object) -> None:
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
     notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
-    typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
+    with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
+        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedsim import config
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 
 
@@ -28,7 +29,9 @@ def write_containers(
     try:
         from fedsim.runtime._containers import Federation
     except ImportError as error:
-        raise ConfigError("fedsim compose: cryptography is not installed; pip install 'fedsim[flower]'") from error
+        raise ConfigError(
+            f"fedsim compose: cryptography is not installed; {format_install_command('flower')}"
+        ) from error
     federation = Federation(config.read(source, overrides, profile), host, image, wait, days)
     path = federation.write(out)
     if federation.apart:

@@ -20,8 +20,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from fedsim.cli.tables import bare
+from fedsim.distribution import DISTRIBUTION, find_foreign_project, format_install_command
 
-NEEDED = ("fedsim", "torch", "numpy", "grpcio")
+NEEDED = (DISTRIBUTION, "torch", "numpy", "grpcio")
 EXTRAS = {"ray": "ray", "flwr": "flower", "cryptography": "flower", "pyarrow": "parquet"}
 """Packages that are asked for by an extra, and which."""
 SWITCHES = {
@@ -63,6 +64,7 @@ def diagnose(certificates: Sequence[Path]) -> bool:
 
 def _all(certificates: Sequence[Path]) -> Iterator[Found]:
     yield from _versions()
+    yield from _name()
     yield from (_ports(), _clock(), _gpu(), _docker(), *_disk(), *_data(), *_flower())
     for path in certificates:
         yield _certificate(path)
@@ -72,9 +74,9 @@ def _versions() -> Iterator[Found]:
     python = ".".join(map(str, sys.version_info[:3]))
     yield Found("ok", "python", python) if sys.version_info >= (3, 11) else Found("wrong", "python", python, "3.11 on")
     for package in NEEDED:
-        yield _version(package, "wrong", "pip install fedsim")
+        yield _version(package, "wrong", format_install_command())
     for package, extra in EXTRAS.items():
-        yield _version(package, "note", f"pip install 'fedsim[{extra}]', if a run needs it")
+        yield _version(package, "note", f"{format_install_command(extra)}, if a run needs it")
 
 
 def _version(package: str, without: Literal["note", "wrong"], do: str) -> Found:
@@ -82,6 +84,13 @@ def _version(package: str, without: Literal["note", "wrong"], do: str) -> Found:
         return Found("ok", package, version(package))
     except PackageNotFoundError:
         return Found(without, package, "not installed", do)
+
+
+def _name() -> Iterator[Found]:
+    """Another project has the name `fedsim` on the package index, and the same import name."""
+    clash = find_foreign_project()
+    if clash is not None:
+        yield Found("wrong" if clash.fatal else "note", "name", clash.found, clash.remedy)
 
 
 def _ports() -> Found:
@@ -173,7 +182,7 @@ def _certificate(path: Path) -> Found:
 
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except ImportError:
-        return Found("note", str(path), "cannot be looked at without cryptography", "pip install 'fedsim[flower]'")
+        return Found("note", str(path), "cannot be looked at without cryptography", format_install_command("flower"))
     except (OSError, ValueError) as error:
         return Found("wrong", str(path), f"no certificate: {error}", "give a file such as fedsim keys writes: cert.pem")
     now, until = datetime.now(UTC), certificate.not_valid_after_utc

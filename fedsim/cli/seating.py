@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,12 +10,14 @@ from pathlib import Path
 from fedsim import experiment
 from fedsim.cli.progress import Progress
 from fedsim.config import ScenarioFile
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, suggest
 from fedsim.files import create_file
 from fedsim.message import RoleId
 from fedsim.report.fresh import fresh_folder
 from fedsim.runtime._crew import environment
 from fedsim.runtime._seat import Belongings
+from fedsim.transport.addresses import split_address
 from fedsim.transport.grpc import token_of
 from fedsim.transport.tls import Identity
 
@@ -50,8 +51,8 @@ def play(
     """
     file = _one_arm(file, arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
-        if address and not re.fullmatch(r"\S+:\d{1,5}", address):
-            raise ConfigError(f"{option}: expected HOST:PORT, such as 127.0.0.1:7000; found '{address}'")
+        if address:
+            split_address(address, option)
     if role not in (seats := file.plan().seats):
         raise ConfigError(f"no seat '{role}'{suggest(role, seats)}")
     token, identity = _token(token_file), _identity(*identity_files)
@@ -84,7 +85,7 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
     try:
         from fedsim.transport.certificates import certify
     except ImportError as error:
-        raise ConfigError("fedsim keys: cryptography is not installed; pip install 'fedsim[flower]'") from error
+        raise ConfigError(f"fedsim keys: cryptography is not installed; {format_install_command('flower')}") from error
     plans = [arm.plan() for arm in file.arms().values()]
     hub, roles = plans[0].hub, dict.fromkeys(role for plan in plans for role in plan.roster)
     token, ids_key = os.urandom(32).hex(), os.urandom(32).hex()

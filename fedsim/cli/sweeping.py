@@ -18,8 +18,9 @@ from rich.text import Text
 from fedsim.axes import short
 from fedsim.cli.tables import bare
 from fedsim.config import ScenarioFile
-from fedsim.report.sweeps import leakage_metric
-from fedsim.report.words import number, title
+from fedsim.report.seeds import rederive
+from fedsim.report.sweeps import by_leakage, leakage_metric, measures
+from fedsim.report.words import estimate, how_certain, number, title
 from fedsim.sweep.runs import SweepRun, Tell
 
 ROOM = 8
@@ -94,7 +95,7 @@ class Board:
         scores = [
             f"{title(metric)} {number(news['figures'][key], metric)}"
             for key, metric in self._metrics.items()
-            if metric and "figures" in news
+            if metric and news.get("figures", {}).get(key) is not None
         ]
         cause = f": {' '.join(news['cause'].split())}" if "cause" in news else ""
         told = ", ".join(scores) or f"{status}{cause}"
@@ -130,16 +131,30 @@ class Board:
 
 def print_sweep(path: Path) -> None:
     """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
-    summary = json.loads((path / "summary.json").read_text("utf-8"))
+    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
     console = Console()
-    axes, metrics = short(summary["axes"]), {key: summary[key] for key in ("task", "leakage") if summary[key]}
-    table = bare(f"{summary['name']} (means over seeds, {100 * summary['level']:g} % intervals)", *axes.values())
-    for heading in (*map(title, metrics.values()), *(["blind\nguess"] if summary["leakage"] else []), "seeds"):
+    axes, facets = short(summary["axes"]), by_leakage(summary)
+    table = bare(f"{summary['name']} (means over seeds)", *axes.values())
+    leakages = [
+        heading for facet in facets if facet["leakage"] for heading in (title(facet["leakage"]), "blind\nguess")
+    ]
+    for heading in (title(summary["task"]), "constant\nguess", *leakages, "seeds"):
         table.add_column(heading, justify="right", no_wrap=True)
-    for cell in summary["cells"]:
-        table.add_row(*(escape(cell["at"][axis]) for axis in axes), *_numbers(cell, metrics), str(len(cell["seeds"])))
+    for i, cell in enumerate(summary["cells"]):
+        numbers = [
+            part for facet in facets if facet["leakage"] for part in _leakage(facet["cells"][i], facet["leakage"])
+        ]
+        at = (escape(cell["at"][axis]) for axis in axes)
+        table.add_row(*at, *_task(cell, summary["task"]), *numbers, str(len(cell["seeds"])))
     console.print(table)
-    if any(cell["front"] for cell in summary["cells"]):
+    keys = ("task", *(["leakage"] if leakages else []))
+    shown = [cell["figures"][key] for facet in facets for cell in facet["cells"] if cell["figures"] for key in keys]
+    console.print(how_certain(shown, summary["level"]), highlight=False)
+    if len(parts := measures(summary["cells"])) > 1:
+        console.print(
+            f"cells are scored on {len(parts)} sets of data or classes, which do not compare", highlight=False
+        )
+    if any(cell["front"] for facet in facets for cell in facet["cells"]):
         whose = " under the same attacker" if summary["attackers"] else ""
         console.print(f"◦ no other cell{whose} is better in both figures", highlight=False)
     console.print()
@@ -147,21 +162,22 @@ def print_sweep(path: Path) -> None:
     console.print(f"report:       {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _numbers(cell: Mapping[str, Any], metrics: Mapping[str, str]) -> list[str]:
-    """The figures of a cell in the order of the table's columns."""
+def _task(cell: Mapping[str, Any], metric: str) -> tuple[str, str]:
+    """How well a cell solves the task, and what a constant guess scores."""
     if not cell["figures"]:
-        return ["–"] * (len(metrics) + ("leakage" in metrics))
-    found = [_interval(cell["figures"][key], metric) for key, metric in metrics.items()]
-    if "leakage" in metrics:
-        found[-1] = "◦ " * cell["front"] + found[-1]
-        found.append(number(cell["figures"]["chance"]["mean"], metrics["leakage"]))
-    return found
+        return "–", "–"
+    constant = cell["figures"].get("baseline", {}).get("mean")
+    return estimate(cell["figures"]["task"], metric), number(constant, metric)
 
 
-def _interval(spread: Mapping[str, Any], metric: str) -> str:
-    """A mean, and its interval where there are several seeds."""
-    mean, low, high = (number(spread[key], metric) for key in ("mean", "low", "high"))
-    return f"{mean} ({low} to {high})" if len(spread["values"]) > 1 else mean
+def _leakage(cell: Mapping[str, Any], metric: str) -> tuple[str, str]:
+    """What leaks in a cell by one metric, and what a blind guess scores; cells without an attack that has it say so."""
+    if not cell["figures"]:
+        return "–", "–"
+    if cell["figures"]["leakage"]["mean"] is None:
+        return ("–" if cell.get("attacks") else "not run"), "–"
+    found = "◦ " * cell["front"] + estimate(cell["figures"]["leakage"], metric)
+    return found, number(cell["figures"]["chance"]["mean"], metric)
 
 
 def _clock(seconds: float) -> str:

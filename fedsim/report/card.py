@@ -13,6 +13,7 @@ from fedsim.figure import Bars, Figure, Grid, Lines, plain
 from fedsim.report import words
 from fedsim.report.figures import Shown, figures
 from fedsim.report.page import environment
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run
 from fedsim.report.summary import finite
 from fedsim.report.view import View
@@ -51,11 +52,13 @@ class Found:
 
     Attributes:
         task: scores on the held-out rows, and differences between groups.
+        baseline: what a constant guess scores there, by the same names.
         fairness, worth, resilience: figures.
         versions: of libraries, by name.
     """
 
     task: Mapping[str, float]
+    baseline: Mapping[str, float]
     fairness: Sequence[Figure]
     worth: Sequence[Figure]
     resilience: Sequence[Figure]
@@ -95,7 +98,9 @@ def markdown(name: str, parts: Sequence[Section]) -> str:
 def html(run: Run, name: str, parts: Sequence[Section]) -> str:
     """The card as a page; figures are drawn."""
     shown = {part.title: _shown(run, part) for part in parts}
-    return environment().get_template("card.html").render(run=run, name=name, parts=parts, shown=shown)
+    paths = PathFilter([run])
+    page = environment().get_template("card.html").render(run=run, name=name, parts=parts, shown=shown, paths=paths)
+    return paths.finish(page)
 
 
 def _shown(run: Run, part: Section) -> list[Shown]:
@@ -160,8 +165,13 @@ def _holders(seat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _task(found: Found) -> Section:
-    rows = [[words.title(metric), words.number(value, metric)] for metric, value in found.task.items()]
-    return Section("How good it is", ["On held-out rows."], [Sheet(["measure", "value"], rows)])
+    rows = [
+        [words.title(metric), words.number(value, metric), words.number(found.baseline.get(metric), metric)]
+        for metric, value in found.task.items()
+    ]
+    text = "On held-out rows. The constant guess looks at none of them: it says the commonest class of the training rows, with "
+    text += "the shares of the classes as probabilities."
+    return Section("How good it is", [text], [Sheet(["measure", "value", "constant guess"], rows)])
 
 
 def _leaks(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:

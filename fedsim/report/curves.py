@@ -39,6 +39,8 @@ def curves(views: Sequence[View]) -> str | None:
             axes = figure.add_subplot(1, len(panels), i + 1)
             for j, view in enumerate(views):
                 _loss(axes, losses[j], j) if panel == "loss" else _score(axes, view, panel, j)
+            if panel != "loss":
+                _constants(axes, views, panel)
             dress(axes, "training loss (mini-batch)" if panel == "loss" else f"test {title(panel)}", "training step")
             axes.set_xlim(left=0)
         if len(views) > 1:
@@ -104,6 +106,15 @@ def _loss(axes: Axes, curve: Curve, j: int) -> None:
 
 def _score(axes: Axes, view: View, metric: str, j: int) -> None:
     axes.plot(*_scores(view, metric), marker=MARKS[j % len(MARKS)], markersize=3.5, **_style(j))
+
+
+def _constants(axes: Axes, views: Sequence[View], metric: str) -> None:
+    """A line at what a constant guess scores, in black where that is the same for all arms."""
+    known = [(j, view.baseline[metric]) for j, view in enumerate(views) if view.baseline.get(metric) is not None]
+    common = len({value for _, value in known}) == 1
+    for j, value in known[:1] if common else known:
+        ink = "#23272b" if common else INKS[j % len(INKS)]
+        axes.axhline(value, color=ink, linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
 
 
 def dress(axes: Axes, name: str, along: str) -> None:

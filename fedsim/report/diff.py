@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fedsim.report.matching import match_attacks
 from fedsim.report.reading import Run
+from fedsim.report.summary import same_measure
 from fedsim.report.words import change as signed
 from fedsim.report.words import number
 
@@ -16,18 +18,24 @@ Arms = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Change:
-    """One value that differs: where, and what it is in either run."""
+    """One value that differs: where, and what it is in either run.
+
+    Attributes:
+        metric: what a number measures.
+        comparable: whether a difference of the two numbers means anything.
+    """
 
     where: str
     one: Any
     other: Any
+    metric: str = ""
+    comparable: bool = True
 
     def line(self) -> str:
         """``scenario.batch: 32 -> 20``; for numbers of a result the difference, too."""
-        metric = self.where.rpartition(" ")[2]
-        both = f"{self.where}: {_short(self.one, metric)} -> {_short(self.other, metric)}"
-        if isinstance(self.one, float) and isinstance(self.other, float):
-            return f"{both} ({signed(self.other - self.one, metric)})"
+        both = f"{self.where}: {_short(self.one, self.metric)} -> {_short(self.other, self.metric)}"
+        if self.comparable and isinstance(self.one, float) and isinstance(self.other, float):
+            return f"{both} ({signed(self.other - self.one, self.metric)})"
         return both
 
 
@@ -38,6 +46,7 @@ class Difference:
     Attributes:
         names: of the two.
         alone: arms that only the first has, and those that only the second has; they are not compared.
+        unlike: arms that the two runs score on other data or other classes: their numbers are shown, not subtracted.
         same_experiment: whether their digests, and those of their data, are equal.
         settings: by path in the resolved file.
         task, trials, traffic: by arm and what is measured.
@@ -47,6 +56,7 @@ class Difference:
 
     names: tuple[str, str]
     alone: tuple[Sequence[str], Sequence[str]]
+    unlike: Sequence[str]
     same_experiment: bool
     settings: Sequence[Change]
     task: Sequence[Change]
@@ -58,7 +68,8 @@ class Difference:
     @property
     def same_results(self) -> bool:
         """Whether arms, metrics, trials, traffic and weights are all equal."""
-        return not (any(self.alone) or self.task or self.trials or self.traffic) and all(self.weights.values())
+        differ = any(self.alone) or self.unlike or self.task or self.trials or self.traffic
+        return not differ and all(self.weights.values())
 
     def lines(self) -> list[str]:
         """For the terminal."""
@@ -66,6 +77,9 @@ class Difference:
         found = [f"{self.names[0]} -> {self.names[1]}: {same}, {'equal' if self.same_results else 'different'} results"]
         for name, arms in zip(self.names, self.alone, strict=True):
             found += [f"arms only in {name}: {', '.join(arms)}"] if arms else []
+        if self.unlike:
+            which = "" if len(self.unlike) == 1 else f" of {', '.join(self.unlike)}"
+            found.append(f"scored on other data or other classes: numbers{which} are shown, not subtracted")
         parts = {"settings": self.settings, "task": self.task, "trials": self.trials, "traffic": self.traffic}
         for name, changes in parts.items():
             equal = "equal" if name != "trials" or self.attacked else "none"
@@ -77,22 +91,24 @@ class Difference:
 
 
 def diff(one: Run, other: Run) -> Difference:
-    """Compare two runs arm by arm; if they have no name of an arm in common, their first arms with each other."""
-    arms_a, arms_b = dict(one.summary["arms"]), dict(other.summary["arms"])
-    shared = [name for name in arms_a if name in arms_b]
-    if not shared:
-        first_a, first_b = next(iter(arms_a)), next(iter(arms_b))
-        shared, arms_b = [first_a], {first_a if name == first_b else name: arm for name, arm in arms_b.items()}
-    a, b = ({name: arms[name] for name in shared} for arms in (arms_a, arms_b))
+    """Compare two runs arm by arm: arms of the same name, else of the same experiment, else the only arms of both."""
+    pairs = _pairs(one.summary["arms"], other.summary["arms"])
+    a = {name: one.summary["arms"][name] for name in pairs}
+    b = {name: other.summary["arms"][theirs] for name, theirs in pairs.items()}
+    unlike = [name for name in pairs if not _same_measure(one, a[name], other, b[name])]
     return Difference(
         (str(one.path), str(other.path)),
-        ([name for name in arms_a if name not in a], [name for name in arms_b if name not in b]),
+        (
+            [name for name in one.summary["arms"] if name not in pairs],
+            [name for name in other.summary["arms"] if name not in pairs.values()],
+        ),
+        unlike,
         all(one.manifest[key] == other.manifest[key] for key in ("digest", "data_sha256")),
         changes(one.scenario, other.scenario),
-        _compare(a, b, lambda arm: _flat(arm["task"])),
-        _compare(a, b, _trials),
+        _compare(a, b, _task, unlike),
+        _compare(a, b, _attacks, unlike),
         any(arm["trials"] for arms in (a, b) for arm in arms.values()),
-        _compare(a, b, lambda arm: _flat(arm["traffic"])),
+        _compare(a, b, lambda x, y: (_numbers(x["traffic"]), _numbers(y["traffic"])), ()),
         {
             f"{name}/{seat}" if len(a) > 1 else seat: digest == b[name]["weights_sha256"][seat]
             for name in a
@@ -100,6 +116,24 @@ def diff(one: Run, other: Run) -> Difference:
             if seat in b[name].get("weights_sha256", {})
         },
     )
+
+
+def _pairs(ones: Arms, others: Arms) -> dict[str, str]:
+    """By the name of an arm of the first run, the arm of the second that it is compared with."""
+    if same := [name for name in ones if name in others]:
+        return {name: name for name in same}
+    by_digest = {arm["digest"]: name for name, arm in others.items() if "digest" in arm}
+    if equal := {name: by_digest[arm["digest"]] for name, arm in ones.items() if arm.get("digest") in by_digest}:
+        return equal
+    return {next(iter(ones)): next(iter(others))} if len(ones) == len(others) == 1 else {}
+
+
+def _same_measure(one: Run, arm: Mapping[str, Any], other: Run, theirs: Mapping[str, Any]) -> bool:
+    """Whether two arms are scored on the same data with the same classes, as far as their runs tell."""
+    here, there = arm.get("measured_on"), theirs.get("measured_on")
+    if here is None or there is None:
+        return bool(one.manifest["data_sha256"] == other.manifest["data_sha256"])
+    return same_measure(here, there)
 
 
 def changes(one: Any, other: Any, where: str = "") -> list[Change]:
@@ -113,28 +147,48 @@ def changes(one: Any, other: Any, where: str = "") -> list[Change]:
     return [] if one == other and type(one) is type(other) else [Change(where, one, other)]
 
 
-def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers by name; over seeds, their means."""
-    return {name: value["mean"] if isinstance(value, Mapping) else value for name, value in values.items()}
+Numbers = dict[tuple[str, str], Any]
+"""Values by what they are of and by their metric."""
 
 
-def _trials(arm: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for trial in arm["trials"]:
-        who = f"{trial['attack']} at {trial['seat']} against {trial['victim']}"
-        found |= {f"{who} {metric}": value for metric, value in _flat(trial["scores"]).items()}
+def _numbers(values: Mapping[str, Any], what: str = "") -> Numbers:
+    """Numbers by metric; over seeds, their means."""
+    return {(what, name): value["mean"] if isinstance(value, Mapping) else value for name, value in values.items()}
+
+
+def _task(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
+    a, b = (_numbers(arm["task"]) | _numbers(arm.get("baseline", {}), "constant guess") for arm in (one, other))
+    return a, b
+
+
+def _attacks(one: Mapping[str, Any], other: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
+    """Every score of every attack at every victim; attacks are matched by what they are."""
+    found: tuple[Numbers, Numbers] = {}, {}
+    for attack in match_attacks({"one": one["trials"], "other": other["trials"]}):
+        for numbers, name in zip(found, ("one", "other"), strict=True):
+            for trial in attack.results.get(name, ()):
+                against = "" if " against " in attack.title else f" against {trial['victim']}"
+                knowing = f", {remark}" if "knowing" in (remark := attack.remarks[name]) else ""
+                numbers |= _numbers(trial["scores"], f"{attack.title}{against}{knowing}")
     return found
 
 
-def _compare(ones: Arms, others: Arms, numbers: Callable[[Mapping[str, Any]], dict[str, Any]]) -> list[Change]:
+def _compare(
+    ones: Arms,
+    others: Arms,
+    numbers: Callable[[Mapping[str, Any], Mapping[str, Any]], tuple[Numbers, Numbers]],
+    unlike: Collection[str],
+) -> list[Change]:
     """Changes in some numbers of each arm; a number that only one run has is compared with nothing."""
     found = []
     for arm in ones:
-        a, b = numbers(ones[arm]), numbers(others[arm])
-        for key in dict.fromkeys([*a, *b]):
-            if a.get(key, ABSENT) != b.get(key, ABSENT):
-                where = f"{arm}: {key}" if len(ones) > 1 else key
-                found.append(Change(where, a.get(key, ABSENT), b.get(key, ABSENT)))
+        a, b = numbers(ones[arm], others[arm])
+        for what, metric in dict.fromkeys([*a, *b]):
+            one, other = (values.get((what, metric), ABSENT) for values in (a, b))
+            if one != other:
+                where = f"{what} {metric}".strip()
+                named = f"{arm}: {where}" if len(ones) > 1 else where
+                found.append(Change(named, one, other, metric, arm not in unlike))
     return found
 
 

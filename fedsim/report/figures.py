@@ -23,14 +23,17 @@ MARKED = 40
 """Points of a line up to which each has a mark."""
 
 
+Panels = Sequence[tuple[View, Figure]]
+
+
 @dataclass(frozen=True)
 class Shown:
-    """What the page has of one title: a picture, or tables of numbers, one an arm."""
+    """What the page has of one title: a picture, or tables of numbers; arms whose tables have the same columns share one."""
 
     title: str
     note: str
     picture: str = ""
-    tables: Sequence[tuple[str, Grid]] = ()
+    tables: Sequence[Sequence[tuple[str, Grid]]] = ()
 
 
 def figures(views: Sequence[View]) -> list[Shown]:
@@ -39,10 +42,19 @@ def figures(views: Sequence[View]) -> list[Shown]:
     Raises:
         OutputError: the run folder holds something else in the place of a figure.
     """
-    found: dict[str, list[tuple[View, Figure]]] = {}
+    found: dict[tuple[str, ...], list[tuple[View, Figure]]] = {}
     for view, each in _read(views):
-        found.setdefault(each.title, []).append((view, each))
-    return [_shown(title, panels, len(views)) for title, panels in found.items()]
+        found.setdefault(_measures(each), []).append((view, each))
+    return [_shown(panels, len(views)) for panels in found.values()]
+
+
+def _measures(each: Figure) -> tuple[str, ...]:
+    """What two figures must have in common to stand side by side: what they show, and of what."""
+    if isinstance(each, Grid):
+        return each.title, "grid", str(each.shaded), each.along, each.up
+    if isinstance(each, Lines):
+        return each.title, "lines", str(each.log), each.along, each.up
+    return each.title, "bars", each.along
 
 
 def _read(views: Sequence[View]) -> Iterator[tuple[View, Figure]]:
@@ -54,21 +66,35 @@ def _read(views: Sequence[View]) -> Iterator[tuple[View, Figure]]:
                 raise OutputError(f"{view.run.path / 'seats.json'}: {error}") from error
 
 
-def _shown(title: str, panels: Sequence[tuple[View, Figure]], arms: int) -> Shown:
+def _shown(panels: Panels, arms: int) -> Shown:
     first = panels[0][1]
-    if isinstance(first, Grid) and not first.shaded:
-        return Shown(title, first.note, tables=[(v.name, f) for v, f in panels if isinstance(f, Grid)])
-    return Shown(title, first.note, _picture(panels, arms))
+    note = " ".join(dict.fromkeys(each.note for _, each in panels))
+    if not isinstance(first, Grid) or first.shaded:
+        return Shown(first.title, note, _picture(panels, arms))
+    by_columns: dict[tuple[str, ...], list[tuple[str, Grid]]] = {}
+    for view, each in panels:
+        if isinstance(each, Grid):
+            by_columns.setdefault(tuple(each.columns), []).append((view.name, each))
+    return Shown(first.title, note, tables=list(by_columns.values()))
 
 
-def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
+def _names(each: Figure) -> Sequence[str]:
+    """What a legend, or the ticks of the vertical axis, have to say of a panel."""
+    if isinstance(each, Lines):
+        return [f"{line.name} {line.dashed}" for line in each.lines]
+    return each.rows if isinstance(each, Grid) else each.names
+
+
+def _picture(panels: Panels, arms: int) -> str:
     from matplotlib.figure import Figure as Canvas
 
     across = min(ACROSS, len(panels))
     down = -(-len(panels) // across)
     with plain_style():
-        canvas = Canvas(figsize=(11.2, _height(panels[0][1]) * down), layout="constrained")
-        every = canvas.subplots(down, across, squeeze=False, sharey=True).flatten()
+        canvas = Canvas(figsize=(11.2, max(_height(each) for _, each in panels) * down), layout="constrained")
+        alike = len({tuple(_names(each)) for _, each in panels}) == 1
+        share = alike or isinstance(panels[0][1], Lines)  # the numbers of lines compare, whatever their names
+        every = canvas.subplots(down, across, squeeze=False, sharey=share).flatten()
         for axes, (view, each) in zip(every, panels, strict=False):
             name = as_text(view.name) if arms > 1 else ""
             if isinstance(each, Bars):
@@ -77,7 +103,10 @@ def _picture(panels: Sequence[tuple[View, Figure]], arms: int) -> str:
                 _lines(axes, each, name) if isinstance(each, Lines) else _grid(axes, each, name)
         for axes in every[len(panels) :]:
             axes.set_visible(False)
-        if isinstance(panels[0][1], Lines):
+        if isinstance(panels[0][1], Lines) and not alike:
+            for axes in every[: len(panels)]:
+                axes.legend(frameon=False, fontsize=7)
+        elif isinstance(panels[0][1], Lines):
             canvas.legend(
                 *every[0].get_legend_handles_labels(),
                 loc="outside upper left",

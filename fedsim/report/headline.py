@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from fedsim.report.view import Group, View, group_of, groups, mean
-from fedsim.report.words import LESS_IS_BETTER, listed, number, title, with_unit
+from fedsim.report.matching import MatchedAttack, match_attacks
+from fedsim.report.summary import same_measure
+from fedsim.report.view import ComparedAttack, Group, View, compare_attacks, mean, unlike_first
+from fedsim.report.words import LESS_IS_BETTER, change, estimate, listed, number, title, with_unit
 
 TOLD = {
     "joint_success": "The attacker fooled every domain at once",
@@ -16,17 +18,29 @@ TOLD = {
 """What is said of scores of what scenarios attack by themselves, beside the attacks under ``trials:``."""
 MARGIN = {"psnr": 2.0, "psnr_median": 2.0}
 """By how much a score must exceed that of a blind guess to count as better (dB); .05 for other metrics, 5 % for errors."""
+UNBALANCED = 1.25
+"""From how many times one in C on, as the accuracy of a constant guess, classes count as unbalanced."""
 
 
 def sentences(views: Sequence[View]) -> list[str]:
-    """What happened: each trial, how it fared in every arm, then the price in the task."""
-    trials = dict.fromkeys(group.number for view in views for group in groups(view))
-    found = [_trial(views, trial) for trial in trials]
+    """What happened: each attack, how it fared in every arm that ran it, then the price in the task."""
+    attacks = compare_attacks(views)
+    found = [_attack(views, attack) for attack in attacks]
     found += _warnings(views)
     found += _missing(views)
-    if task := _task(views, attacked=bool(trials)):
+    if task := _task(views, attacked=bool(attacks)):
         found.append(task)
+    if differs := unlike_words(views[0].name, [view.name for view in unlike_first(views)]):
+        found.append(differs)
     return found or [f"{listed([view.name for view in views])} ran to the end; nothing was measured."]
+
+
+def unlike_words(first: str, others: Sequence[str]) -> str:
+    """Say which arms are scored on other data or classes than the first; nothing where there are none."""
+    if not others:
+        return ""
+    names, are = listed([f"“{name}”" for name in others]), "is" if len(others) == 1 else "are"
+    return f"{names} {are} scored on other data or other classes than “{first}”: their numbers do not compare."
 
 
 def beats_chance(group: Group) -> bool:
@@ -43,15 +57,28 @@ def _beats(group: Group, metric: str) -> bool:
     return score > (chance + MARGIN.get(metric, 0.05) if luck is None else luck)
 
 
-def _trial(views: Sequence[View], trial: int) -> str:
-    fared = [(view, group) for view in views if (group := group_of(view, trial))]
+def _attack(views: Sequence[View], attack: ComparedAttack) -> str:
+    fared = attack.fared(views)
     (first, group), others = fared[0], fared[1:]
+    several = len(views) > 1
     start = f"{group.attack.replace('_', ' ')} {_outcome(group)}"
-    if first is not views[0] or any(view.run is not first.run for view in views):
-        start = f"with “{first.name}” {start}"
-    ends = [f"with “{view.name}” it {_outcome(group)}" for view, group in others]
+    partly = len(fared) < len(views)
+    if (
+        first is not views[0]
+        or partly
+        or any(view.run is not first.run for view in views)
+        or attack.matched.remarks[first.name]
+    ):
+        start = f"with {_quoted(attack, first)} {start}" if several else start
+    ends = [f"with {_quoted(attack, view)} it {_outcome(group)}" for view, group in others]
     text = "; ".join([start, *ends])
     return text[0].upper() + text[1:] + "."
+
+
+def _quoted(attack: ComparedAttack, view: View) -> str:
+    """The name of an arm, and how it differs in knowledge or victims."""
+    remark = attack.matched.remarks[view.name]
+    return f"“{view.name}”" + (f" ({remark})" if remark else "")
 
 
 def _outcome(group: Group) -> str:
@@ -76,14 +103,17 @@ def _outcome(group: Group) -> str:
 
 
 def _warnings(views: Sequence[View]) -> list[str]:
-    """What attacks say against their own results, once each."""
-    said = {
-        f"{f['label']}: {f['notes']['warning']}": None
-        for view in views
-        for f in view.record["findings"]
-        if f["notes"].get("warning")
-    }
-    return [f"{text[0].upper()}{text[1:]}." for text in said]
+    """What attacks say against their own results, each once, with the arms it is said of unless these are all."""
+    said: dict[str, dict[str, None]] = {}
+    for view in views:
+        for f in view.record["findings"]:
+            if warning := f["notes"].get("warning"):
+                said.setdefault(f"{f['label']}: {warning}", {})[view.name] = None
+    return [f"{text[0].upper()}{text[1:]}{_only(list(names), views)}." for text, names in said.items()]
+
+
+def _only(names: Sequence[str], views: Sequence[View]) -> str:
+    return f" (with {listed([f'“{name}”' for name in names])})" if len(names) < len(views) else ""
 
 
 def _missing(views: Sequence[View]) -> list[str]:
@@ -119,22 +149,80 @@ def attacked_models(metrics: Iterable[str]) -> bool:
 def _task(views: Sequence[View], attacked: bool) -> str:
     metrics = [metric for metric in views[0].numbers["task"] if all(metric in view.numbers["task"] for view in views)]
     if not metrics:
-        return ""
+        return " ".join(_alone(view) for view in views if view.numbers["task"])
+    return _scores(views, metrics, attacked) + _against_constant(metrics[0], views) + _balanced(views)
+
+
+def _scores(views: Sequence[View], metrics: Sequence[str], attacked: bool) -> str:
     if attacked_models(metrics):
         return " ".join(_each(what, metric, views) for metric, what in _told(metrics).items())
-    name, values = title(metrics[0]), [number(view.numbers["task"][metrics[0]], metrics[0]) for view in views]
     if len(views) == 1:
-        rest = [f"{title(m)} {number(views[0].numbers['task'][m], m)}" for m in metrics if m == "roc_auc"]
-        seats = len(views[0].record["seats"]) - 1
-        who = f"The hub and {seats} other {'seat' if seats == 1 else 'seats'}"
-        reached = f"{who} reached test {listed([f'{name} {values[0]}', *rest])} after {views[0].numbers['steps']} steps"
-        if wrapped := [role for role, seat in views[0].record["seats"].items() if seat["wrappers"]]:
-            return f"{reached}; something is wrong at {listed(wrapped)}."
-        return reached + ("." if attacked else "; nobody attacked.")
-    if len(views) == 2:
-        stayed = values[0] == values[1]
-        return f"Test {name} " + (f"stayed at {values[0]}." if stayed else f"went from {values[0]} to {values[1]}.")
-    return _each(f"Test {name}", metrics[0], views)
+        return _of_one(views[0], metrics, attacked)
+    name = title(metrics[0])
+    if len(views) > 2 or unlike_first(views):
+        return _each(f"Test {name}", metrics[0], views)
+    first, last = (number(view.numbers["task"][metrics[0]], metrics[0]) for view in views)
+    return f"Test {name} " + (f"stayed at {first}." if first == last else f"went from {first} to {last}.")
+
+
+def _of_one(view: View, metrics: Sequence[str], attacked: bool) -> str:
+    task, name = view.numbers["task"], title(metrics[0])
+    rest = [f"{title(m)} {number(task[m], m)}" for m in metrics if m == "roc_auc"]
+    seats = len(view.record["seats"]) - 1
+    who = f"The hub and {seats} other {'seat' if seats == 1 else 'seats'}"
+    reached = listed([f"{name} {number(task[metrics[0]], metrics[0])}", *rest])
+    text = f"{who} reached test {reached} after {view.numbers['steps']} steps"
+    if wrapped := [role for role, seat in view.record["seats"].items() if seat["wrappers"]]:
+        return f"{text}; something is wrong at {listed(wrapped)}."
+    return text + ("." if attacked else "; nobody attacked.")
+
+
+def _alone(view: View) -> str:
+    """The first metric of an arm that has none in common with the others."""
+    metric, value = next(iter(view.numbers["task"].items()))
+    return f"With “{view.name}” test {title(metric)} is {number(value, metric)}.{_against_constant(metric, [view])}"
+
+
+def _against_constant(metric: str, views: Sequence[View]) -> str:
+    """What a constant guess scores, and the difference of each arm to it; nothing where that is not known."""
+    constants = [view.baseline.get(metric) for view in views]
+    if None in constants or metric.endswith("success"):  # nothing fools a constant guess, which says little
+        return ""
+    by_constant: dict[str, list[View]] = {}
+    for view, constant in zip(views, constants, strict=True):
+        by_constant.setdefault(number(constant, metric), []).append(view)
+    each = [
+        f"{value}{_with(same, views)} ({_gains(metric, same)}{' against it' if i == 0 else ''})"
+        for i, (value, same) in enumerate(by_constant.items())
+    ]
+    return f" A constant guess has {title(metric)} {listed(each)}."
+
+
+def _with(some: Sequence[View], views: Sequence[View]) -> str:
+    names = listed([f"“{view.name}”" for view in some])
+    return f" with {names}" if len(some) < len(views) else ""
+
+
+def _gains(metric: str, views: Sequence[View]) -> str:
+    """The difference of each arm to a constant guess; one number where all are equal."""
+    values = [(view.numbers["task"][metric], view.baseline[metric]) for view in views]
+    gains = ["no number" if value is None else change(value - constant, metric) for value, constant in values]
+    return gains[0] if len(set(gains)) == 1 else listed(gains)
+
+
+def unbalanced(baseline: Mapping[str, Any]) -> bool:
+    """Whether one class is so common that accuracy alone says little: saying it always scores far above one in C."""
+    constant, even = (baseline.get(name) for name in ("accuracy", "balanced_accuracy"))
+    return constant is not None and even is not None and constant > UNBALANCED * even
+
+
+def _balanced(views: Sequence[View]) -> str:
+    """Where classes are unbalanced, the balanced accuracy of each arm."""
+    metric = "balanced_accuracy"
+    known = all(view.numbers["task"].get(metric) is not None for view in views)
+    if not known or not any(unbalanced(view.baseline) for view in views):
+        return ""
+    return f" Classes are unbalanced. {_each('Balanced accuracy', metric, views)}{_against_constant(metric, views)}"
 
 
 def _told(metrics: Sequence[str]) -> dict[str, str]:
@@ -154,29 +242,39 @@ def over_seeds(summary: Mapping[str, Any]) -> list[str]:
     """The same over the runs of several seeds: means, with their intervals for the task."""
     arms = summary["arms"]
     found = []
-    for which in dict.fromkeys(trial["trial"] for arm in arms.values() for trial in arm["trials"]):
-        words = [word for name, arm in arms.items() if (word := _mean_trial(arm["trials"], which, name))]
-        first = next(t for arm in arms.values() for t in arm["trials"] if t["trial"] == which)
-        name = f"{first['label']}, {title(first['metric']).removesuffix(' (dB)')}"
+    for attack in match_attacks({name: arm["trials"] for name, arm in arms.items()}):
+        words = [_mean_trial(attack, name) for name in attack.results]
+        name = f"{attack.name}, {title(attack.metric).removesuffix(' (dB)')}"
         found.append(f"{name[0].upper()}{name[1:]}: {'; '.join(words)}.")
-    for metric, what in _told(list(next(iter(arms.values()))["task"])).items():
-        values = [f"{_spread(arm['task'].get(metric), metric)} with “{name}”" for name, arm in arms.items()]
+    metrics = dict.fromkeys(metric for arm in arms.values() for metric in _told(list(arm["task"])))
+    skewed = any(unbalanced({m: s["mean"] for m, s in arm.get("baseline", {}).items()}) for arm in arms.values())
+    for metric in [*metrics, *(["balanced_accuracy"] if skewed else [])]:
+        what = TOLD.get(metric, f"Test {title(metric)}")
+        values = [
+            f"{estimate(arm['task'][metric], metric)} with “{name}”{_mean_gain(arm, metric)}"
+            for name, arm in arms.items()
+            if metric in arm["task"]
+        ]
         found.append(f"{what}: {listed(values)}.")
-    return [f"Over {len(summary['seeds'])} seeds:", *found]
+    differs = unlike_words(next(iter(arms)), unlike_arms(arms))
+    return [f"Over {len(summary['seeds'])} seeds:", *found, *([differs] if differs else [])]
 
 
-def _mean_trial(trials: Sequence[Mapping[str, Any]], which: int, arm: str) -> str:
-    same = [trial for trial in trials if trial["trial"] == which]
-    if not same:
+def unlike_arms(arms: Mapping[str, Any]) -> list[str]:
+    """Of a summary with several arms, those that are scored on other data or classes than the first."""
+    measures = {name: arm.get("measured_on") for name, arm in arms.items()}
+    first = next(iter(measures.values()))
+    return [name for name, measure in measures.items() if not same_measure(first, measure)]
+
+
+def _mean_gain(arm: Mapping[str, Any], metric: str) -> str:
+    gain, constant = (arm.get(key, {}).get(metric, {}).get("mean") for key in ("gain", "baseline"))
+    if gain is None or constant is None:
         return ""
-    metric = same[0]["metric"]
-    score, chance = (mean([trial[key]["mean"] for trial in same]) for key in ("score", "chance"))
-    guess = f"a blind guess: {with_unit(chance, metric)}"
-    return f"{with_unit(score, metric)} with “{arm}” ({guess})"
+    return f" ({change(gain, metric)} against a constant guess, {number(constant, metric)})"
 
 
-def _spread(value: Mapping[str, Any] | None, metric: str) -> str:
-    if value is None or value["mean"] is None:
-        return "–"
-    low, high = number(value["low"], metric), number(value["high"], metric)
-    return f"{number(value['mean'], metric)} ({low} to {high})"
+def _mean_trial(attack: MatchedAttack, arm: str) -> str:
+    score, chance = (mean([(t[key] or {}).get("mean") for t in attack.results[arm]]) for key in ("score", "chance"))
+    guess = f"a blind guess: {with_unit(chance, attack.metric)}"
+    return f"{with_unit(score, attack.metric)} with “{attack.named(arm)}” ({guess})"

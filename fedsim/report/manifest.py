@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from fedsim.config import ScenarioFile
+from fedsim.distribution import read_version
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 SCHEMA = 1
-PACKAGES = ("fedsim", "torch", "numpy", "scikit-learn", "pandas", "safetensors", "pydantic", "msgspec")
+PACKAGES = ("torch", "numpy", "scikit-learn", "pandas", "safetensors", "pydantic", "msgspec")
 """Those whose version may change a number of a run."""
 
 
@@ -69,7 +70,11 @@ def now() -> str:
 
 def versions() -> dict[str, str | None]:
     """Python's version and those of the packages that compute; None for one that is not installed."""
-    return {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}}
+    return {
+        "python": platform.python_version(),
+        "fedsim": read_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
 
 
 def cpu(source: Path = Path("/proc/cpuinfo")) -> dict[str, Any]:

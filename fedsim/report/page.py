@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,13 @@ from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
 from fedsim.report.figures import figures
-from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences
+from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences, unlike_arms
+from fedsim.report.matching import MatchedAttack, match_attacks
+from fedsim.report.paths import PathFilter
 from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
-from fedsim.report.view import Group, View, group_of, groups, views
+from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
 from fedsim.report.writing import write_text
 
 if TYPE_CHECKING:
@@ -52,12 +55,12 @@ def render(runs: Sequence[Run]) -> str:
     Raises:
         OutputError: runs over several seeds can only be shown one at a time.
     """
-    templates = environment()
+    templates, paths = environment(), PathFilter(runs)
     if not any(run.over_seeds for run in runs):
-        return templates.get_template("page.html").render(**_content(runs))
+        return paths.finish(templates.get_template("page.html").render(**_content(runs), paths=paths))
     if len(runs) > 1:
         raise OutputError(f"{runs[0].path}: a summary over seeds is shown by itself; compare single runs instead")
-    return templates.get_template("seeds.html").render(**_seeds(runs[0]))
+    return paths.finish(templates.get_template("seeds.html").render(**_seeds(runs[0]), paths=paths))
 
 
 def environment() -> Environment:
@@ -67,7 +70,7 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for name in ("number", "change", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
@@ -75,16 +78,19 @@ def environment() -> Environment:
 
 def _content(runs: Sequence[Run]) -> dict[str, Any]:
     shown = views(runs)
+    attacks = compare_attacks(shown)
     metrics = list(dict.fromkeys(metric for view in shown for metric in view.numbers["task"]))
+    columns = _columns(shown, attacks)
     return {
         "runs": runs,
         "views": shown,
         "sentences": sentences(shown),
         "metrics": metrics,
         "notes": [words.OF_WHAT[metric] for metric in metrics if metric in words.OF_WHAT],
-        "columns": _columns(shown),
-        "results": [_result(view, shown[0], metrics, _columns(shown)) for view in shown],
-        "upright": len(metrics) + len(_columns(shown)) > max(WIDEST, len(shown)),
+        "columns": columns,
+        "results": [_result(view, shown[0], metrics, columns) for view in shown],
+        "baselines": baselines(shown, metrics),
+        "upright": len(metrics) + len(columns) > max(WIDEST, len(shown)),
         "strips": strips(shown),
         "galleries": galleries(shown),
         "figures": figures(shown),
@@ -92,70 +98,119 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "attacked": any(attacked_models(view.numbers["task"]) for view in shown),
         "curves": curves(shown),
         "drawings": drawings(shown),
-        "audit": _audit(shown),
-        "details": _details(shown),
+        "audit": _audit(shown, attacks),
+        "details": _details(shown, attacks),
         "stages": _stages(shown),
         "traffic": _traffic(shown),
         "differences": [diff.diff(runs[0], run) for run in runs[1:]],
     }
 
 
-def _columns(shown: Sequence[View]) -> list[tuple[int, str, str]]:
-    """The trials of the result table: number, attack and metric; with the PSNR, the share above 30 dB."""
-    found: dict[tuple[int, str, str], None] = {}
-    for group in (group for view in shown for group in groups(view)):
-        found[group.number, group.attack, group.metric] = None
-        if group.metric.startswith("psnr") and group.score("share_above_30") is not None:
-            found[group.number, group.attack, "share_above_30"] = None
-    return list(found)
+@dataclass(frozen=True)
+class Column:
+    """A column of the result table: an attack, one of its metrics, and the arms that ran it."""
+
+    attack: ComparedAttack
+    name: str
+    metric: str
 
 
-def _result(view: View, first: View, metrics: Sequence[str], columns: Sequence[tuple[int, str, str]]) -> Row:
-    """A line of the result table."""
+def _columns(shown: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Column]:
+    """One for each attack; with the PSNR, the share above 30 dB."""
+    found = []
+    for attack in attacks:
+        matched = attack.matched
+        found.append(Column(attack, matched.name, matched.metric))
+        if matched.metric.startswith("psnr") and any(
+            g.score("share_above_30") is not None for g in attack.groups.values()
+        ):
+            found.append(Column(attack, matched.name, "share_above_30"))
+    return found
+
+
+def _result(view: View, first: View, metrics: Sequence[str], columns: Sequence[Column]) -> Row:
+    """A line of the result table; the difference to the first arm only where both are scored on the same data."""
     task, before = view.numbers["task"], first.numbers["task"]
+    known = metrics if view is not first and same_task(first, view) else ()
     return {
         "view": view,
         "first": view is first,
-        "task": [(m, task.get(m), None if view is first else _minus(task.get(m), before.get(m))) for m in metrics],
-        "trials": [_cell(group_of(view, number), metric) for number, _, metric in columns],
+        "task": [(m, task.get(m), _minus(task.get(m), before.get(m)) if m in known else None) for m in metrics],
+        "trials": [_cell(column, view) for column in columns],
         "bytes": view.numbers["traffic"]["bytes"],
         "more_bytes": view.numbers["traffic"]["bytes"] - first.numbers["traffic"]["bytes"],
         "seconds": view.numbers["seconds"],
     }
 
 
-def _cell(group: Group | None, metric: str) -> Row | None:
-    if group is None:
+def _cell(column: Column, view: View) -> Row | None:
+    """None where the arm did not run the attack."""
+    if (group := column.attack.groups.get(view.name)) is None:
         return None
-    beats = beats_chance(group) and metric == group.metric
-    return {"metric": metric, "score": group.score(metric), "chance": group.chance(metric), "beats": beats}
+    metric, matched = column.metric, column.attack.matched
+    return {
+        "metric": metric,
+        "score": group.score(metric),
+        "chance": group.chance(metric),
+        "beats": beats_chance(group) and metric == group.metric,
+        "remark": matched.remarks[view.name],
+    }
+
+
+def baselines(shown: Sequence[View], metrics: Sequence[str]) -> list[Row]:
+    """What constant guesses score, a line for all arms for which that is the same."""
+    found: dict[str, Row] = {}
+    for view in shown:
+        if any(metric in view.baseline for metric in metrics):
+            values = [(metric, view.baseline.get(metric)) for metric in metrics]
+            found.setdefault(repr(values), {"values": values, "arms": []})["arms"].append(view.name)
+    return list(found.values())
 
 
 def _minus(one: float | None, other: float | None) -> float | None:
     return None if one is None or other is None else one - other
 
 
-def _audit(shown: Sequence[View]) -> list[Row]:
+def _audit(shown: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Row]:
     """Attackers and victims: what was granted, seen, used; equal lines of several arms or victims in one."""
     found: dict[str, Row] = {}
-    for name, f in ((view.name, f) for view in shown for f in view.record["findings"]):
+    for attack, view, f in _findings(shown, attacks):
         unused = [name for name in f["granted"] if name not in f["used"]]
-        row = {k: f[k] for k in ("trial", "seat", "granted", "saw", "used", "paper")}
-        row |= {"unused": unused, "label": f["label"]}
+        row = {k: f[k] for k in ("seat", "granted", "saw", "used", "paper")}
+        row |= {"unused": unused, "label": attack.matched.name.removesuffix(f" at {f['seat']}")}
         entry = found.setdefault(repr(row), {**row, "victims": {}, "arms": {}})
-        entry["victims"][f["victim"]] = entry["arms"][name] = None
+        entry["victims"][f["victim"]] = entry["arms"][view.name] = None
     return list(found.values())
 
 
-def _details(shown: Sequence[View]) -> list[Row]:
+def _findings(
+    shown: Sequence[View], attacks: Sequence[ComparedAttack]
+) -> Iterator[tuple[ComparedAttack, View, Mapping[str, Any]]]:
+    """What ``seats.json`` has of every attack at every victim, once, attack by attack."""
+    done = set()
+    for attack, view in ((attack, view) for attack in attacks for view in shown):
+        for trial in attack.matched.results.get(view.name, ()):
+            key = trial["trial"], trial["seat"], trial["victim"]
+            if (view.name, key) not in done:
+                done.add((view.name, key))
+                yield attack, view, _finding(view, key)
+
+
+def _finding(view: View, key: tuple[int, str, str]) -> Mapping[str, Any]:
+    for f in view.record["findings"]:
+        if (f["trial"], f["seat"], f["victim"]) == key:
+            return dict(f)
+    raise OutputError(f"{view.run.path / 'seats.json'}: holds nothing of the attack at {key[1]} against {key[2]}")
+
+
+def _details(shown: Sequence[View], attacks: Sequence[ComparedAttack]) -> list[Row]:
     """Every attack at every victim, with all scores and the attack's own notes."""
     found = []
-    for view in shown:
-        notes = {(f["trial"], f["seat"], f["victim"]): f for f in view.record["findings"]}
-        for trial in view.numbers["trials"]:
-            finding = notes[trial["trial"], trial["seat"], trial["victim"]]
-            found.append({"view": view, "finding": finding, **trial})
-    return sorted(found, key=lambda row: row["trial"])
+    for attack, view, f in _findings(shown, attacks):
+        key = f["trial"], f["seat"], f["victim"]
+        trial = next(t for t in view.numbers["trials"] if (t["trial"], t["seat"], t["victim"]) == key)
+        found.append({**trial, "view": view, "finding": f, "label": attack.matched.title})
+    return found
 
 
 def _stages(shown: Sequence[View]) -> list[Row]:
@@ -193,35 +248,54 @@ def _traffic(shown: Sequence[View]) -> list[Row]:
 def _seeds(run: Run) -> dict[str, Any]:
     arms: Mapping[str, Any] = run.summary["arms"]
     metrics = list(dict.fromkeys(metric for arm in arms.values() for metric in arm["task"]))
+    attacks = match_attacks({name: arm["trials"] for name, arm in arms.items()})
     return {
         "run": run,
         "sentences": over_seeds(run.summary),
         "arms": arms,
         "metrics": metrics,
+        "certainty": words.how_certain(_spreads(arms), run.summary["level"]),
+        "unlike": unlike_arms(arms),
+        "upright": len(metrics) > max(WIDEST, len(arms)),
         "tasks": [strip(f"test {words.title(m)}", _entries(arms, m), m) for m in metrics[:1]],
-        "trials": [t for t in _trial_strips(arms) if t.lines],
+        "strips": [t for t in _attack_strips(attacks) if t.lines],
+        "attacks": attacks,
     }
 
 
+def _spreads(arms: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """What the tables of a page over seeds show with intervals."""
+    tasks = [each for arm in arms.values() for key in ("task", "price") for each in arm[key].values()]
+    return tasks + [trial[key] for arm in arms.values() for trial in arm["trials"] for key in ("score", "chance")]
+
+
 def _entries(arms: Mapping[str, Any], metric: str) -> list[Entry]:
-    tasks = {name: arm["task"].get(metric, {}) for name, arm in arms.items()}
-    return [
-        Entry(name, t["mean"], [t["low"], t["high"]], None, interval=True)
-        for name, t in tasks.items()
-        if t.get("mean") is not None
-    ]
+    """Where each arm stands by a metric of the task, beside a constant guess."""
+    found = []
+    for name, arm in arms.items():
+        task, constant = (arm.get(key, {}).get(metric, {}) for key in ("task", "baseline"))
+        if task.get("mean") is not None:
+            drawn = task["low"] is not None
+            found.append(Entry(name, task["mean"], _ends(task), constant.get("mean"), interval=drawn))
+    return found
 
 
-def _trial_strips(arms: Mapping[str, Any]) -> list[Any]:
-    """A strip for each attack at each victim, over all arms."""
-    found: dict[tuple[Any, ...], list[Entry]] = {}
-    for name, trial in ((name, trial) for name, arm in arms.items() for trial in arm["trials"]):
-        key = tuple(trial[k] for k in ("trial", "label", "seat", "victim", "metric"))
-        entries, score = found.setdefault(key, []), trial["score"]
-        if score["mean"] is not None:
-            ends = [score["low"], score["high"]]
-            entries.append(Entry(name, score["mean"], ends, trial["chance"]["mean"], interval=True))
-    return [
-        strip(f"{attack} at {seat} against {victim}: {words.title(metric)}", entries, metric)
-        for (_, attack, seat, victim, metric), entries in found.items()
-    ]
+def _ends(spread: Mapping[str, Any]) -> list[float]:
+    """The ends of an interval; none where there is no interval."""
+    return [] if spread["low"] is None else [spread["low"], spread["high"]]
+
+
+def _attack_strips(attacks: Sequence[MatchedAttack]) -> list[Any]:
+    """A strip for each attack at each victim, with the arms that ran it."""
+    found = []
+    for attack in attacks:
+        for victim in dict.fromkeys(str(trial["victim"]) for trials in attack.results.values() for trial in trials):
+            entries = []
+            for name, trial in ((name, trial) for name, trials in attack.results.items() for trial in trials):
+                score = trial["score"]
+                if trial["victim"] == victim and score["mean"] is not None:
+                    chance, drawn = (trial["chance"] or {}).get("mean"), score["low"] is not None
+                    entries.append(Entry(attack.named(name), score["mean"], _ends(score), chance, interval=drawn))
+            against = "" if f"against {victim}" in attack.title else f" against {victim}"
+            found.append(strip(f"{attack.title}{against}: {words.title(attack.metric)}", entries, attack.metric))
+    return found

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from fedsim.metrics import psnr
-from fedsim.report.view import View, groups
+from fedsim.report.view import View, compare_attacks
 from fedsim.report.words import listed
 
 MOST_COLUMNS, MOST_SAMPLES = 12, 3
@@ -57,28 +57,37 @@ class Shown:
 
 
 def galleries(views: Sequence[View]) -> list[Gallery]:
-    """Everything that victims keep to show, by trial."""
-    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
-    return [gallery for number in numbers for gallery in _of_trial(views, number)]
+    """Everything that victims keep to show, by attack; once for an attack that is judged by several metrics."""
+    found: dict[tuple[Any, ...], list[Gallery]] = {}
+    for attack in compare_attacks(views):
+        tries = [(view, trial) for view, group in attack.fared(views) for trial in group.trials]
+        same = tuple((view.name, trial["trial"], trial["victim"]) for view, trial in tries)
+        if same not in found:
+            found[same] = _of_attack(attack.matched.name, [(view, _finding(view, trial)) for view, trial in tries])
+    return [gallery for each in found.values() for gallery in each]
 
 
-def _of_trial(views: Sequence[View], trial: int) -> list[Gallery]:
-    findings = [(view, f) for view in views for f in view.record["findings"] if f["trial"] == trial]
+def _finding(view: View, trial: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What ``seats.json`` has of an entry of ``trials``."""
+    names = ("trial", "seat", "victim")
+    return next((f for f in view.record["findings"] if all(f[name] == trial[name] for name in names)), {})
+
+
+def _of_attack(attack: str, findings: Sequence[tuple[View, Mapping[str, Any]]]) -> list[Gallery]:
     found = [shown for view, finding in findings if (shown := _shown(view, finding)) is not None]
     if not found:
         return []
-    attack = findings[0][1]["label"]
     victims = list(dict.fromkeys(shown.victim for shown in found))
     by_victim = {victim: [shown for shown in found if shown.victim == victim] for victim in victims}
     if all(shown.truth.ndim == 4 for shown in found):
         if len(victims) > 1 and (whole := _assemble(found)):
             return [_images(f"{attack}: whole images from the parts of {listed(victims)}", whole)]
         return [_images(f"{attack}: {victim}", same) for victim, same in by_victim.items()]
-    return [_table(f"{attack}: {victim}", same) for victim, same in by_victim.items()]
+    return [gallery for victim, same in by_victim.items() for gallery in _tables(f"{attack}: {victim}", same)]
 
 
 def _shown(view: View, finding: Mapping[str, Any]) -> Shown | None:
-    tensors = view.run.tensors(finding["shown"]) if finding["shown"] else {}
+    tensors = view.run.tensors(finding["shown"]) if finding.get("shown") else {}
     if not {"truth", "claim"} <= tensors.keys() or tensors["truth"].shape != tensors["claim"].shape:
         return None
     return Shown(view, finding["victim"], tensors["truth"].float(), tensors["claim"].float())
@@ -147,17 +156,36 @@ def _png(image: Tensor) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def _table(title: str, found: Sequence[Shown]) -> Gallery:
-    first = found[0]
-    truth = first.truth.flatten(1)
-    names = list(first.view.record["seats"][first.victim]["describe"].get("columns") or range(truth.shape[1]))
-    same = [shown for shown in found if shown.truth.shape == first.truth.shape]
+def _tables(title: str, found: Sequence[Shown]) -> list[Gallery]:
+    """A table for the arms that show the same rows of the same columns, and one for each arm that shows others."""
+    alike: dict[str, list[Shown]] = {}
+    for shown in found:
+        alike.setdefault(repr((_columns(shown), shown.truth.tolist())), []).append(shown)
+    several = len(alike) > 1
+    return [
+        _table(f"{title}, {listed([s.view.name for s in same])}" if several else title, same, len(found) > 1)
+        for same in alike.values()
+    ]
+
+
+def _columns(shown: Shown) -> list[str]:
+    names = shown.view.record["seats"][shown.victim]["describe"].get("columns")
+    return [str(name) for name in names or range(shown.truth.flatten(1).shape[1])]
+
+
+def _table(title: str, same: Sequence[Shown], arms: bool) -> Gallery:
+    """``arms``: whether lines have the names of arms."""
+    truth, names = same[0].truth.flatten(1), _columns(same[0])
     heats = [
-        Heat([("truth", _cells(truth[i])), *((_label(found, s), _cells(s.claim.flatten(1)[i])) for s in same)])
+        Heat(
+            [
+                ("truth", _cells(truth[i])),
+                *((s.view.name if arms else "rebuilt", _cells(s.claim.flatten(1)[i])) for s in same),
+            ]
+        )
         for i in range(min(MOST_SAMPLES, len(truth)))
     ]
-    columns = [str(name) for name in names[:MOST_COLUMNS]]
-    return Gallery(title, columns=columns, more=max(0, truth.shape[1] - MOST_COLUMNS), heats=heats)
+    return Gallery(title, columns=names[:MOST_COLUMNS], more=max(0, truth.shape[1] - MOST_COLUMNS), heats=heats)
 
 
 def _cells(row: Tensor) -> list[tuple[str, float]]:

@@ -15,6 +15,7 @@ from fedsim.errors import ConfigError, OutputError
 from fedsim.message import RoleId
 from fedsim.report import manifest, summary
 from fedsim.report.replacing import await_replacement
+from fedsim.report.seeds import rederive
 from fedsim.safeyaml import parse
 
 
@@ -107,7 +108,7 @@ def read(path: Path) -> Run:
     if numbers.get("schema") != summary.SCHEMA or not isinstance(numbers.get("arms"), dict) or not numbers["arms"]:
         found = f"schema {numbers.get('schema')!r}"
         raise OutputError(f"{path / 'summary.json'}: {found}; expected schema {summary.SCHEMA} with at least one arm")
-    return Run(path, there, numbers)
+    return Run(path, there, rederive(numbers) if "seeds" in numbers else numbers)
 
 
 def is_sweep(path: Path) -> bool:
@@ -130,7 +131,7 @@ def read_sweep(path: Path) -> Run:
         raise OutputError(
             f"{path / 'summary.json'}: schema {numbers.get('schema')!r}; expected schema {summary.SCHEMA}"
         )
-    return Run(path, there, numbers)
+    return Run(path, there, rederive(numbers))
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

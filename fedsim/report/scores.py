@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from fedsim.report.view import View, group_of, groups
+from fedsim.report.view import View, compare_attacks
 from fedsim.report.words import LESS_IS_BETTER, number, title
 
 START, END, ROW = 250, 900, 30
@@ -48,18 +48,20 @@ class Entry:
 
 
 def strips(views: Sequence[View]) -> list[Strip]:
-    """A strip for each trial."""
-    numbers = dict.fromkeys(group.number for view in views for group in groups(view))
+    """A strip for each attack, with the arms that ran it."""
     found = []
-    for trial in numbers:
-        fared = [(view, group) for view in views if (group := group_of(view, trial))]
+    for attack in compare_attacks(views):
         entries = [
-            Entry(view.name, score, [t["score"] for t in group.trials if t["score"] is not None], group.chance())
-            for view, group in fared
+            Entry(
+                attack.matched.named(view.name),
+                score,
+                [t["score"] for t in group.trials if t["score"] is not None],
+                group.chance(),
+            )
+            for view, group in attack.fared(views)
             if (score := group.score()) is not None
         ]
-        group = fared[0][1]
-        found.append(strip(f"{group.attack} at {group.seat}: {title(group.metric)}", entries, group.metric))
+        found.append(strip(f"{attack.matched.title}: {title(attack.matched.metric)}", entries, attack.matched.metric))
     return [s for s in found if s.lines]
 
 
@@ -85,8 +87,16 @@ def strip(name: str, entries: Sequence[Entry], metric: str) -> Strip:
         for i, entry in enumerate(entries)
     ]
     better = " (less is better for the attacker)" if metric in LESS_IS_BETTER else ""
-    marks = [(at(tick), number(tick, metric) if metric.startswith("share") else f"{tick:g}") for tick in ticks]
+    marks = [(at(tick), _tick(tick, metric)) for tick in ticks]
     return Strip(name + better, lines, marks, ROW * len(lines) + 28)
+
+
+def _tick(value: float, metric: str) -> str:
+    """A round number in the style of the scores beside it: ``.4``."""
+    if metric.startswith(("share", "identified")):
+        return number(value, metric)
+    text = f"{value:g}".replace("-", "−")
+    return text.replace("0.", ".", 1) if 0 < abs(value) < 1 and not metric.startswith("psnr") else text
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -41,6 +41,14 @@ def summarise(file: ScenarioFile, arms: Sequence[Arm]) -> dict[str, Any]:
     return whole
 
 
+def same_measure(one: Mapping[str, Any] | None, other: Mapping[str, Any] | None) -> bool:
+    """Whether two arms, by their ``measured_on``, are scored on the same data with the same classes, as far as is known."""
+    if one is None or other is None:
+        return True
+    classes = one["classes"], other["classes"]
+    return one["data"] == other["data"] and (None in classes or classes[0] == classes[1])
+
+
 def finite(node: Any) -> Any:
     """Plain values with null for each number that JSON cannot hold."""
     if isinstance(node, float):
@@ -59,14 +67,16 @@ def rows(reports: Iterable[SeatReport]) -> list[dict[str, Any]]:
 
 def _arm(arm: Arm) -> dict[str, Any]:
     logged = rows(arm.reports)
-    evaluations = [row["test"] for row in logged if "test" in row]
+    evaluations = [row for row in logged if "test" in row]
     return {
         "name": arm.name,
         "digest": arm.file.digest(),
         "seed": arm.file.seed,
         "runtime": arm.file.runtime.kind(),
         "scenario": arm.file.scenario.kind(),
-        "task": dict(evaluations[-1]) if evaluations else {},
+        "measured_on": _measured_on(arm),
+        "task": dict(evaluations[-1]["test"]) if evaluations else {},
+        "baseline": dict(evaluations[-1].get("baseline", {})) if evaluations else {},
         "trials": [_trial(finding) for finding in _in_order(arm.reports)],
         "weights_sha256": {report.role: state.digest(report.tensors) for report in arm.reports},
         "traffic": {
@@ -77,6 +87,13 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "missing": dict(Counter(party for row in logged for party in row.get("missing", ()))),
         "seconds": round(arm.seconds, 3),
     }
+
+
+def _measured_on(arm: Arm) -> dict[str, Any]:
+    """What the task's numbers are about: a digest of the data behind the held-out rows; the classes, if known here."""
+    described = [report.describe for report in arm.reports if report.role == arm.file.plan().hub]
+    classes = [list(each["classes"]) for each in described if "classes" in each]
+    return {"data": arm.file.scenario.task_digest(), "classes": classes[0] if classes else None}
 
 
 def _in_order(reports: Sequence[SeatReport]) -> list[Finding]:
@@ -90,6 +107,7 @@ def _trial(finding: Finding) -> dict[str, Any]:
         "trial": aim.number,
         "attack": aim.attack.kind(),
         "label": aim.attack.caption(),
+        "settings": aim.attack.model_dump(mode="json"),
         "seat": aim.seat,
         "victim": aim.victim,
         "metric": aim.metric,

@@ -11,9 +11,11 @@ from typing import Any
 from fedsim.axes import short
 from fedsim.errors import OutputError
 from fedsim.report.page import environment
+from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
+from fedsim.report.sweeps import by_leakage, has_learned, measures
 from fedsim.report.tradeoff import along, pareto
-from fedsim.report.words import LESS_IS_BETTER, number, title
+from fedsim.report.words import LESS_IS_BETTER, how_certain, listed, number, title
 from fedsim.report.writing import write_text
 
 MATRICES = 12
@@ -58,33 +60,80 @@ def write(path: Path, out: Path | None = None) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML."""
-    cells = run.summary["cells"]
+    facets, cells = by_leakage(run.summary), run.summary["cells"]
     content = {
         "run": run,
         "summary": run.summary,
         "cells": cells,
         "axes": short(run.summary["axes"]),
+        "facets": facets,
         "sentences": sentences(run.summary),
         "matrices": matrices(run.summary),
-        "pareto": pareto(run.summary),
-        "lines": along(run.summary),
+        "paretos": [(facet["leakage"], picture) for facet in facets if (picture := pareto(facet))],
+        "lines": [(axis, facet["leakage"], picture) for facet in facets for axis, picture in along(facet)],
+        "constant": any((cell["figures"] or {}).get("baseline", {}).get("mean") is not None for cell in cells),
         "failed": [{"cell": cell["name"], **one} for cell in cells for one in cell["failed"]],
+        "certainty": how_certain(_spreads(cells), run.summary["level"]),
         "left_out": sum(cell["left_out"] for cell in cells),
     }
-    return environment().get_template("sweep.html").render(**content)
+    paths = PathFilter([run])
+    return paths.finish(environment().get_template("sweep.html").render(**content, paths=paths))
+
+
+def _spreads(cells: Sequence[Numbers]) -> list[Numbers]:
+    return [cell["figures"][key] for cell in cells if cell["figures"] for key in ("task", "leakage")]
 
 
 def sentences(summary: Numbers) -> list[str]:
     """What the sweep came to, for the head of the page."""
     found = []
-    for key, words in (("leakage", "Leakage by"), ("task", "Test")):
-        metric = summary[key]
-        known = [cell for cell in summary["cells"] if cell["figures"] and cell["figures"][key]["mean"] is not None]
+    facets = by_leakage(summary)
+    for facet, key, words in [*((each, "leakage", "Leakage by") for each in facets), (facets[0], "task", "Test")]:
+        metric = facet[key]
+        known = [cell for cell in facet["cells"] if cell["figures"] and cell["figures"][key]["mean"] is not None]
         if known:
             low, high = (f(known, key=lambda cell: cell["figures"][key]["mean"]) for f in (min, max))
-            ends = [f"{number(c['figures'][key]['mean'], metric)} (“{c['name']}”)" for c in (low, high)]
-            found.append(f"{words} {title(metric)}: from {ends[0]} to {ends[1]}.")
+            ends = [
+                f"{number(c['figures'][key]['mean'], metric)} (“{c['name']}”{_attacked(c, key)})" for c in (low, high)
+            ]
+            span = f"from {ends[0]} to {ends[1]}"
+            if len(known) > 1 and len({cell["figures"][key]["mean"] for cell in known}) == 1:
+                span = (
+                    f"{number(known[0]['figures'][key]['mean'], metric)} in every cell, which tells none from another"
+                )
+            found.append(
+                f"{words} {title(metric)}: {span}.{_constant(known, key, metric)}{_untrained(known, key, metric)}"
+            )
+    if found and len(parts := measures(summary["cells"])) > 1:
+        found.append(
+            f"Cells are scored on {len(parts)} different sets of data or classes: numbers of one set do not compare with "
+            f"those of another; {'; '.join(listed([f'“{name}”' for name in names]) for names in parts)}."
+        )
     return found or ["No run came to its end."]
+
+
+def _attacked(cell: Numbers, key: str) -> str:
+    """By which attacks a cell leaks what it does."""
+    return f", {listed(list(cell['attacks']))}" if key == "leakage" and cell.get("attacks") else ""
+
+
+def _untrained(cells: Sequence[Numbers], key: str, metric: str) -> str:
+    """What is to be said if cells learned nothing: a leak or a defence of such a model says little."""
+    idle = [cell for cell in cells if not has_learned(cell, metric)] if key == "task" else []
+    if not idle:
+        return ""
+    which = "No cell" if len(idle) == len(cells) else f"{len(idle)} of {len(cells)} cells have not"
+    learned = "has learned more" if len(idle) == len(cells) else "learned more"
+    return f" {which} {learned} than a constant guess; train for more steps before comparing them."
+
+
+def _constant(cells: Sequence[Numbers], key: str, metric: str) -> str:
+    """What a constant guess scores in the task, if that is the same in all cells."""
+    values = {cell["figures"].get("baseline", {}).get("mean") for cell in cells}
+    if key != "task" or None in values:
+        return ""
+    low, high = number(min(values), metric), number(max(values), metric)
+    return f" A constant guess: {low}." if low == high else f" A constant guess: from {low} to {high}."
 
 
 def matrices(summary: Numbers) -> list[Matrix]:
@@ -98,12 +147,13 @@ def matrices(summary: Numbers) -> list[Matrix]:
     if set(axes[-1:]) <= set(summary["attackers"]):
         axes = [axes[0], axes[-1], *axes[1:-1]]
     rows, columns, *others = axes
-    found = []
+    found, facets = [], by_leakage(summary)
     for fixed in itertools.product(*(summary["axes"][axis] for axis in others)):
         rest = dict(zip(others, fixed, strict=True))
-        for key, hue in (("leakage", 18), ("task", 205)):
-            if summary[key]:
-                found.append(_matrix(summary, key, hue, rows, columns, rest))
+        for facet in facets:
+            if facet["leakage"]:
+                found.append(_matrix(facet, "leakage", 18, rows, columns, rest))
+        found.append(_matrix(summary, "task", 205, rows, columns, rest))
     return [matrix for matrix in found if any(spread for _, line in matrix.lines for spread, _ in line)][:MATRICES]
 
 

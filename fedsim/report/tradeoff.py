@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedsim.report.curves import DASHES, INKS, MARKS, as_text, as_uri, dress, plain_style
+from fedsim.report.seeds import reach
 from fedsim.report.words import LESS_IS_BETTER, title
 
 if TYPE_CHECKING:
@@ -15,6 +16,8 @@ LINES = len(INKS)
 """Lines in one panel, at most: as many as there are inks."""
 WIDE = 20
 """The largest over the least number from which on an axis shows orders of magnitude."""
+ALIKE = 0.05
+"""How far guesses of several cells may lie apart, relative to the larger, to be drawn as one line."""
 Cells = Sequence[Mapping[str, Any]]
 
 
@@ -43,8 +46,8 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
             _front(axes, [cell for cell in own if cell["front"]], DASHES[j % len(DASHES)])
             for cell in own:
                 _point(axes, cell, MARKS[j % len(MARKS)], INKS[variants.index(_at(cell, others)) % len(INKS)])
-        if None not in (chances := [cell["figures"]["chance"]["mean"] for cell in cells]):
-            axes.axvline(sum(chances) / len(chances), color="#23272b", linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
+        _guesses(axes.axvline, [cell["figures"]["chance"]["mean"] for cell in cells])
+        _guesses(axes.axhline, [cell["figures"].get("baseline", {}).get("mean") for cell in cells])
         dress(axes, f"test {title(summary['task'])}", f"leakage: {title(summary['leakage'])}")
         _turn(axes, summary)
         inks = [Line2D([], [], marker="o", ls="", color=INKS[i % len(INKS)]) for i in range(len(variants))]
@@ -54,6 +57,15 @@ def pareto(summary: Mapping[str, Any]) -> str | None:
         if named:
             figure.legend(*zip(*named, strict=True), loc="outside right upper", frameon=False)
         return as_uri(figure)
+
+
+def _guesses(draw: Callable[..., object], values: Sequence[float | None]) -> None:
+    """A dashed line at each score of a guess that occurs; where they spread, at the least and the most of them."""
+    known = [value for value in values if value is not None]
+    if known:
+        low, high = min(known), max(known)
+        for value in (low,) if high - low <= ALIKE * max(abs(low), abs(high)) else (low, high):
+            draw(value, color="#23272b", linewidth=1, linestyle=(0, (3, 2.5)), zorder=0)
 
 
 def along(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -96,7 +108,7 @@ def _line(axes: Axes, cells: Cells, axis: str, key: str, j: int, name: str, join
     axes.errorbar(
         [cell["numbers"][axis] for cell in known],
         [cell["figures"][key]["mean"] for cell in known],
-        yerr=[[_arm(cell, key, end) for cell in known] for end in ("low", "high")],
+        yerr=[list(ends) for ends in zip(*(reach(cell["figures"][key]) for cell in known), strict=True)] or None,
         color=INKS[j],
         linestyle=DASHES[j] if joined else "",
         marker=MARKS[j],
@@ -117,14 +129,8 @@ def _front(axes: Axes, cells: Cells, dash: Any) -> None:
 
 def _point(axes: Axes, cell: Mapping[str, Any], mark: str, ink: str) -> None:
     x, y = cell["figures"]["leakage"]["mean"], cell["figures"]["task"]["mean"]
-    bars = {key: [[_arm(cell, key, "low")], [_arm(cell, key, "high")]] for key in ("leakage", "task")}
+    bars = {key: [[end] for end in reach(cell["figures"][key])] for key in ("leakage", "task")}
     axes.errorbar(x, y, xerr=bars["leakage"], yerr=bars["task"], marker=mark, color=ink, elinewidth=1, markersize=6)
-
-
-def _arm(cell: Mapping[str, Any], key: str, end: str) -> float:
-    """How far an end of the interval is from the mean."""
-    spread = cell["figures"][key]
-    return abs(float(spread[end]) - float(spread["mean"]))
 
 
 def _turn(axes: Axes, summary: Mapping[str, Any]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from fedsim.confidence import METHODS
 
 NAMES: Mapping[str, str] = {
     "balanced_accuracy": "balanced accuracy",
@@ -54,6 +56,8 @@ OF_WHAT: Mapping[str, str] = {
     "clean_accuracy": "Attacked are the first of the held-out rows: compare with the accuracy on these, not on all.",
 }
 """What is to be said above a table that has a metric: over which rows its scores are."""
+OUTCOMES = frozenset({"chose_the_best", "decided", "victim_taken"})
+"""Metrics that are 0 or 1 in a run: over seeds they are shares of runs."""
 LESS_IS_BETTER = frozenset(
     {"log_loss", "mse", "column_error", "column_error_worst", "generalisation_gap", "bounds_broken", "share_not_finite"}
 )
@@ -74,10 +78,11 @@ def number(value: Any, metric: str = "") -> str:
         return f"{value:.1f}"
     if isinstance(value, int):
         return f"{value:,}"
+    value += 0.0  # a zero has no sign
     if value and (abs(value) < 0.0005 or abs(value) >= 1e6):
         return f"{value:.2e}"
     text = f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
-    return text.replace("0.", ".", 1) if abs(value) < 1 and value else text
+    return text.replace("0.", ".", 1) if abs(value) < 1 else text
 
 
 def with_unit(value: Any, metric: str) -> str:
@@ -94,6 +99,39 @@ def change(value: float | None, metric: str = "") -> str:
     if small or not any(digit in text for digit in "123456789"):
         return "±0"
     return ("+" if value > 0 else "−") + text
+
+
+def interval(spread: Mapping[str, Any], metric: str = "", signed: bool = False) -> str:
+    """The interval of a spread: ``.12 to .34``, or how many values there are where they are too few for one.
+
+    Args:
+        spread: over seeds, as `fedsim.report.seeds.spread` makes it.
+        metric: says how numbers are written.
+        signed: whether it is an interval of a difference.
+    """
+    if spread["low"] is None:
+        return "no interval" if spread["n"] > 1 else f"n = {spread['n']}, no interval"
+    low, high = ((change if signed else number)(spread[end], metric) for end in ("low", "high"))
+    return f"{low} to {high}"
+
+
+def estimate(spread: Mapping[str, Any] | None, metric: str = "") -> str:
+    """A mean with its interval in parentheses, where it has one; a dash where a seed has no number."""
+    if spread is None or spread["mean"] is None:
+        return "–"
+    ends = f" ({interval(spread, metric)})" if spread["low"] is not None else ""
+    return number(spread["mean"], metric) + ends
+
+
+def how_certain(spreads: Iterable[Mapping[str, Any]], level: float) -> str:
+    """How the intervals of some spreads are computed, and from how many values: the sentence above or below a table."""
+    shown = [each for each in spreads if each["mean"] is not None]
+    methods = dict.fromkeys(METHODS[each["method"]] for each in shown if each["low"] is not None)
+    counts = sorted({each["n"] for each in shown})
+    many = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}" if counts else "no values"
+    if not methods:
+        return f"{many}: no intervals, which take two seeds or more."
+    return f"{100 * level:g} % confidence intervals ({'; '.join(methods)}), {many}; they are not clipped to possible values."
 
 
 def size(count: float | None) -> str:

@@ -15,7 +15,7 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.plan import Plan
 from fedsim.transport.grpc import token_of
-from fedsim.vfl.network import DEVICE
+from fedsim.vfl.device import DEVICE
 
 GRACE = 2.0
 """Seconds in which the other seats may say what they know after one has failed."""
@@ -58,7 +58,7 @@ def ending(code: int, said: str) -> str:
     """In what way a process ended, by its exit code and what it said last."""
     if code < 0:
         return f"was killed ({signal.Signals(-code).name})"
-    return f"ended with exit code {code}: {said or 'it said nothing'}"
+    return f"ended with exit code {code}: {said}"
 
 
 def starved(source: Path = Path("/proc/vmstat")) -> int:

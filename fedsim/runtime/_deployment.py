@@ -8,22 +8,33 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import ConfigError, TransportBroken
+from fedsim.errors import TransportBroken
 from fedsim.message import RoleId
+from fedsim.runtime._causes import SILENCE, find_cause
+from fedsim.runtime._environment import (
+    child_environment,
+    describe_full_disk,
+    describe_ignored,
+    explained_writes,
+    foreign_variables,
+    make_short_folder,
+    usable_home,
+)
+from fedsim.transport.addresses import find_loopback, free_port, join_address
 
 KEEPER = "from fedsim.runtime import _keeper; _keeper.main()"
-HOST = "127.0.0.1"
 START = 120.0
 """Seconds in which a process of Flower must be at work on a busy machine; one that ends meanwhile is noticed at once."""
 TICK = 0.05
 """Seconds between two looks at what cannot be waited for."""
+PREFIX = "FLWR_"
+"""How the names of the environment variables begin that Flower reads."""
 VOICE = "FEDSIM_VOICE"
 """The environment variable that tells Flower's processes where the one that started them listens."""
 SWITCHES = {
@@ -85,7 +96,8 @@ class Deployment:
     def _begin(self) -> None:
         self.on_end: Callable[[str, int], None] = lambda name, code: None
         self.ended: dict[str, int] = {}
-        self._folder = Path(tempfile.mkdtemp(prefix="fedsim-flower-"))  # for this user only
+        self._host = find_loopback()
+        self._folder = make_short_folder("fedsim-flower-", len("/voice"))
         self.voice = self._folder / "voice"
         self._runs = 0
         self._keeper = subprocess.Popen(
@@ -99,7 +111,8 @@ class Deployment:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         try:
-            self._start(self.parties)
+            with explained_writes(self._folder):
+                self._start(self.parties)
         except BaseException:
             self.end()
             raise
@@ -117,19 +130,20 @@ class Deployment:
     def submit(self, file: ScenarioFile) -> str:
         """Hand in one arm as a Flower app; the name under which its submission may fail."""
         self._runs += 1
-        app = self._folder / f"app-{self._runs}"
-        app.mkdir()
-        arm = json.dumps(json.dumps(file.resolved()))
-        (app / "pyproject.toml").write_text(f"{APP}arm = {arm}\n")
+        app, arm = self._folder / f"app-{self._runs}", json.dumps(json.dumps(file.resolved()))
+        with explained_writes(self._folder):
+            app.mkdir()
+            (app / "pyproject.toml").write_text(f"{APP}arm = {arm}\n", "utf-8")
         self._order(f"run-{self._runs}", "flwr", "run", str(app), home="run")
         return f"run-{self._runs}"
 
-    def last_words(self, name: str) -> str:
-        """What a process has printed last."""
+    def find_cause(self, name: str) -> str:
+        """Find in what a process has printed why it ended."""
+        if full := describe_full_disk(self._folder):
+            return full
         with contextlib.suppress(OSError):
-            lines = (self._folder / f"{name}.log").read_text(errors="replace").split("\n")
-            return next((" ".join(line.split())[-200:] for line in reversed(lines) if line.strip()), "it said nothing")
-        return "see above" if self._verbose else "it said nothing"
+            return find_cause((self._folder / f"{name}.log").read_text("utf-8", errors="replace"))
+        return "see above" if self._verbose else SILENCE
 
     def end(self) -> None:
         """Leave nothing behind."""
@@ -143,23 +157,24 @@ class Deployment:
         self._keeper.stdout.close()
 
     def _start(self, parties: Mapping[RoleId, Mapping[str, str]]) -> None:
-        address = f"{HOST}:{(port := _free_port())}"
+        host, port = self._host, free_port(self._host)
+        address = join_address(host, port)
         (self._folder / "run").mkdir()
-        (self._folder / "run" / "config.toml").write_text(CONNECTION.format(address=address))
-        self._order("superlink", "flower-superlink", "--insecure", "--host", HOST, "--port", str(port))
+        (self._folder / "run" / "config.toml").write_text(CONNECTION.format(address=address), "utf-8")
+        self._order("superlink", "flower-superlink", "--insecure", "--host", host, "--port", str(port))
         self._await_port(port)
         for i, (party, more) in enumerate(parties.items()):
-            node = ("--superlink", address, "--host", HOST, "--port", str(_free_port()))
+            node = ("--superlink", address, "--host", host, "--port", str(free_port(host)))
             config = f"party={json.dumps(party)}"
             self._order(f"supernode-{i}", "flower-supernode", "--insecure", *node, "--node-config", config, more=more)
 
     def _await_port(self, port: int) -> None:
         deadline = time.monotonic() + START
         while time.monotonic() < deadline and "superlink" not in self.ended:
-            with contextlib.suppress(OSError), socket.create_connection((HOST, port), timeout=START):
+            with contextlib.suppress(OSError), socket.create_connection((self._host, port), timeout=START):
                 return
             time.sleep(TICK)
-        raise TransportBroken(f"Flower's SuperLink does not start: {self.last_words('superlink')}")
+        raise TransportBroken(f"Flower's SuperLink does not start: {self.find_cause('superlink')}")
 
     def _order(
         self, name: str, program: str, *words: str, home: str = "", more: Mapping[str, str] | None = None
@@ -176,9 +191,8 @@ class Deployment:
 
     def _environment(self, home: str) -> dict[str, str]:
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", "")))
-        modules = os.pathsep.join(each or os.getcwd() for each in sys.path)
-        own = {"PATH": path, "PYTHONPATH": modules, "FLWR_HOME": str(self._folder / home), VOICE: str(self.voice)}
-        return {**os.environ, **SWITCHES, **own}
+        own = {"PATH": path, "FLWR_HOME": str(self._folder / home), VOICE: str(self.voice)}
+        return child_environment({**SWITCHES, **own, **usable_home(self._folder)}, engine=PREFIX)
 
     def _listen(self) -> None:
         assert self._keeper.stdout is not None
@@ -188,13 +202,9 @@ class Deployment:
             self.on_end(name, code)
 
 
-def _free_port() -> int:
-    try:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            return int(probe.getsockname()[1])
-    except OSError as error:
-        raise ConfigError(f"runtime 'flower': no free port on {HOST}: {error}") from error
+def describe_ignored_settings() -> str:
+    """One line about variables for Flower that the processes started here do not get; empty if there are none."""
+    return describe_ignored(foreign_variables(PREFIX, SWITCHES), "Flower")
 
 
 def tell() -> socket.socket | None:

@@ -69,7 +69,7 @@ class Followed:
         self._loop.call_soon_threadsafe(self._ended, name, code)
 
     def _ended(self, name: str, code: int) -> None:
-        ended = ending(code, self._deployed.last_words(name))
+        ended = ending(code, self._deployed.find_cause(name))
         if name == "superlink":
             self._fail(self._crew.died("Flower's SuperLink", ended))
         elif name.startswith("supernode-"):
@@ -80,7 +80,7 @@ class Followed:
 
     def _is_late(self) -> None:
         if not self._begun.is_set():
-            said = self._deployed.last_words("superlink")
+            said = self._deployed.find_cause("superlink")
             self._fail(TransportBroken(f"Flower has not started the hub within {START:g} s: {said}"))
 
     async def _hear(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -76,7 +76,9 @@ def _followed(number: str) -> dict[str, Any]:
     """Show the log of a run until it has ended, also when the SuperLink goes and comes back; what is known of it then."""
     shown = 0
     while True:
-        with subprocess.Popen(["flwr", "log", number, "--stream"], stdout=subprocess.PIPE, text=True) as log:
+        with subprocess.Popen(
+            ["flwr", "log", number, "--stream"], stdout=subprocess.PIPE, encoding="utf-8", errors="replace"
+        ) as log:
             assert log.stdout is not None
             for nth, line in enumerate(log.stdout, 1):
                 if nth > shown:
@@ -90,7 +92,9 @@ def _followed(number: str) -> dict[str, Any]:
 
 def _flwr(*words: str) -> dict[str, Any]:
     """What Flower's command says in JSON; nothing if it says anything else."""
-    said = subprocess.run(["flwr", *words], stdout=subprocess.PIPE, text=True, check=False).stdout
+    said = subprocess.run(
+        ["flwr", *words], stdout=subprocess.PIPE, encoding="utf-8", errors="replace", check=False
+    ).stdout
     try:
         return dict(json.loads(said))
     except ValueError:

@@ -22,6 +22,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -29,10 +30,11 @@ from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan, Secrets
 from fedsim.runtime._child import REPORT
 from fedsim.runtime._crew import Crew, environment, no_gpu, raised
-from fedsim.runtime._deployment import TICK, Deployment
+from fedsim.runtime._deployment import TICK, Deployment, describe_ignored_settings
 from fedsim.runtime._followed import Followed, confess, voice_of
 from fedsim.runtime._mail import Ask, answered, correspond, whose
 from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
+from fedsim.transport.addresses import find_loopback, join_address
 from fedsim.transport.grpc import LOOPBACK, token_of
 
 DAYS = 30.0
@@ -70,6 +72,7 @@ class Flower(Runtime):
         plan, crew = file.plan(), Crew(file, watch)
         wishing = [role for role, asked in file.placement.items() if asked.get("gpus")]
         crew.notice(no_gpu(wishing))
+        crew.notice(describe_ignored_settings())
         with deployment(_parties(file), self.verbose) as deployed:
             return asyncio.run(Followed(file, plan, crew, deployed).play())
 
@@ -79,6 +82,12 @@ class Flower(Runtime):
             nodes = partial(asyncio.to_thread, grid.get_node_ids)
             return await correspond(nodes, _asking(grid), file, secrets, watch, self.wait)
         return await _conduct(grid, secrets, file, watch, self.listen, self.advertise, self.wait)
+
+    def check(self, file: ScenarioFile) -> None:
+        """See `Runtime.check`."""
+        if _GRID.get() is None:
+            _check_installed()
+            super().check(file)
 
     def held(self, file: ScenarioFile) -> AbstractContextManager[object]:
         """See `Runtime.held`: Flower takes longer to start than many an arm to play."""
@@ -104,8 +113,7 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
         ConfigError: Flower is not installed.
         TransportBroken: it does not start.
     """
-    if importlib.util.find_spec("flwr") is None:
-        raise ConfigError("runtime 'flower': Flower is not installed; pip install 'fedsim[flower]'")
+    _check_installed()
     if _OPEN and _OPEN[-1].parties == parties:
         _OPEN[-1].mend()
         yield _OPEN[-1]
@@ -119,6 +127,11 @@ def deployment(parties: Mapping[RoleId, Mapping[str, str]], verbose: bool = Fals
         deployed.end()
 
 
+def _check_installed() -> None:
+    if importlib.util.find_spec("flwr") is None:
+        raise ConfigError(f"runtime 'flower': Flower is not installed; {format_install_command('flower')}")
+
+
 def lead(grid: Any, arm: str) -> None:
     """Play one arm as the ServerApp of a Flower that `Flower` has started; reports and errors go to where that listens.
 
@@ -129,7 +142,7 @@ def lead(grid: Any, arm: str) -> None:
     file = validate(plain, plain["name"], {})
     plan, runtime = file.plan(), file.runtime
     assert isinstance(runtime, Flower)
-    here = runtime.model_copy(update={"listen": LOOPBACK, "advertise": ""})
+    here = runtime.model_copy(update={"listen": join_address(find_loopback(), 0), "advertise": ""})
     with voice_of(plan.hub) as voice:
         assert voice is not None, "nobody listens: this app belongs to fedsim run --runtime flower"
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections import deque
@@ -15,9 +14,13 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
+from fedsim.runtime._causes import find_cause
 from fedsim.runtime._child import ADDRESS, ERROR, PARCEL, REPORT, ROWS
 from fedsim.runtime._crew import GRACE, Crew, ending, environment, no_gpu, raised, tokens
+from fedsim.runtime._environment import child_environment
 
+MAX_LINES = 200
+"""Lines of a seat's error output that are kept, to find in them why it ended."""
 PROGRAM = "from fedsim.runtime import _child; _child.main()"
 
 
@@ -57,7 +60,7 @@ class _Member:
     def __init__(self, role: RoleId, plan: Plan, crew: Crew) -> None:
         self._role, self._plan, self._crew = role, plan, crew
         self._process: Process | None = None
-        self._said: deque[str] = deque(maxlen=20)
+        self._said: deque[str] = deque(maxlen=MAX_LINES)
 
     async def start(self, file: ScenarioFile, token: str, verbose: bool) -> None:
         """Start the process with a fresh interpreter and give it its orders; nothing secret is on its command line."""
@@ -66,7 +69,7 @@ class _Member:
             stdin=PIPE,
             stdout=PIPE,
             stderr=None if verbose else PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},
+            env=child_environment({}),
             start_new_session=True,  # Ctrl-C is for the process that started all, which then ends the others
         )
         orders = {
@@ -103,7 +106,7 @@ class _Member:
         code = await process.wait()
         await errors_read
         if report is None or code:
-            raise self._crew.died(self._role, ending(code, self._said[-1] if self._said else ""))
+            raise self._crew.died(self._role, ending(code, find_cause("\n".join(self._said))))
         return report
 
     async def end(self) -> None:
@@ -124,7 +127,7 @@ class _Member:
 
     async def _listen(self, stderr: asyncio.StreamReader | None) -> None:
         while stderr is not None and (line := await stderr.readline()):
-            self._said.append(line.decode(errors="replace").strip())
+            self._said.append(line.decode(errors="replace").rstrip())
 
     def _running(self) -> Process:
         assert self._process is not None, "start comes first"

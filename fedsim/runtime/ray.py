@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import io
 import json
 import logging
@@ -15,22 +16,33 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError, FedsimError, TransportBroken
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan
+from fedsim.runtime._causes import summarise_error
 from fedsim.runtime._crew import GRACE, Crew, environment, raised, tokens
+from fedsim.runtime._environment import (
+    changed_environment,
+    describe_full_disk,
+    describe_ignored,
+    exempt_loopback,
+    foreign_variables,
+    make_short_folder,
+)
+from fedsim.runtime._ray_log import SeatLog
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.transport.grpc import LOOPBACK
 
@@ -47,6 +59,7 @@ STORE = 100 << 20
 CLUSTER = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """With 0, all processes of a Ray started here listen on loopback only. Ray reads it when it is imported."""
 SETTINGS = {
+    "RAY_grpc_enable_http_proxy": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_worker_niceness": "0",  # seats are the work; Ray would let everything else on the machine go first
@@ -55,6 +68,15 @@ SETTINGS = {
 NAMES = {"cpus": "CPU", "gpus": "GPU"}
 """What placement calls by another name than Ray; anything else is a resource of the cluster by its own name."""
 REPORT, ERROR = b"O", b"E"
+ADDRESS = "RAY_ADDRESS"
+DASHBOARDS = ("http://", "https://")
+SOCKET_BYTES = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1")
+"""The length of the longest path of a socket below the temporary folder of a Ray."""
+SHARED_MEMORY = "/dev/shm"
+SPARE = 10 << 20
+"""Bytes that must be free in shared memory beside the object store."""
+_NOTICES: list[str] = []
+"""Lines about the Ray in use that nobody has been shown yet."""
 
 
 class Ray(Runtime):
@@ -68,75 +90,148 @@ class Ray(Runtime):
         with self.held(file):
             return _run(file, watch)
 
+    def check(self, file: ScenarioFile) -> None:
+        """See `Runtime.check`: of a Ray that is joined other machines may have other devices."""
+        if not resolve_address(self.address)[0]:
+            super().check(file)
+        if importlib.util.find_spec("ray") is None:
+            raise ConfigError(f"runtime 'ray': Ray is not installed; {format_install_command('ray')}")
+
     def held(self, file: ScenarioFile) -> contextlib.AbstractContextManager[object]:
         """See `Runtime.held`: one Ray for all arms and seeds."""
         return session(self, max(len(arm.plan().seats) for arm in file.arms().values()))
 
 
 @contextlib.contextmanager
-def session(config: Ray, seats: int) -> Iterator[None]:
+def session(config: Ray, seats: int, settings: Mapping[str, str] = MappingProxyType({})) -> Iterator[None]:
     """A Ray to work with, started or joined; one that this process is connected to already is used and left as it is.
 
-    A Ray started here listens on loopback only, and nothing of it is left in the end.
+    A Ray started here listens on loopback only, nothing that the environment says of other Rays reaches it, and nothing of it
+    is left in the end.
 
     Args:
         config: which Ray, and whether it may print.
         seats: how many CPUs it must offer at least, if it is started here.
+        settings: environment variables for it.
 
     Raises:
-        ConfigError: Ray is not installed, or there is none at the address.
+        ConfigError: Ray is not installed, does not start, or there is none at the address.
     """
     with contextlib.ExitStack() as stack:
         if not config.verbose:
             stack.enter_context(contextlib.redirect_stdout(io.StringIO()))  # where Ray prints what becomes of workers
-        ray = _imported(bool(config.address))
+        address, notice = resolve_address(config.address)
+        if not (sys.modules.get("ray") and sys.modules["ray"].is_initialized()):
+            stack.enter_context(_prepared(bool(address), settings))
+        ray = _imported(bool(address))
         if not ray.is_initialized():
-            before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
-            settings: dict[str, Any] = {"log_to_driver": config.verbose}
-            if not config.verbose:
-                settings["logging_level"] = logging.CRITICAL
-            try:
-                _open(ray, config, seats, settings, stack)
-            except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-                where = f"no Ray at '{config.address}'" if config.address else "Ray does not start"
-                reason = " ".join(str(error).split())[:200]
-                raise ConfigError(f"runtime.address: {where}: {reason}") from error
-            if threading.current_thread() is threading.main_thread():
-                signal.signal(signal.SIGTERM, before)
+            _NOTICES.append(notice)
+            _begin(ray, config, address, seats, stack)
         yield
+
+
+def resolve_address(address: str) -> tuple[str, str]:
+    """Which Ray to join, empty for one of our own, and one line for people about ``RAY_ADDRESS`` if it matters.
+
+    Args:
+        address: as the file says.
+
+    Raises:
+        ConfigError: it is the address of a dashboard.
+    """
+    if address in ("", "local"):
+        told = describe_ignored(_foreign(()), "Ray", "; to join another: runtime.address")
+        return "", told
+    there = os.environ.get(ADDRESS, "")
+    if address == "auto" and there.startswith(DASHBOARDS):
+        return address, f"ignored: {ADDRESS}={there:.60}, a dashboard for jobs; joins a Ray of this machine"
+    if address == "auto" and there not in ("", "auto", "local"):
+        return there, f"joins the Ray at {there:.60}, as {ADDRESS} says"
+    if address.startswith(DASHBOARDS):
+        raise ConfigError(
+            f"runtime.address: '{address:.60}' is a dashboard for jobs; expected auto, host:port (as a rule 6379) or "
+            "ray://host:port (as a rule 10001)"
+        )
+    return address, ""
+
+
+def _foreign(own: Collection[str]) -> list[str]:
+    return foreign_variables("RAY_", {*SETTINGS, CLUSTER, *own})
+
+
+def _prepared(joins: bool, settings: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:
+    """The environment in which Ray is imported and started."""
+    changes = {**SETTINGS, **settings}
+    spared = exempt_loopback(os.environ)
+    changes |= {name: value for name, value in spared.items() if os.environ.get(name) != value}
+    without = [name for name in os.environ if name not in spared]
+    without += [ADDRESS] if joins else _foreign(settings)
+    return changed_environment(changes, without)
 
 
 def _imported(joins: bool) -> Any:
     """The module, told beforehand what it reads from the environment when it is imported."""
     if not joins and sys.modules.get("ray") and os.environ.get(CLUSTER) != "0":
         raise ConfigError(f"runtime 'ray': Ray was imported before, and would listen on every address; set {CLUSTER}=0")
-    os.environ.update(SETTINGS)
     if not joins:
         os.environ[CLUSTER] = "0"
     try:
         import ray
     except ImportError as error:
-        raise ConfigError("runtime 'ray': Ray is not installed; pip install 'fedsim[ray]'") from error
+        raise ConfigError(f"runtime 'ray': Ray is not installed; {format_install_command('ray')}") from error
     return ray
 
 
-def _open(ray: Any, config: Ray, seats: int, settings: dict[str, Any], stack: contextlib.ExitStack) -> None:
-    if config.address:
-        _knock(config.address)
-        stack.callback(ray.shutdown)
-        ray.init(address=config.address, **settings)
-        return
-    folder = tempfile.mkdtemp(prefix="fedsim-ray-")
+def _begin(ray: Any, config: Ray, address: str, seats: int, stack: contextlib.ExitStack) -> None:
+    """Start a Ray or join one, until the end of the stack."""
+    before = signal.getsignal(signal.SIGTERM)  # Ray puts its own in place
+    settings: dict[str, Any] = {"log_to_driver": config.verbose}
+    if not config.verbose:
+        settings["logging_level"] = logging.CRITICAL
+    try:
+        if address:
+            _knock(address)
+            stack.callback(ray.shutdown)
+            ray.init(address=address, **settings)
+        else:
+            _start(ray, config, seats, settings, stack)
+    except FedsimError:
+        raise
+    except Exception as error:  # it raises whatever its parts do, assertions as well
+        where = f"no Ray at '{address}'" if address else "Ray does not start"
+        raise ConfigError(f"runtime.address: {where}: {summarise_error(error)}") from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)
+
+
+def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
+    folder = make_short_folder("fedsim-ray-", SOCKET_BYTES)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.callback(ray.shutdown)  # before its folder goes
-    ray.init(
-        num_cpus=max(seats, os.cpu_count() or 1),
-        num_gpus=config.gpus,
-        include_dashboard=False,
-        object_store_memory=STORE,
-        _temp_dir=folder,
-        **settings,
-    )
+    try:
+        ray.init(
+            address="local",  # without it, a Ray that somebody else has started on this machine would be joined
+            num_cpus=max(seats, os.cpu_count() or 1),
+            num_gpus=config.gpus,
+            include_dashboard=False,
+            object_store_memory=STORE,
+            _temp_dir=str(folder),
+            _plasma_directory=None if _has_shared_memory() else str(folder),
+            **settings,
+        )
+    except Exception as error:
+        if full := describe_full_disk(folder):
+            raise ConfigError(f"runtime 'ray': Ray does not start: {full}") from error
+        raise
+
+
+def _has_shared_memory() -> bool:
+    """Whether the object store fits into /dev/shm; containers may have none, or a small one."""
+    try:
+        return os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > STORE + SPARE
+    except OSError:
+        return False
 
 
 def _knock(address: str) -> None:
@@ -207,6 +302,8 @@ def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
     import ray
 
     plan, crew = file.plan(), Crew(file, watch)
+    while _NOTICES:
+        crew.notice(_NOTICES.pop(0))
     before: Mapping[str, float] = ray.available_resources()  # type: ignore[no-untyped-call]
     asked = _asked(file, plan, ray, crew)
     shown = tokens(plan)
@@ -284,7 +381,7 @@ def _started(
     try:
         address = ray.get(actors[plan.hub].listening.remote(START), timeout=2 * START)
     except ray.exceptions.RayError as error:
-        raise crew.died(plan.hub, f"does not listen: {_line(error)}") from error
+        raise crew.died(plan.hub, f"does not listen: {summarise_error(error)}") from error
     if address:
         playing |= {actor.play.remote(address): role for role, actor in actors.items() if role != plan.hub}
     return _follow(actors, playing, plan, crew, ray)
@@ -301,7 +398,7 @@ def _wait_for(actors: Mapping[RoleId, Any], crew: Crew, ray: Any) -> dict[RoleId
         try:
             device, host = json.loads(ray.get(ref, timeout=START))
         except ray.exceptions.RayError as error:
-            raise crew.died(role, f"does not start: {_line(error)}") from error
+            raise crew.died(role, f"does not start: {summarise_error(error)}") from error
         places[role] = (device, host)
     return places
 
@@ -311,12 +408,13 @@ def _follow(
 ) -> dict[RoleId, SeatReport]:
     """Show what the seats log until all have reported; if one fails, wait for what the others know of it."""
     pending, reports, failures = dict(playing), dict[RoleId, SeatReport](), list[FedsimError]()
-    deadline = float("inf")
+    deadline, log = float("inf"), SeatLog(actors, crew, ray)
     while pending and time.monotonic() < deadline:
         done, _ = ray.wait(list(pending), num_returns=1, timeout=TICK)
-        _show(actors, crew, ray)
+        log.show(TICK)
         for ref in done:
             role = pending.pop(ref)
+            log.finish(role)
             try:
                 reports[role] = _report(role, ray.get(ref, timeout=START), plan)
             except ray.exceptions.RayError:
@@ -330,22 +428,8 @@ def _follow(
     return reports
 
 
-def _show(actors: Mapping[RoleId, Any], crew: Crew, ray: Any) -> None:
-    refs = {actor.rows.remote(): role for role, actor in actors.items()}
-    there, _ = ray.wait(list(refs), num_returns=len(refs), timeout=TICK)
-    for ref, role in refs.items():
-        if ref in there:
-            with contextlib.suppress(ray.exceptions.RayError):  # what became of it is told by its play
-                for row in json.loads(ray.get(ref, timeout=START)):
-                    crew.watch(role, row)
-
-
 def _report(role: RoleId, block: bytes, plan: Plan) -> SeatReport:
     kind, content = block[:1], block[1:]
     if kind == ERROR:
         raise raised(role, *json.loads(content))
     return from_bytes(content, plan)
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -19,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim import experiment
 from fedsim.config import ScenarioFile, validate
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.runtime import ray
+from fedsim.runtime._environment import changed_environment, make_short_folder
 from fedsim.sweep.runs import SweepRun, Tell
 
 if TYPE_CHECKING:
@@ -50,14 +51,15 @@ def need() -> None:
     """
     if find_spec("ray") is None:
         raise ConfigError(
-            "sweep.pack: needs Ray, which is not installed: pip install 'fedsim[ray]', or set sweep.pack=false"
+            f"sweep.pack: needs Ray, which is not installed: {format_install_command('ray')}, or set sweep.pack=false"
         )
 
 
 @contextlib.contextmanager
 def session(cpus: int, verbose: bool = False, gpus: float = 0) -> Iterator[None]:
     """Ray on this machine, quiet and on loopback; one that runs already is used, and left running."""
-    with _environment({} if verbose else QUIET), ray.session(ray.Ray(verbose=verbose, gpus=gpus), cpus):
+    settings = ENVIRONMENT if verbose else {**ENVIRONMENT, **QUIET}
+    with ray.session(ray.Ray(verbose=verbose, gpus=gpus), cpus, settings):
         yield
 
 
@@ -84,7 +86,7 @@ def play(runs: Sequence[SweepRun], out: Path, at_once: int, until: float, comman
         }
         for i, run in enumerate(runs)
     ]
-    with _environment({}), _temporary() as folder:
+    with changed_environment(ENVIRONMENT), _temporary() as folder:
         tune.Tuner(
             tune.with_resources(_play, {"cpu": 1}),
             param_space={"order": tune.grid_search(orders)},
@@ -158,25 +160,9 @@ def _listener(runs: Sequence[SweepRun], tell: Tell) -> Callback:
 
 
 @contextlib.contextmanager
-def _environment(more: Mapping[str, str]) -> Iterator[None]:
-    """`ENVIRONMENT` and ``more`` until the end."""
-    changes = {**ENVIRONMENT, **more}
-    before = {name: os.environ.get(name) for name in changes}
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
 def _temporary() -> Iterator[Path]:
     """A folder with a short name, as Ray's sockets need one, until the end."""
-    folder = Path(tempfile.mkdtemp(prefix="fedsim-"))
+    folder = make_short_folder("fedsim-", 0)
     try:
         yield folder
     finally:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,12 +28,13 @@ from fedsim.threat import AttackConfig, Defence, Wrapper
 
 PACKAGE = "_fedsim_checked"
 """Plugins under check are imported as ``_fedsim_checked.<kind>``, so that they hide no real module."""
-Kit = Callable[[Any], None]
+Kit = Callable[[Any], Sequence[str] | None]
+"""Checks a plugin; may return lines about what the plugin does not take."""
 
 _KITS: Mapping[type[Plugin], tuple[str, Kit, str]] = {
     AttackConfig: ("attack", check_attack, "needs, purity, checkpoint in mid-run, claim"),
     Defence: ("defence", check_defence, "purity, kinds and shapes kept, checkpoint in mid-run"),
-    ModelConfig: ("model", check_model, "shapes, names, initial weights, gradients"),
+    ModelConfig: ("model", check_model, "shapes, initial weights, gradients, what is saved"),
     Scenario: ("scenario", check_scenario, "plan without data, seats, flows"),
     Wrapper: ("wrapper", check_wrapper, "the wrapped role is whole"),
     Runtime: ("runtime", check_metadata, "documentation; play a file with fedsim.testing.check_runtime"),
@@ -62,8 +63,8 @@ def check_plugin(path: Path, settings: Mapping[str, Any] | None = None) -> list[
     required = [name for name, field in plugin.model_fields.items() if field.is_required()]
     if settings is None and required and base is Scenario:
         return [f"{named} loads; {', '.join(required)} have no default: check a scenario file that names it"]
-    kit(_configure(plugin, settings or {}, named))
-    return [f"{named} keeps its contract: {parts}"]
+    remarks = kit(_configure(plugin, settings or {}, named)) or ()
+    return [f"{named} keeps its contract: {parts}", *remarks]
 
 
 def _load(path: Path) -> ModuleType:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from fedsim.errors import ConformanceError
 
 FORBIDDEN = frozenset(
-    {"parties", "gc", "inspect", "sys", "ctypes", "importlib", "builtins", "os", "socket", "subprocess"}
+    {"fedsim.parties", "gc", "inspect", "sys", "ctypes", "importlib", "builtins", "os", "socket", "subprocess"}
 )
 """Modules through which an attack could look at a victim, or at the world."""
 
@@ -27,8 +27,9 @@ def _reaches(tree: ast.AST) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom):
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
-            for name in [module] if module else [alias.name for alias in node.names]:
-                if name.partition(".")[0] in FORBIDDEN:
+            inner = [f"{module}.{alias.name}" for alias in node.names] if module == "fedsim" else [module]
+            for name in inner if module else [alias.name for alias in node.names]:
+                if any(name == each or name.startswith(f"{each}.") for each in FORBIDDEN):
                     yield node.lineno, f"imports {name}"
         elif isinstance(node, ast.Attribute) and node.attr.startswith("_"):
             if not _own(node.value):

@@ -21,8 +21,8 @@ from fedsim.transport.memory import MemoryNetwork
 from fedsim.vfl import shared, split
 from fedsim.vfl.absence import Absences
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.building import build_network
 from fedsim.vfl.messages import Rows
-from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig, snapshot
 from fedsim.vfl.schedule import Schedule
 from fedsim.vfl.top import Top
@@ -74,7 +74,7 @@ def record(
     architecture = {"model": model.model_dump(mode="json"), "shape": list(shape), "embedding": EMBEDDING}
     facts = {
         "rows": {turn.step: turn.rows for turn in schedule.turns() if turn.purpose == "train"},
-        "bottom": Fact(architecture, snapshot(victim.parameters)),
+        "bottom": Fact(architecture, snapshot(victim.tensors)),
         "labels": labels,
     }
     messages = asyncio.run(_play(exchange, schedule, bottoms, _top(labels, rng.child(HUB))))
@@ -82,15 +82,13 @@ def record(
 
 
 def _bottom(model: ModelConfig, shape: tuple[int, ...], rows: int, rng: Rng) -> Bottom:
-    with rng.child("initial").as_global():
-        network = Network(model.build(shape, EMBEDDING), rng)
+    network = build_network(model, shape, EMBEDDING, rng)
     train, test = (torch.rand((n, *shape), generator=rng.child(n).torch()) for n in (rows, 4))
     return Bottom(network, {"train": train, "evaluate": test})
 
 
 def _top(labels: Tensor, rng: Rng) -> Top:
-    with rng.child("initial").as_global():
-        network = Network(Linear().build((2 * EMBEDDING,), CLASSES), rng)
+    network = build_network(Linear(), (2 * EMBEDDING,), CLASSES, rng)
     return Top(network, labels, OptimiserConfig())
 
 
@@ -120,7 +118,7 @@ async def _serve(exchange: Exchange, schedule: Schedule, top: Top, net: Net) -> 
 async def _follow(exchange: Exchange, schedule: Schedule, bottom: Bottom, net: Net) -> None:
     await net.send(net.hub, Rows(0, schedule.train, schedule.test, purpose="query"))
     if exchange == "split":
-        optimiser = OptimiserConfig().build(bottom.network.parameters)
+        optimiser = OptimiserConfig().build(bottom.network.trained)
         await split.follow(bottom, optimiser, schedule.turns(), net)
     else:
         await shared.hand_over(bottom, net)

@@ -53,12 +53,14 @@ def sample_streams() -> dict[str, tuple[Message, ...]]:
 def _stream(f: _Federation, rng: Rng) -> Iterator[Message]:
     yield Rows(0, 40, 10, purpose="query")
     yield Model(0, _named(f, rng.child("initial")))
+    yield Model(0, _named(f, rng.child("initial")), _buffers(f, rng.child("buffers")))
     for step in range(f.steps):
         batch = max(1, f.batch // 2) if step == f.steps - 1 else f.batch  # the last batch of an epoch may be smaller
         here = rng.child(step)
         yield Embedding(step, _values(f, (batch, f.width), here.child("z")))
         yield Gradient(step, _values(f, (batch, f.width), here.child("g")))
         yield ParameterGradient(step, _named(f, here.child("grads")))
+        yield Model(step, {}, _buffers(f, here.child("buffers")))
         yield Model(step + 1, _named(f, here.child("model")))
     yield Embedding(f.steps, _values(f, (f.batch, f.width), rng.child("held out")), purpose="evaluate")
     yield Embedding(f.steps + 1, _values(f, (f.batch, f.width), rng.child("new")), purpose="query")
@@ -76,6 +78,15 @@ def _threat(f: _Federation, rng: Rng) -> Iterator[Message]:
 
 def _named(f: _Federation, rng: Rng) -> dict[str, Tensor]:
     return {name: _values(f, shape, rng.child(name)) for name, shape in f.shapes.items()}
+
+
+def _buffers(f: _Federation, rng: Rng) -> dict[str, Tensor]:
+    """Running statistics and a counter."""
+    return {
+        "mean": _values(f, (f.width,), rng.child("mean")),
+        "var": _values(f, (f.width,), rng.child("var")).abs(),
+        "batches": torch.tensor(7),
+    }
 
 
 def _values(f: _Federation, shape: tuple[int, ...], rng: Rng) -> Tensor:

@@ -27,10 +27,18 @@ from fedsim.message import RoleId
 from fedsim.transport._ends import End
 from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, timely, unpacked
 from fedsim.transport._refusals import Refusals
+from fedsim.transport.addresses import (
+    CONNECT_TIMEOUT_S,
+    explain_connect,
+    explain_listen,
+    find_loopback,
+    join_address,
+    split_address,
+)
 from fedsim.transport.tls import Identity, knock
 
 LOOPBACK = "127.0.0.1:0"
-"""Where a hub listens unless another address is asked for: this machine only, any free port."""
+"""Where a hub listens by default: this machine only, any free port; ::1 takes its place where 127.0.0.1 is missing."""
 GREETING = 60.0
 """Seconds in which who has joined must send something: every seat greets before anything else."""
 TOLD = 4
@@ -136,8 +144,12 @@ class Hub(End):
             notice: told a line for people when somebody is refused, once for each host, role and reason, or has another time.
 
         Raises:
-            TransportBroken: the address cannot be used.
+            ConfigError: the address has another form than ``host:port``.
+            TransportBroken: the address cannot be used; says why.
         """
+        if address == LOOPBACK:
+            address = join_address(find_loopback(), 0)
+        host, _ = split_address(address)
         server = grpc.aio.server(options=[*_OPTIONS, *_porch()])
         hub = Hub(role, roster, admits, server, identity is not None, notice)
         method = grpc.stream_stream_rpc_method_handler(hub._join)
@@ -149,8 +161,9 @@ class Hub(End):
                 pairs = [(identity.key, identity.certificate)]
                 port = server.add_secure_port(address, grpc.ssl_server_credentials(pairs, identity.ca, True))
         except RuntimeError as error:
-            raise TransportBroken(f"cannot listen at {address}: the port is taken, or not of this machine") from error
-        hub.address = f"{address.rpartition(':')[0]}:{port}"
+            reason = await asyncio.to_thread(explain_listen, address) or "gRPC refuses this spelling"
+            raise TransportBroken(f"cannot listen at {address}: {reason}") from error
+        hub.address = join_address(host, port)
         await server.start()
         return hub
 
@@ -328,9 +341,11 @@ class Spoke(End):
             clock: this seat's, in seconds since 1970.
 
         Raises:
+            ConfigError: the address has another form than ``host:port``.
             TransportBroken: nobody answers within ``seconds``.
             ProtocolError: the hub refuses this seat, or is not the one that this seat trusts; says why.
         """
+        split_address(address)
         channel = _channel(address, identity)
         hello = {"role": role, "token": shows.token, "digest": shows.digest, "holder": shows.holder}
         try:
@@ -346,7 +361,9 @@ class Spoke(End):
                 await call.read()
         except TimeoutError:
             await channel.close()
-            raise TransportBroken(f"{hub} does not answer at {address} within {seconds:g} s") from None
+            reason = await asyncio.to_thread(explain_connect, address, CONNECT_TIMEOUT_S)
+            told = f": {reason}" if reason else ""
+            raise TransportBroken(f"{hub} does not answer at {address} within {seconds:g} s{told}") from None
         except grpc.aio.AioRpcError as error:
             await channel.close()
             if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):

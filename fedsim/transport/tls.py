@@ -5,20 +5,26 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-import tempfile
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from fedsim.errors import ConfigError
+from fedsim.transport._credentials import (
+    OUT_OF_DATE,
+    describe_validity,
+    explain_files,
+    explain_own,
+    load_chain,
+    validity,
+)
 
 APART = 0.1
 """Seconds between two knocks where nobody listens yet."""
 SLOW = 3.0
 """Seconds that one who listens may take to answer, and for which one who hangs up is tried again: he may be starting."""
 _GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # how HTTP/2 begins, with empty settings
-_OUT_OF_DATE = (9, 10)  # what OpenSSL says of a certificate that does not hold yet, and of one that has expired
 _SETTINGS, _SETTINGS_AT = 4, 3  # the kind of the first frame of an answer, and where it says so
 
 
@@ -47,12 +53,23 @@ class Identity:
             identity = Identity(ca.read_bytes(), certificate.read_bytes(), key.read_bytes())
         except OSError as error:
             raise ConfigError(f"{error.filename}: cannot be read: {error.strerror}") from error
-        try:
-            identity.trusts()
-        except ssl.SSLError as error:
-            reason = error.reason or "not in PEM"
-            raise ConfigError(f"{ca}, {certificate}, {key}: no certificates with their key: {reason}") from error
+        which, reason = explain_files(identity.ca, identity.certificate, identity.key)
+        if reason:
+            raise ConfigError(f"{(ca, certificate, key)[which]}: {reason}")
         return identity
+
+    def check(self, role: str, listens: bool) -> None:
+        """Check that the peers of a seat will accept it: its dates, its names, its authority and its key.
+
+        Args:
+            role: the seat that shows it.
+            listens: whether that is the hub's.
+
+        Raises:
+            ConfigError: they will not; says why.
+        """
+        if reason := explain_own(self.ca, self.certificate, self.key, role, listens):
+            raise ConfigError(f"seat {role} cannot use its certificate: {reason}")
 
     def trusts(self) -> ssl.SSLContext:
         """The same for Python's own sockets, on the side that connects.
@@ -65,13 +82,7 @@ class Identity:
         except (ValueError, UnicodeDecodeError) as error:
             raise ssl.SSLError(f"the authority's certificate: {error}") from error
         context.set_alpn_protocols(["h2"])
-        with tempfile.TemporaryDirectory(
-            prefix="fedsim-"
-        ) as folder:  # for this user only; Python takes a key as a file
-            chain, key = Path(folder) / "certificate", Path(folder) / "key"
-            chain.write_bytes(self.certificate)
-            key.write_bytes(self.key)
-            context.load_cert_chain(chain, key, password="")
+        load_chain(context, self.certificate, self.key)
         return context
 
 
@@ -102,8 +113,8 @@ def _try(address: str, context: ssl.SSLContext | None, identity: Identity | None
         try:
             door = context.wrap_socket(raw, server_hostname=host) if context else raw
         except ssl.SSLCertVerificationError as error:
-            shown = _shown(host, int(port)) if error.verify_code in _OUT_OF_DATE else b""
-            return f"its certificate does not hold: {error.verify_message}{_dates(_held(shown))}"
+            shown = _shown(host, int(port)) if error.verify_code in OUT_OF_DATE else b""
+            return f"its certificate does not hold: {error.verify_message}{describe_validity(validity(shown))}"
         except ssl.SSLError as error:
             return f"it does not speak TLS: {(error.reason or 'it ends the connection').lower().replace('_', ' ')}"
         except TimeoutError:
@@ -111,10 +122,10 @@ def _try(address: str, context: ssl.SSLContext | None, identity: Identity | None
         with door:
             answer = _asked(door)
     if identity and not answer:  # it has shown a certificate that holds, and then hung up
-        held, now = _held(identity.certificate), datetime.now(UTC)
+        held, now = validity(identity.certificate), datetime.now(UTC)
         over = held is not None and not held[0] <= now <= held[1]
         why = "out of date" if over else "of another authority, or out of date by its clock"
-        return f"it does not take this seat's certificate: {why}{_dates(held)}"
+        return f"it does not take this seat's certificate: {why}{describe_validity(held)}"
     if not answer:
         raise ConnectionResetError
     if answer[_SETTINGS_AT:] != bytes([_SETTINGS]):
@@ -131,27 +142,6 @@ def _shown(host: str, port: int) -> bytes:
             return ssl.DER_cert_to_PEM_cert(door.getpeercert(binary_form=True) or b"").encode()
     except OSError:
         return b""
-
-
-def _held(certificate: bytes) -> tuple[datetime, datetime] | None:
-    """From when to when a certificate in PEM holds; None if that cannot be read here."""
-    try:
-        from cryptography import x509
-
-        found = x509.load_pem_x509_certificate(certificate)
-    except (ImportError, ValueError):
-        return None
-    return found.not_valid_before_utc, found.not_valid_after_utc
-
-
-def _dates(held: tuple[datetime, datetime] | None) -> str:
-    """The same in words, beside the clock here."""
-    if held is None:
-        return ""
-    first, last, now = (f"{time:%Y-%m-%d %H:%M:%S}" for time in (*held, datetime.now(UTC)))
-    return (
-        f"; it holds from {first} to {last} UTC, and here it is {now}: set the clock, or make new ones with fedsim keys"
-    )
 
 
 def _asked(door: socket.socket) -> bytes:

@@ -29,6 +29,10 @@ ROUNDING = 1e-5
 """What rounding in float32 may do to a margin, relative to the largest logit of its row: a certificate leaves that room."""
 
 
+BOUNDED = (nn.Linear, nn.Conv2d, nn.ReLU, nn.MaxPool2d, nn.Flatten, nn.Dropout)
+"""The layers that a bound is known of."""
+
+
 def spread(network: nn.Module, x: Tensor, eps: Radius, e: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The output z (B, ...) of a network, and how far each number of it can move, e >= 0 of the same shape.
 
@@ -92,6 +96,17 @@ def margins(
     own = 2 * eps * (own + (1 if last.bias is not None else 0))
     others = functional.one_hot(chosen, len(gap)) == 0
     return last(z), (fall + own[:, None]) * others
+
+
+def check_bounded(network: nn.Module) -> None:
+    """Refuse a network that has a layer without a known bound.
+
+    Raises:
+        ConfigError: names the kind of layer.
+    """
+    for layer in layers(network):
+        if not isinstance(layer, BOUNDED):
+            raise _unknown(layer)
 
 
 def holds(logits: Tensor, fall: Tensor, chosen: Tensor) -> Tensor:
@@ -158,7 +173,10 @@ def _spread(layer: nn.Module, x: Tensor, eps: Radius, e: Tensor) -> tuple[Tensor
 
 
 def _unknown(layer: nn.Module) -> ConfigError:
-    return ConfigError(f"no bound is known for a layer of kind {type(layer).__name__}")
+    return ConfigError(
+        f"no bound is known for a layer of kind {type(layer).__name__}; allowed: "
+        f"{', '.join(kind.__name__ for kind in BOUNDED)}"
+    )
 
 
 def _over(eps: Radius, like: Tensor) -> Radius:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -41,6 +41,15 @@ class ParameterGradient(Message):
 
 @dataclass(frozen=True, eq=False)
 class Model(Message):
-    """The parameters of a party's bottom, by name."""
+    """The trained parameters and the buffers of a party's bottom, by name; frozen parameters stay where they are.
+
+    In each training step a party whose bottom has buffers says what its pass has made of them, without parameters.
+    """
 
     parameters: Mapping[str, Tensor]
+    buffers: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> dict[str, Tensor]:
+        """Both."""
+        return {**self.parameters, **self.buffers}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Literal
 
@@ -65,6 +65,10 @@ class Turn:
     last: bool = False
     rehearsal: bool = False
     phase: int = 0
+
+    def held(self) -> Turn:
+        """The same exchange for a pass that trains nothing: a step of an attack inside the training."""
+        return replace(self, hold=True)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TypeVar
 
 import torch
@@ -20,7 +21,14 @@ Shapes = Mapping[str, Shape]
 """By name, as `tensors_of` has them, the shapes of a message's tensors."""
 
 
-def sound(message: M, frm: RoleId, turn: Turn | None, shapes: Shapes | None, finite: bool = True) -> M:
+def sound(
+    message: M,
+    frm: RoleId,
+    turn: Turn | None,
+    shapes: Shapes | None,
+    finite: bool = True,
+    dtypes: Mapping[str, torch.dtype] = MappingProxyType({}),
+) -> M:
     """The message, if its tensors are what they may be; stages on the link have done their part already.
 
     Args:
@@ -29,6 +37,7 @@ def sound(message: M, frm: RoleId, turn: Turn | None, shapes: Shapes | None, fin
         turn: of which turn it is; None where exchanges are no turns.
         shapes: what is allowed; None: any names and shapes.
         finite: whether every number must be finite; it need not be where nobody learns from it.
+        dtypes: by name, what a tensor is to be that is not float32: a buffer that counts.
 
     Raises:
         ProtocolError: they are something else; says what was found, what is allowed, and what to do.
@@ -39,8 +48,9 @@ def sound(message: M, frm: RoleId, turn: Turn | None, shapes: Shapes | None, fin
         raise ProtocolError(f"{_sent(message, frm, turn)} of {found:.80}; allowed: {allowed:.80}; {_STRANGE}")
     for name, tensor in tensors.items():
         shape = tensor.shape if shapes is None else shapes[name]
-        if tensor.dtype != torch.float32 or not _fits(tensor.shape, shape):
-            found, allowed = _words(tensor.dtype, tensor.shape), _words(torch.float32, shape)
+        dtype = dtypes.get(name, torch.float32)
+        if tensor.dtype != dtype or not _fits(tensor.shape, shape):
+            found, allowed = _words(tensor.dtype, tensor.shape), _words(dtype, shape)
             raise ProtocolError(f"{_sent(message, frm, turn)} whose {name} is {found}; allowed: {allowed}; {_STRANGE}")
         if finite and (lost := _lost(tensor)):
             raise ProtocolError(

@@ -51,7 +51,7 @@ class Learner:
 
     def __init__(self, network: Network, labels: Tensor, optimiser: OptimiserConfig) -> None:
         self.network, self.labels, self.loss = network, labels, float("nan")
-        self._optimiser = optimiser.build(network.parameters)
+        self._optimiser = optimiser.build(network.trained)
 
     def predict(self, embeddings: Mapping[RoleId, Tensor]) -> Tensor:
         """The probabilities (B, C) of the classes."""

@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedsim.message import RoleId
+from fedsim.parties.appraisal import Appraisal, Resilience
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.wrappers._around import Around
 from fedsim.plugins import load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.schedule import Schedule, Turn, pass_over
-from parties.appraisal import Appraisal, Resilience
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.wrappers._around import Around
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,17 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import torch
 from torch import Tensor
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
 from fedsim.figure import Bars, Figure
 from fedsim.message import RoleId
+from fedsim.parties.appraisal import Valued, Worth
+from fedsim.parties.examine.weights import Subject
 from fedsim.seeding import Rng, determine
 from fedsim.vfl.schedule import Turn
-from parties.appraisal import Valued, Worth
-from parties.examine.weights import Subject
 
 if TYPE_CHECKING:
-    from parties.features import FeatureParty
+    from fedsim.parties.features import FeatureParty
 
 Ask = Callable[[Tensor, str], Valued]
 """What the hub makes of embeddings (V, n, E); the second argument is the goal of `Varied`."""
@@ -150,7 +151,7 @@ def needs_captum() -> None:
 
     if find_spec("captum") is None:
         raise ConfigError(
-            "scenario.parties: disclose: needs captum, which is not installed: pip install 'fedsim[card]'"
+            f"scenario.parties: disclose: needs captum, which is not installed: {format_install_command('card')}"
         )
 
 

@@ -1,32 +1,32 @@
 """How groups of people fare: sums over groups, which of them may leave a seat, rates and differences with intervals.
 
-fairlearn takes the rates and differences from the sums, as rows with weights; the intervals are bootstrap intervals over the
-rows of each group, which are draws from its four sums.
+fairlearn takes the rates and differences from the sums, as rows with weights. Intervals are over the rows of each group: how
+differently this one model may treat other people of the same groups. They say nothing of another training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from fedsim.confidence import LEVEL, Estimate, estimate_range, estimate_share
+from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
-from fedsim.seeding import Rng
 
 Counts = npt.NDArray[np.int64]
 """(G, 4): selected and positive, selected and negative, not selected and negative, not selected and positive."""
 SELECTED, POSITIVE = np.array([1, 1, 0, 0]), np.array([1, 0, 0, 1])
-DRAWS, LEVEL = 2000, 0.95
 RATES = ("selection_rate", "true_positive_rate", "false_positive_rate")
 DIFFERENCES = ("demographic_parity", "equalised_odds")
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value, and its 95 % bootstrap interval."""
+    """A value, and its 95 % confidence interval."""
 
     value: float
     low: float
@@ -52,8 +52,8 @@ def disclosed(found: Mapping[str, Any], least: int) -> dict[str, Any]:
     return {name: each for name, each in found.items() if name not in held}
 
 
-def rates(counts: Counts, rng: Rng, labelled: bool) -> dict[str, list[Interval]]:
-    """By rate, that of each group; without labels the selection rate only."""
+def rates(counts: Counts, labelled: bool) -> dict[str, list[Interval]]:
+    """By rate, that of each group with its exact interval; without labels the selection rate only."""
     from fairlearn import metrics
 
     names = RATES if labelled else RATES[:1]
@@ -68,26 +68,29 @@ def rates(counts: Counts, rng: Rng, labelled: bool) -> dict[str, list[Interval]]
         ).by_group.to_numpy(dtype=float)
         for name in names
     }
-    drawn = dict(zip(RATES, _rates(_drawn(counts, rng)), strict=True))
-    return {name: [_interval(v, drawn[name][:, g]) for g, v in enumerate(found[name])] for name in names}
+    shares = dict(zip(RATES, _shares(counts), strict=True))
+    return {name: [_exact(v, *share) for v, share in zip(found[name], shares[name], strict=True)] for name in names}
 
 
-def differences(counts: Counts, rng: Rng, labelled: bool) -> dict[str, Interval]:
+def differences(counts: Counts, labelled: bool) -> dict[str, Interval]:
     """The largest less the smallest selection rate, and the larger such difference of the rates of true and false positives.
 
-    Fewer than two groups differ in nothing: there is no entry.
+    Fewer than two groups differ in nothing: there is no entry. Of equalised odds, an interval of each of the two differences
+    at half the error holds both at once, so the larger ends bound the larger difference.
     """
     from fairlearn import metrics
 
     if len(counts) < 2:
         return {}
     y, p, group, weight = _rows(counts)
-    selection, true, false = (np.ptp(each, axis=1) for each in _rates(_drawn(counts, rng)))
+    selection, true, false = _shares(counts)
     common = {"sensitive_features": group, "sample_weight": weight}
-    found = {"demographic_parity": _interval(metrics.demographic_parity_difference(y, p, **common), selection)}
+    sure = _range(selection)
+    found = {"demographic_parity": Interval(metrics.demographic_parity_difference(y, p, **common), sure.low, sure.high)}
     if labelled:
-        odds = metrics.equalized_odds_difference(y, p, **common)
-        found["equalised_odds"] = _interval(odds, np.maximum(true, false))
+        both = [_range(each, 1 - (1 - LEVEL) / 2) for each in (true, false)]
+        low, high = (max(ends) for ends in zip(*((one.low, one.high) for one in both), strict=True))
+        found["equalised_odds"] = Interval(metrics.equalized_odds_difference(y, p, **common), low, high)
     return found
 
 
@@ -96,7 +99,9 @@ def needs_fairlearn() -> None:
     from importlib.util import find_spec
 
     if find_spec("fairlearn") is None:
-        raise ConfigError("scenario.fairness: needs fairlearn, which is not installed: pip install 'fedsim[card]'")
+        raise ConfigError(
+            f"scenario.fairness: needs fairlearn, which is not installed: {format_install_command('card')}"
+        )
 
 
 def _rows(counts: Counts) -> tuple[npt.NDArray[Any], ...]:
@@ -105,19 +110,23 @@ def _rows(counts: Counts) -> tuple[npt.NDArray[Any], ...]:
     return POSITIVE[cell], SELECTED[cell], group, counts[group, cell]
 
 
-def _drawn(counts: Counts, rng: Rng) -> npt.NDArray[np.int64]:
-    """The sums of as many rows of each group, drawn with replacement, (draws, G, 4)."""
-    generator = rng.numpy()
-    return np.stack([generator.multinomial(row.sum(), row / row.sum(), size=DRAWS) for row in counts], axis=1)
+def _shares(counts: Counts) -> tuple[list[tuple[int, int]], ...]:
+    """Of selection rate, true and false positive rate, by group: how many, and of how many."""
+    hit, wrong, passed, missed = counts.T.tolist()
+    return (
+        [(a + b, a + b + c + d) for a, b, c, d in zip(hit, wrong, passed, missed, strict=True)],
+        [(a, a + d) for a, d in zip(hit, missed, strict=True)],
+        [(b, b + c) for b, c in zip(wrong, passed, strict=True)],
+    )
 
 
-def _rates(counts: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.float64], ...]:
-    """Selection rate, true and false positive rate, (..., G) each; 0 where there is nobody, as fairlearn has it."""
-    hit, wrong, passed, missed = np.moveaxis(counts.astype(float), -1, 0)
-    pairs = ((hit + wrong, hit + wrong + passed + missed), (hit, hit + missed), (wrong, wrong + passed))
-    return tuple(np.divide(a, b, out=np.zeros_like(a), where=b > 0) for a, b in pairs)
+def _range(shares: Sequence[tuple[int, int]], level: float = LEVEL) -> Estimate:
+    return estimate_range([successes for successes, _ in shares], [count for _, count in shares], level)
 
 
-def _interval(value: float, drawn: npt.NDArray[np.float64]) -> Interval:
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Interval(float(value), float(low), float(high))
+def _exact(value: float, successes: int, count: int) -> Interval:
+    """A rate with its Clopper-Pearson interval; of nobody it is 0, as fairlearn has it, and might be anything."""
+    if not count:
+        return Interval(float(value), 0.0, 1.0)
+    sure = estimate_share(successes, count)
+    return Interval(float(value), sure.low, sure.high)

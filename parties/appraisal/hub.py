@@ -12,18 +12,19 @@ from torch.nn import functional
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal, GroupSums, Outcomes, Valued, Varied
+from fedsim.parties.appraisal.drills import Drill, axes, begin, copy_of_hub, drills, turns
+from fedsim.parties.appraisal.features import apart, explain
+from fedsim.parties.appraisal.groups import differences
+from fedsim.parties.appraisal.party import Groups, embeddings, judge_groups, played, variants
+from fedsim.parties.appraisal.result import worth_figures
+from fedsim.parties.appraisal.shapley import Coalition, shapley
+from fedsim.parties.examine.weights import Subject
+from fedsim.parties.labels import LabelHolder, last_evaluation, settled
 from fedsim.resilience import Row, Table
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
-from parties.appraisal import Appraisal, GroupSums, Outcomes, Valued, Varied
-from parties.appraisal.drills import Drill, axes, begin, copy_of_hub, drills, turns
-from parties.appraisal.features import apart, explain
-from parties.appraisal.groups import differences
-from parties.appraisal.party import Groups, embeddings, judge_groups, played, variants
-from parties.appraisal.result import worth_figures
-from parties.appraisal.shapley import Coalition, shapley
-from parties.examine.weights import Subject
-from parties.labels import LabelHolder, settled
+from fedsim.vfl.network import gradients
 
 Answers = list[Tensor]
 """Of one party, the embeddings (n, E) of each of its variants, the untouched first."""
@@ -77,7 +78,7 @@ class Desk:
         best = names.index(asked.favourable) if asked.favourable else len(names) - 1
         selected, positive = self.probabilities.argmax(dim=1) == best, self.hub.held_out == best
         known: dict[str, tuple[Tensor, bool]] = {}
-        for column, counts, figure in judge_groups(self.groups, Outcomes(0, selected, positive), asked, self.public):
+        for column, counts, figure in judge_groups(self.groups, Outcomes(0, selected, positive), asked):
             known[column] = counts, True
             self.net.draw(figure)
         told = asked.told == "labels"
@@ -90,9 +91,7 @@ class Desk:
         return {
             f"{name}_{column}": found.value
             for column in asked.by
-            for name, found in differences(
-                known[column][0].numpy(), self.public.child("fairness", column), known[column][1]
-            ).items()
+            for name, found in differences(known[column][0].numpy(), known[column][1]).items()
         }
 
     def worth(self) -> None:
@@ -121,7 +120,7 @@ class Desk:
         rows = [self._row(d, ds) for party in self.plan.parties for d, ds in self._drawn(party)]
         for drill in drills(self.plan, self.plan.hub, top=True):
             rows.append(self._row(drill, [self._spoilt(drill, seed) for seed in drill.seeds]))
-        blind = float(torch.bincount(self.hub.held_out).max() / len(self.hub.held_out))
+        blind = float((self.hub.held_out == self.hub.class_counts.argmax()).double().mean())
         accuracy = float(self._scores(self.probabilities)[:, 0].mean())
         table = Table(accuracy, blind, axes(asked), rows)
         for figure in table.figures():
@@ -187,7 +186,7 @@ class Desk:
         with torch.enable_grad():  # a party at this very seat asks in the midst of a pass of its own
             z = z.detach().requires_grad_()
             odds = self._log_odds(self._through(party, z))
-            g = torch.autograd.grad(odds.sum(), z)[0]
+            g = gradients(odds.sum(), [z])[0]
         return Valued(step, odds.detach(), g, purpose="query")
 
     def _log_odds(self, logits: Tensor) -> Tensor:
@@ -209,10 +208,14 @@ async def at_hub(hub: LabelHolder, plan: Appraisal, groups: Groups, net: Net, pu
     """Everything, in the order in which parties send it; numbers are logged beside those of the last evaluation."""
     desk = Desk(hub, plan, groups, net, public)
     await desk.gather()
-    last = next((row["test"] for row in reversed(net.rows) if "test" in row), None)
+    last, constant = last_evaluation(net)
     found = await desk.fairness()
-    scores = dict(hub.scoring(desk.probabilities, hub.held_out)) if last is None else last
-    net.log(step=hub.schedule.steps, test={**scores, **found})
+    if not last:
+        last, constant = (
+            dict(scores) for scores in (hub.scoring(desk.probabilities, hub.held_out), hub.baseline(hub.held_out))
+        )
+    guessed = dict.fromkeys(found, 0.0)  # who says the same of everybody treats all groups alike
+    net.log(step=hub.schedule.steps, test={**last, **found}, baseline={**constant, **guessed})
     desk.worth()
     await desk.features()
     if (table := desk.resilience()) is not None:

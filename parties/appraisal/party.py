@@ -13,14 +13,14 @@ from torch import Tensor
 
 from fedsim.figure import Figure
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal, Fairness, GroupSums, Outcomes, Valued, Varied
+from fedsim.parties.appraisal.drills import Drill, begin, copy_of_party, drills, turns
+from fedsim.parties.appraisal.features import apart, explain
+from fedsim.parties.appraisal.groups import differences, disclosed, rates, sums
+from fedsim.parties.appraisal.result import group_figure
+from fedsim.parties.features import FeatureParty
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Embedding
-from parties.appraisal import Appraisal, Fairness, GroupSums, Outcomes, Valued, Varied
-from parties.appraisal.drills import Drill, begin, copy_of_party, drills, turns
-from parties.appraisal.features import apart, explain
-from parties.appraisal.groups import differences, disclosed, rates, sums
-from parties.appraisal.result import group_figure
-from parties.features import FeatureParty
 
 Groups = Mapping[str, npt.NDArray[Any]]
 """By column, the group of each held-out row, (n,), as text."""
@@ -47,9 +47,7 @@ def embeddings(party: FeatureParty, nth: int) -> Iterator[tuple[int, Tensor]]:
         yield turn.step, party.bottom.forward(turn)
 
 
-def judge_groups(
-    groups: Groups, outcomes: Outcomes, asked: Fairness, public: Rng
-) -> Iterator[tuple[str, Tensor, Figure]]:
+def judge_groups(groups: Groups, outcomes: Outcomes, asked: Fairness) -> Iterator[tuple[str, Tensor, Figure]]:
     """For each column that a seat knows: the sums that may leave, and a table by the names of groups."""
     selected, labelled = outcomes.selected.numpy(), len(outcomes.positive) > 0
     positive = outcomes.positive.numpy() if labelled else selected
@@ -57,10 +55,9 @@ def judge_groups(
         every = sums(group, selected, positive)
         shown = disclosed(every, asked.at_least)
         counts = np.array(list(shown.values()), dtype=np.int64).reshape(-1, 4)
-        rng = public.child("fairness", column)
         withheld = len(every) - len(shown), len(group) - int(counts.sum())
-        found = rates(counts, rng, labelled) if len(counts) else {}
-        table = group_figure(column, list(shown), counts, found, differences(counts, rng, labelled), withheld)
+        found = rates(counts, labelled) if len(counts) else {}
+        table = group_figure(column, list(shown), counts, found, differences(counts, labelled), withheld)
         yield column, torch.from_numpy(counts), table
 
 
@@ -71,7 +68,7 @@ async def at_party(party: FeatureParty, plan: Appraisal, groups: Groups, net: Ne
             await net.send(net.hub, Embedding(step, z, purpose="evaluate"))
     if plan.fairness is not None and groups:
         outcomes = await net.recv(net.hub, Outcomes, 0)
-        for column, counts, figure in judge_groups(groups, outcomes, plan.fairness, public):
+        for column, counts, figure in judge_groups(groups, outcomes, plan.fairness):
             await net.send(net.hub, GroupSums(plan.fairness.by.index(column), counts, purpose="query"))
             net.draw(figure)
     if plan.worth is not None and net.me in plan.disclosing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedsim.figure import Bars, Figure, Grid
-from parties.appraisal.groups import Counts, Interval
-from parties.appraisal.shapley import Worths
+from fedsim.parties.appraisal.groups import Counts, Interval
+from fedsim.parties.appraisal.shapley import Worths
 
 MEASURES = ("accuracy", "log loss (nats)")
 
@@ -40,9 +40,10 @@ def group_figure(
         ["rows", *heads],
         rows,
         shaded=False,
-        note="Rates on the held-out rows with bootstrap 95 % intervals. Demographic parity difference: largest less smallest "
-        "selection rate; equalised odds difference: the larger of the differences of true and of false positive rates. "
-        f"Differences of small groups are too large by chance, as their intervals show.{left}",
+        note="Rates on the held-out rows with 95 % intervals over these rows (rates: Clopper-Pearson; differences: Newcombe, "
+        "for the largest of all pairs of groups). Demographic parity difference: largest less smallest selection rate; "
+        "equalised odds difference: the larger of the differences of true and of false positive rates. "
+        f"Differences of small groups come out too large by chance: look at the lower ends of their intervals.{left}",
     )
 
 

@@ -14,23 +14,24 @@ from pydantic import Field
 from fedsim.errors import ConfigError, DataError, OutputError, suggest
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.appraisal import Appraisal
+from fedsim.parties.appraisal.features import needs_captum
+from fedsim.parties.appraisal.groups import needs_fairlearn
+from fedsim.parties.appraisal.hub import at_hub
+from fedsim.parties.appraisal.party import Groups, at_party
+from fedsim.parties.cut import TablePart
+from fedsim.parties.data._values import read_words
+from fedsim.parties.encode import to_raw
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.plugins import Settings
 from fedsim.report.reading import load_seat
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Network
 from fedsim.vfl.top import HubModel, Top
-from parties.appraisal import Appraisal
-from parties.appraisal.features import needs_captum
-from parties.appraisal.groups import needs_fairlearn
-from parties.appraisal.hub import at_hub
-from parties.appraisal.party import Groups, at_party
-from parties.cut import TablePart
-from parties.data._cells import text
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 if TYPE_CHECKING:
-    from parties.vertical import Vertical
+    from fedsim.parties.vertical import Vertical
 
 MOST_GROUPS = 50
 """A column with more values names people, or is a number; its groups would all be small."""
@@ -45,7 +46,7 @@ class Taken(Settings):
 
 @dataclass(frozen=True)
 class Appraiser:
-    """The appraisal at one seat (`parties.vertical.Epilogue`); ``groups`` are those of the columns that it knows."""
+    """The appraisal at one seat (`fedsim.parties.vertical.Epilogue`); ``groups`` are those of the columns that it knows."""
 
     plan: Appraisal
     groups: Groups
@@ -92,9 +93,9 @@ def owners(scenario: Vertical) -> dict[str, RoleId]:
         seats = [scenario.labels, *scenario.parties]
         if at is not None and at not in seats:
             raise ConfigError(f"scenario.fairness.at.{column}: no seat '{at}'{suggest(at, seats)}")
-        holders = [at] if at else [name for name in scenario.parties if column in _columns(scenario, name)]
+        holders = [at] if at else [name for name in scenario.feature_parties() if column in _columns(scenario, name)]
         if not holders:
-            known = [name for party in scenario.parties for name in _columns(scenario, party)]
+            known = [name for party in scenario.feature_parties() for name in _columns(scenario, party)]
             raise ConfigError(f"scenario.fairness.by: no party has a column '{column}'{suggest(column, known)}")
         found[column] = holders[0]
     return found
@@ -111,7 +112,7 @@ def may_know(scenario: Vertical, name: RoleId) -> bool:
 
 
 def _naming(scenario: Vertical, column: str) -> list[RoleId]:
-    return [name for name in scenario.parties if column in _terms(scenario, name)]
+    return [name for name in scenario.feature_parties() if column in _terms(scenario, name)]
 
 
 def check_favourable(scenario: Vertical, classes: tuple[str, ...]) -> None:
@@ -177,9 +178,9 @@ def _terms(scenario: Vertical, name: RoleId) -> tuple[str, ...]:
 
 def _groups(scenario: Vertical, column: str) -> npt.NDArray[Any]:
     """The groups of all rows, (n,), as text."""
-    table = scenario.data.read(TablePart((column,)))
+    table = scenario.data.read_cells(TablePart((column,)))
     assert not isinstance(table, np.ndarray), "a part of a table"
-    cells, missing = text(table[column])
+    cells, missing = read_words(to_raw(table), column, scenario.data.parse_rules())
     groups = np.where(missing, "missing", cells)
     if (count := len(set(groups.tolist()))) > MOST_GROUPS:
         raise DataError(f"scenario.fairness.by: column '{column}' has {count} values; allowed: {MOST_GROUPS}")

@@ -17,6 +17,10 @@ from fedsim.bandit.search import Outcome, identify
 from fedsim.errors import DataError, ProtocolError, TransportLate
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.arms import Contest, Pull, Reward, Truth, Yardstick
+from fedsim.parties.arms.result import figures, numbers, words
+from fedsim.parties.classes import LabelEncoder
+from fedsim.parties.features import FeatureParty
 from fedsim.vfl.absence import Sends
 from fedsim.vfl.cuts import played
 from fedsim.vfl.losses import Losses
@@ -25,10 +29,6 @@ from fedsim.vfl.optimise import snapshot
 from fedsim.vfl.schedule import Schedule, Turn
 from fedsim.vfl.sound import sound
 from fedsim.vfl.top import Top
-from parties.arms import Contest, Pull, Reward, Truth, Yardstick
-from parties.arms.result import figures, numbers, words
-from parties.encode import LabelEncoder
-from parties.features import FeatureParty
 
 LARGEST = 1e12
 """Rewards beyond this, and what is no number, count as this far off: no mean of them is endless."""
@@ -93,11 +93,12 @@ class Chooser:
         await self._train(net, own[0])
         base = self._base(own[1])
         for arm, top in self.heads.items():
-            head, classes = snapshot(top.network.parameters), len(self.classes.classes)
+            head, classes = snapshot(top.network.tensors), len(self.classes.classes)
             await net.send(arm, Yardstick(0, own[1], base, self.held_out, head, classes, purpose="query"))
         found = await self._contest(net)
         net.show({"notice": words(found)})
-        net.log(step=self.schedule.steps, test=numbers(found, self.contest))
+        blind = {"chose_the_best": 1 / len(self.heads)}  # who draws one of the candidates
+        net.log(step=self.schedule.steps, test=numbers(found, self.contest), baseline=blind)
         for figure in figures(found):
             net.draw(figure)
 
@@ -205,12 +206,12 @@ class Chooser:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The parameters of every head, and of the model that was there before."""
-        heads = {f"head.{arm}.{k}": v for arm, top in self.heads.items() for k, v in top.network.parameters.items()}
+        heads = {f"head.{arm}.{k}": v for arm, top in self.heads.items() for k, v in top.network.tensors.items()}
         if self.own is None:
             return heads
         party, top = self.own
         own = {f"bottom.{k}": v for k, v in party.tensors().items()}
-        return heads | own | {f"top.{k}": v for k, v in top.network.parameters.items()}
+        return heads | own | {f"top.{k}": v for k, v in top.network.tensors.items()}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The classes, and what the bottom at this seat needs."""

@@ -11,12 +11,12 @@ from torch.nn import functional
 
 from fedsim.errors import DataError, ProtocolError
 from fedsim.net import Net
+from fedsim.parties.arms import Pull, Reward, Truth, Yardstick
+from fedsim.parties.features import FeatureParty
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import pass_over
-from parties.arms import Pull, Reward, Truth, Yardstick
-from parties.features import FeatureParty
 
 
 class Candidate:

@@ -10,10 +10,10 @@ from fedsim.bandit.intervals import Interval
 from fedsim.bandit.search import Outcome
 from fedsim.figure import Figure, Grid, Line, Lines
 from fedsim.message import RoleId
-from parties.arms import Contest
+from fedsim.parties.arms import Contest
 
 if TYPE_CHECKING:
-    from parties.arms.hub import Found
+    from fedsim.parties.arms.hub import Found
 
 
 def numbers(found: Found, contest: Contest) -> dict[str, float]:

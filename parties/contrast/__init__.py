@@ -95,7 +95,7 @@ class Components(Message):
 
 @dataclass(frozen=True, eq=False)
 class Chosen(Message):
-    """Held-out rows to attack next, (m,) int64, and how (`parties.contrast.assaults.Assault`); no rows: it is over."""
+    """Held-out rows to attack next, (m,) int64, and how (`fedsim.parties.contrast.assaults.Assault`); no rows: it is over."""
 
     rows: Tensor
     method: str

@@ -18,13 +18,13 @@ from fedsim.contrast.balls import Apgd, Ball, Pgd
 from fedsim.contrast.losses import margin, ratio, rivals
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.contrast import Chosen, Reply, Robustness, Threat
+from fedsim.parties.contrast.course import Course
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.messages import Embedding
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.schedule import Turn
-from parties.contrast import Chosen, Reply, Robustness, Threat
-from parties.contrast.course import Course
 
 CLEAN, PGD, LONG, RESTARTS, AUTO = "clean", "PGD", "long PGD", "restarts", "APGD"
 """Names of sieges, and of none; a party's own is `alone`."""
@@ -102,7 +102,7 @@ async def besieged(bottom: Bottom, course: Course, net: Net, rng: Rng) -> None:
             await net.send(net.hub, Embedding(step, z.detach(), purpose="query"))
             if left:
                 reply = await net.recv(net.hub, Reply, step)
-                g = torch.autograd.grad(z, x, reply.g)[0]
+                g = gradients(z, [x], reply.g)[0]
                 attack.x = x.detach()
                 attack.told(g, reply.losses)
             step += 1
@@ -173,6 +173,6 @@ class Defender:
         logits = self.top.train(joined, turn)
         plain = functional.cross_entropy(logits, labels, reduction="none")
         losses = plain if target is None else ratio(logits, labels, target)
-        g = torch.autograd.grad(losses.sum(), joined)[0]
+        g = gradients(losses.sum(), [joined])[0]
         parts = torch.split(g, [each.shape[1] for each in z.values()], dim=1)
         return dict(zip(z, parts, strict=True)), losses.detach(), margin(logits.detach(), labels)

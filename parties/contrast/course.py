@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from fedsim.contrast.views import Augmentation
+from fedsim.parties.contrast import Finetuning, Robustness, Threat
+from fedsim.parties.features import Talk
+from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
 from fedsim.vfl.network import Through
 from fedsim.vfl.schedule import Sampling, Schedule
-from parties.contrast import Finetuning, Robustness, Threat
-from parties.features import Talk
-from parties.pretraining import Pretraining
 
 
 @dataclass(frozen=True)

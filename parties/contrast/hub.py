@@ -12,8 +12,17 @@ from torch import Tensor
 from fedsim.contrast.clusters import pseudo_labels
 from fedsim.errors import ConfigError, DataError
 from fedsim.message import RoleId
-from fedsim.metrics import classification
+from fedsim.metrics import classification, count_classes, score_constant_guess
 from fedsim.net import Net
+from fedsim.parties.classes import LabelEncoder
+from fedsim.parties.contrast import Components, Labels, Ready, Spent, rate
+from fedsim.parties.contrast.assaults import Defender, sieges
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.contrast.objective import Objective
+from fedsim.parties.contrast.result import constant_numbers, figures, numbers, traffic
+from fedsim.parties.contrast.tuning import Tuner
+from fedsim.parties.labels import settled
+from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import stage
 from fedsim.vfl.losses import Losses
@@ -22,15 +31,6 @@ from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import sound
-from parties.contrast import Components, Labels, Ready, Spent, rate
-from parties.contrast.assaults import Defender, sieges
-from parties.contrast.course import Course
-from parties.contrast.objective import Objective
-from parties.contrast.result import figures, numbers, traffic
-from parties.contrast.tuning import Tuner
-from parties.encode import LabelEncoder
-from parties.labels import settled
-from parties.pretraining import Pretraining
 
 Sent = dict[RoleId, Tensor]
 """By party, in roster order, what it sent."""
@@ -115,7 +115,7 @@ class Server:
         self._learner = tuner = Tuner(self._network, labels.train, self.course.finetuning, self.course.through)
         await self._finetune(tuner, net)
         self._sent.append(sum(net.traffic.size.values()))
-        await self._examine(tuner, labels.held_out, net)
+        await self._examine(tuner, count_classes(labels.train, len(self._classes.classes)), labels.held_out, net)
 
     async def _pretrain(self, plan: Pretraining, rows: int, net: Net) -> None:
         course, through = self.course, self.course.through
@@ -188,8 +188,8 @@ class Server:
         else:
             net.step += 1
 
-    async def _examine(self, tuner: Tuner, labels: Tensor, net: Net) -> None:
-        """Score, attack, and bring it all to the report."""
+    async def _examine(self, tuner: Tuner, class_counts: Tensor, labels: Tensor, net: Net) -> None:
+        """Score, attack, and bring it all to the report; ``class_counts`` (C,) are of the training rows."""
         course, pieces = self.course, list[Sent]()
         for _ in pass_over("evaluate", len(labels)):
             pieces.append(await self._hear(net))
@@ -203,7 +203,13 @@ class Server:
         spent = await net.gather(Spent, 0, list(self.widths))
         self._sent.append(sum(net.traffic.size.values()))
         done = course.before + course.finetuning.steps
-        net.log(step=done, test={**classification(settled(said, labels), labels), **numbers(found, list(self.widths))})
+        more = numbers(found, list(self.widths))
+        guessed = constant_numbers(more, float((labels[:rows] == class_counts.argmax()).double().mean()))
+        net.log(
+            step=done,
+            test={**classification(settled(said, labels), labels), **more},
+            baseline={**score_constant_guess(class_counts, labels), **guessed},
+        )
         for figure in figures(found, list(self.widths), course):
             net.draw(figure)
         net.draw(traffic(self._sent, spent))
@@ -238,10 +244,10 @@ class Server:
 
     def tensors(self) -> Mapping[str, Tensor]:
         """The top's parameters; none before there are labels."""
-        return {f"top.{k}": v for k, v in self._network.parameters.items()} if self._network else {}
+        return {f"top.{k}": v for k, v in self._network.tensors.items()} if self._network else {}
 
     def sidecar(self) -> Mapping[str, Any]:
-        """The classes, as `parties.predict` needs them."""
+        """The classes, as `fedsim.parties.predict` needs them."""
         return {"classes": self._classes.to_json() if self._classes else None, "own": None}
 
     def knows(self, name: str) -> Any:

@@ -13,12 +13,13 @@ from torch.nn import functional
 from fedsim.contrast.losses import ntxent
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
+from fedsim.parties.pretraining import Pretraining
 from fedsim.plugins import load
 from fedsim.seeding import Rng
-from fedsim.vfl.network import Network, Through
+from fedsim.vfl.building import build_network
+from fedsim.vfl.network import Network, Through, gradients
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.pretraining import Pretraining
 
 JOINED = "joined"
 """The name of what is made of all parties' embeddings together."""
@@ -83,7 +84,7 @@ class Objective:
         still = self.plan.clean
         live = {party: z[still:].detach().requires_grad_() for party, z in views.items()}
         whole = {party: torch.cat([z[:still], live[party]]) for party, z in views.items()}
-        g = torch.autograd.grad(self._total(whole, told, turn), list(live.values()))
+        g = gradients(self._total(whole, told, turn.held()), list(live.values()))
         return dict(zip(live, g, strict=True))
 
     def descend(self, views: Views, told: bool, turn: Turn, share: float) -> dict[RoleId, Tensor]:
@@ -91,10 +92,10 @@ class Objective:
         live = {party: z.detach().requires_grad_() for party, z in views.items()}
         loss = self._total(live, told, turn)
         parts = [part for name, part in self.parts.items() if told or not name.startswith("head ")]
-        g = torch.autograd.grad(loss, [*live.values(), *(p for part in parts for p in part.network.live)])
+        g = gradients(loss, [*live.values(), *(p for part in parts for p in part.network.live)])
         rest = list(g[len(live) :])
         for part in parts:
-            names = list(part.network.parameters)
+            names = list(part.network.trained)
             part.optimiser.step(dict(zip(names, rest, strict=False)), share)
             rest = rest[len(names) :]
         self.loss = loss.item()
@@ -143,6 +144,5 @@ class Objective:
 
 
 def _part(config: ModelConfig, width: int, out: int, optimiser: OptimiserConfig, rng: Rng) -> Part:
-    with rng.child("initial").as_global(), torch.no_grad():
-        network = Network(config.build((width,), out), rng)
-    return Part(network, optimiser.build(network.parameters))
+    network = build_network(config, (width,), out, rng)
+    return Part(network, optimiser.build(network.trained))

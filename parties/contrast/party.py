@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -14,19 +14,19 @@ from fedsim.contrast.clusters import components
 from fedsim.contrast.views import high_pass
 from fedsim.message import Purpose
 from fedsim.net import Net
+from fedsim.parties.contrast import Components, Spent, rate
+from fedsim.parties.contrast.assaults import besieged
+from fedsim.parties.contrast.course import Course
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.pretraining import Pretraining
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.cuts import stage
 from fedsim.vfl.messages import Embedding, Gradient
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.optimise import Optimiser
 from fedsim.vfl.schedule import Turn, pass_over
 from fedsim.vfl.sound import healthy, sound
-from parties.contrast import Components, Spent, rate
-from parties.contrast.assaults import besieged
-from parties.contrast.course import Course
-from parties.features import FeatureParty
-from parties.pretraining import Pretraining
 
 
 class Line:
@@ -130,13 +130,13 @@ class Slice:
         return bottom.network.pull_back(torch.cat([quiet, struck]), g)[1]
 
     async def _moved(self, bottom: Bottom, ball: Ball, start: Tensor, turn: Turn, line: Line) -> Tensor:
-        """Rows (m, ...) after the sign steps of an attack in training."""
-        here, threat = start, self.course.threat
+        """Rows (m, ...) after the sign steps of an attack in training, which leaves the bottom as it is."""
+        here, threat, turn = start, self.course.threat, turn.held()
         for _ in range(threat.inner):
             here = here.requires_grad_()
             z = self._pass(bottom, here, turn)
             g = await line.ask(z)
-            here = ball.stepped(here.detach(), torch.autograd.grad(z, here, g)[0], threat.size)
+            here = ball.stepped(here.detach(), gradients(z, [here], g)[0], threat.size)
         return here
 
     async def _show_all(self, bottom: Bottom, line: Line) -> None:
@@ -148,7 +148,7 @@ class Slice:
         if plan.mode == "slf":
             await self._show_all(bottom, line)
             return
-        standing.optimiser = plan.optimiser.build(bottom.network.parameters) if plan.moves_bottoms else None
+        standing.optimiser = plan.optimiser.build(bottom.network.trained) if plan.moves_bottoms else None
         for turn in stage(course.finetuning_schedule(count), course.before, standing, net):
             grads = await self._tuned(bottom, turn, line)
             if standing.optimiser is not None and grads is not None:
@@ -168,7 +168,7 @@ class Slice:
         else:
             start = ball.drawn(node)
         if plan.attacks:
-            x = await self._moved(bottom, ball, start, turn, line)
+            x = await self._moved(bottom, ball, start, replace(turn, quiet=not plan.moves_bottoms), line)
         if plan.mode == "alf":
             await line.show(bottom.network.infer(x), "train")
             return None

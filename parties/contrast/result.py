@@ -9,9 +9,9 @@ from torch import Tensor
 
 from fedsim.figure import Figure, Grid, Line, Lines
 from fedsim.message import RoleId
-from parties.contrast import Spent
-from parties.contrast.assaults import AUTO, CLEAN, LONG, PGD, RESTARTS, alone, at
-from parties.contrast.course import Course
+from fedsim.parties.contrast import Spent
+from fedsim.parties.contrast.assaults import AUTO, CLEAN, LONG, PGD, RESTARTS, alone, at
+from fedsim.parties.contrast.course import Course
 
 Right = Mapping[str, Tensor]
 """By siege, and ``clean``, which rows are right, (n,) bool."""
@@ -22,6 +22,11 @@ def numbers(found: Right, parties: Sequence[RoleId]) -> dict[str, float]:
     named = {"clean_accuracy": CLEAN, "pgd_accuracy": PGD, "pgd_long": LONG, "pgd_restarts": RESTARTS}
     singles = {f"pgd_{p}_alone": alone(p) for p in parties if alone(p) in found}
     return {name: _share(found[siege]) for name, siege in {**named, "apgd_accuracy": AUTO, **singles}.items()}
+
+
+def constant_numbers(found: Mapping[str, float], accuracy: float) -> dict[str, float]:
+    """The same of a hub that always says one class, right so often: no attack changes what it says."""
+    return dict.fromkeys(found, accuracy)
 
 
 def figures(found: Right, parties: Sequence[RoleId], course: Course) -> Iterator[Figure]:

@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from fedsim.message import RoleId
-from fedsim.vfl.network import Network, Through
+from fedsim.parties.contrast import Finetuning, rate
+from fedsim.vfl.network import Network, Through, gradients
 from fedsim.vfl.schedule import Turn
 from fedsim.vfl.top import Learner
-from parties.contrast import Finetuning, rate
 
 Joined = Mapping[RoleId, Tensor]
 """By party, in roster order, embeddings (n, E)."""
@@ -28,12 +28,12 @@ class Tuner(Learner):
     def climb(self, here: Joined, clean: Joined | None, turn: Turn) -> dict[RoleId, Tensor]:
         """The gradient of what an attack climbs in, by party: cross-entropy, or the distance to what is said of clean rows."""
         z = torch.cat(list(here.values()), dim=1).detach().requires_grad_()
-        logits = self.network.train(z, turn, self._through)
+        logits = self.network.train(z, turn.held(), self._through)
         if clean is None:
             loss = functional.cross_entropy(logits, self.labels[turn.rows])
         else:
             loss = _distance(logits, self.network.infer(torch.cat(list(clean.values()), dim=1)))
-        return _parts(torch.autograd.grad(loss, z)[0], here)
+        return _parts(gradients(loss, [z])[0], here)
 
     def descend(self, here: Joined, clean: Joined | None, turn: Turn) -> dict[RoleId, Tensor]:
         """One update of the top; the gradient of all that was sent, by party, clean rows first."""

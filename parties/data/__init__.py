@@ -17,16 +17,20 @@ import numpy.typing as npt
 from pydantic import ConfigDict, Field, field_validator
 
 from fedsim.errors import DataError
+from fedsim.parties.column_names import spell_columns
+from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
+from fedsim.parties.data._cells import Missing
+from fedsim.parties.data._files import find_file
 from fedsim.plugins import Plugin, find, names
-from parties.cut import ImageSchema, Part, Schema, TableSchema, cut
-from parties.data._cells import Missing
-from parties.data._files import find_file
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from fedsim.message import RoleId
     from fedsim.net import Net
+    from fedsim.parties.data._raw import RawTable
+    from fedsim.parties.data._spelling import ParseRules
+    from fedsim.parties.data._values import ColumnType
     from fedsim.seeding import Rng
 
 __all__ = ["Data", "Held", "ImageSchema", "Missing", "Part", "Schema", "TableSchema", "file_digest", "find_file"]
@@ -52,6 +56,10 @@ class Data(Plugin, ABC):
 
     apart: ClassVar[bool] = False
     """Whether each seat has a table of its own, so that the seats have to `meet` first."""
+    of_training: ClassVar[frozenset[str]] = frozenset(
+        {"rows", "target_rows", "drop", "missing", "types", "decimal", "thousands", "na", "dates", "date_format"}
+    )
+    """Settings that change what is learned from, or how cells are read, but not which rows are scored by which labels."""
 
     rows: int | None = Field(None, ge=1, description="training rows, drawn with the seed; none: all but the held-out")
     test: float | int = Field(
@@ -59,6 +67,11 @@ class Data(Plugin, ABC):
     )
     drop: tuple[str, ...] = Field((), description="features left unused on purpose, in the form of a party's columns")
     missing: Missing = Field("error", description="missing numeric cells: error | mean (of the party's training rows)")
+
+    @field_validator("drop", mode="before")
+    @classmethod
+    def _names_to_drop(cls, value: Any) -> Any:
+        return spell_columns(value)
 
     @field_validator("test", mode="before")
     @classmethod
@@ -83,9 +96,31 @@ class Data(Plugin, ABC):
             DataError: the file is not readable, lacks a column, or holds numbers that are not finite.
         """
 
+    def read_cells(self, part: Part) -> RawTable | pd.DataFrame | Array:
+        """The same as the file spells it: a party infers the types of its columns from its training rows alone."""
+        return self.read(part)
+
+    def parse_rules(self) -> ParseRules:
+        """How text spells numbers, dates and missing cells."""
+        from fedsim.parties.data._spelling import ParseRules
+
+        return ParseRules()
+
+    def column_types(self) -> Mapping[str, ColumnType]:
+        """By column, its type where the settings say it."""
+        return {}
+
     @abstractmethod
     def labels(self) -> Array:
         """The raw labels, (n,); reads nothing else. DataError if there are none or one is missing."""
+
+    def has_labels(self) -> bool:
+        """Whether there are labels; new rows may have none."""
+        return True
+
+    def ids(self) -> list[str] | None:
+        """What names the rows, as it is compared, each once; None where nothing does."""
+        return None
 
     @abstractmethod
     def count(self) -> int:
@@ -131,6 +166,9 @@ class Data(Plugin, ABC):
         """By seat, the table of its own that this machine does not have, as in a deployment; of a kind that is `apart`."""
         return {}
 
+    def check_seats(self, seats: Collection[RoleId]) -> None:
+        """Raise ValueError if the settings name a seat that the scenario does not have."""
+
     def look(self, held: Held) -> None:
         """Read one seat's own table and keep nothing; DataError if it cannot be used."""
 
@@ -158,6 +196,15 @@ class Data(Plugin, ABC):
         kinds = {kind: find("data", kind, Data) for kind in names("data")}
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
+
+    def rows_of(self, seat: RoleId, path: str) -> Data:
+        """`elsewhere`, where one seat has its own new rows; DataError as there."""
+        return self.elsewhere(path)
+
+    def known_labels(self) -> tuple[Array, npt.NDArray[np.bool_]]:
+        """The raw labels of new rows, and which rows have one; (n,) both."""
+        labels = self.labels()
+        return labels, np.ones(len(labels), dtype=np.bool_)
 
     def given_split(self, held_out: npt.NDArray[np.bool_], rng: Rng) -> tuple[Rows, Rows]:
         """`split` where the data itself says which rows are held out, (n,).

@@ -1,7 +1,8 @@
-"""What a cell may hold: numbers that are numbers, labels that are there, pixels between 0 and 1."""
+"""What a cell may hold: text in one spelling, pixels between 0 and 1."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,30 +16,6 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Missing = Literal["error", "mean"]
 LARGEST = float(np.finfo(np.float32).max)
-
-
-def numbers(column: pd.Series[Any], where: str, missing: Missing) -> npt.NDArray[np.float64]:
-    """The cells of a numeric column, (n,) float64; missing ones are NaN.
-
-    Args:
-        column: cells that are numbers, or text that spells numbers.
-        where: how errors name the column.
-        missing: ``error`` refuses missing cells, ``mean`` lets them pass.
-
-    Raises:
-        DataError: a cell is no number, not finite in float32, or missing under ``error``.
-    """
-    import pandas as pd
-
-    cells = pd.to_numeric(column, errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
-    holes = np.isnan(cells)
-    if (wrong := holes & column.notna().to_numpy()).any():
-        raise DataError(f"{where} must be numeric; found '{column[wrong].iloc[0]}', the first of {wrong.sum()}")
-    if holes.any() and missing == "error":
-        raise DataError(f"{where} has {holes.sum()} missing cells (NaN); mend them, or set 'missing: mean'")
-    if (wrong := np.abs(np.where(holes, 0.0, cells)) > LARGEST).any():
-        raise DataError(f"{where} has {wrong.sum()} cells that are infinite or beyond float32")
-    return cells
 
 
 def text(column: pd.Series[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
@@ -55,11 +32,12 @@ def text(column: pd.Series[Any]) -> tuple[Array, npt.NDArray[np.bool_]]:
     return column.astype(str).to_numpy(dtype=object), missing.to_numpy(dtype=bool)
 
 
-def complete(column: pd.Series[Any], where: str) -> pd.Series[Any]:
-    """The column as it is; DataError if a cell is missing."""
-    if holes := int(column.isna().sum()):
-        raise DataError(f"{where} has {holes} missing cells; every row needs one")
-    return column
+def find_positions(known: Sequence[str], cells: Array) -> npt.NDArray[np.int64]:
+    """Where in ``known`` each cell is, (n,); -1 where it is not."""
+    import pandas as pd
+
+    places: npt.NDArray[np.int64] = pd.Index(list(known), dtype="object").get_indexer(pd.Index(cells, dtype="object"))
+    return places.astype(np.int64)
 
 
 def pixels(images: Array, scale: float, where: str) -> npt.NDArray[np.float32]:

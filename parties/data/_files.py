@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import lzma
 import os
 import struct
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedsim.dataset import suggest_fetch
 from fedsim.errors import DataError
 
 # What zip, gzip, numpy, pandas and pyarrow raise on bytes that are not what they should be.
 UNREADABLE = (
-    OSError, EOFError, MemoryError, ValueError, RuntimeError, SyntaxError, struct.error, zlib.error, lzma.LZMAError,
-    zipfile.BadZipFile,
+    OSError, EOFError, MemoryError, ValueError, RuntimeError, SyntaxError, OverflowError, struct.error, zlib.error,
+    lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, csv.Error,
 )  # fmt: skip
 
 
@@ -29,19 +32,25 @@ def find_file(path: str) -> Path:
     folders = [Path.cwd()]
     if elsewhere := os.environ.get("FEDSIM_DATA"):
         folders.append(Path(elsewhere))
-    places = list(dict.fromkeys(folder / Path(path).expanduser() for folder in folders))
-    for place in places:
-        if place.is_file():
-            return place
+    try:
+        places = list(dict.fromkeys(folder / Path(path).expanduser() for folder in folders))
+        if found := next((place for place in places if place.is_file()), None):
+            return found
+        looked = ", ".join(f"{place} (a folder)" if place.is_dir() else str(place) for place in places)
+    except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of somebody who is not there
+        raise DataError(f"data file '{path}' cannot be looked for: {_first_line(error)}") from error
     hint = "" if elsewhere else " ($FEDSIM_DATA is not set)"
-    raise DataError(f"no data file '{path}'; looked at: {', '.join(map(str, places))}{hint}")
+    raise DataError(f"no data file '{path}'; looked at: {looked}{hint}{suggest_fetch(path)}")
 
 
 @contextmanager
-def reading(file: Path, form: str) -> Iterator[None]:
+def reading(file: Path | str, form: str) -> Iterator[None]:
     """Within, whatever says that ``file`` is damaged becomes a DataError of one line."""
     try:
         yield
     except UNREADABLE as error:
-        reason = (str(error) or type(error).__name__).strip().splitlines()[0]
-        raise DataError(f"{file} cannot be read as {form}: {reason}") from error
+        raise DataError(f"{file} cannot be read as {form}: {_first_line(error)}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
-from parties.data import Array
+from fedsim.parties.data import Array
 
 CHUNK = 4096
 """Images that are resized at once."""

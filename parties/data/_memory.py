@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parties.cut import ImageSchema, Part, Schema, TableSchema
-from parties.data import Array, Data
+from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema
+from fedsim.parties.data import Array, Data
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from fedsim.errors import DataError
 from fedsim.message import RoleId
-from parties.align import normal
-from parties.cut import TableSchema, absent, pick
-from parties.data import Columns, find_file
-from parties.data._cells import Array, Missing, complete, numbers, text
-from parties.data._files import reading
-from parties.data._formats import form_of
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fedsim.parties.cut import TableSchema, absent, pick
+from fedsim.parties.data import Columns, find_file
+from fedsim.parties.data._cells import Array, Missing
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
+from fedsim.parties.data._schema import read_table
+from fedsim.parties.data._spelling import ParseRules
+from fedsim.parties.data._table import complete_column, spell_ids
+from fedsim.parties.data._values import ColumnType
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Slice:
     """What a seat has read: ids as they are compared, (n,), feature columns (n, D), and labels, (n,), if they lie here."""
 
     ids: list[str]
-    table: pd.DataFrame
+    table: RawTable
     labels: Array | None
 
 
@@ -35,15 +34,23 @@ class OwnTable:
         seat: whose it is.
         path: as the scenario or the seat's operator gives it.
         id: the column that names the rows.
-        label: the column to predict, if it is in this table.
+        label: the column to predict.
+        holds_labels: whether this seat is the one that reads it.
         missing: what to do with missing numeric cells.
+        options: how the bytes of a csv file become cells.
+        rules: how cells spell values.
+        types: by column, its type where the settings say it.
     """
 
     seat: RoleId
     path: str
     id: str
-    label: str | None
+    label: str
+    holds_labels: bool
     missing: Missing
+    options: ReadOptions = field(default_factory=ReadOptions)
+    rules: ParseRules = field(default_factory=ParseRules)
+    types: Mapping[str, ColumnType] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -54,49 +61,32 @@ class OwnTable:
         """These columns, and no others but id and label.
 
         Raises:
-            DataError: the file is missing, not readable, lacks a column, has an id twice or not at all, or a cell that is
-                no number in a column of numbers.
+            DataError: the file is missing, not readable, lacks a column, has an id twice or not at all; a cell does not fit
+                its column; or the label is among the columns.
         """
         try:
             file = find_file(self.path)
         except DataError as error:
             raise DataError(f"the table of {self.seat}: {error}") from error
-        form = form_of(file)
-        with reading(file, form.name):
-            header = form.header(file)
-        if twice := sorted({name for name in header if header.count(name) > 1}):
-            raise DataError(f"{self.name} has two columns named '{twice[0]}'")
-        others = {self.id: "the id column"} | ({self.label: "the label"} if self.label else {})
+        header = read_names(file, self.options, self.name)
+        id, label = self.id, self.label
+        others = {id: "the id column"} | ({label: "the label"} if self.holds_labels else {})
         absent(others, header, where=self.name)
         features = pick(TableSchema(tuple(n for n in header if n not in others), others), self.name, columns)
-        with reading(file, form.name):
-            table = form.cells(file, [*others, *features], [self.id])
-        if not len(table):
-            raise DataError(f"{self.name} has no rows")
-        ids = self._ids(table[self.id])
-        for name in features:
-            self._check(table[name], typed=form.name != "csv")
-        labels = complete(table[self.label], f"label column '{self.label}' of {self.name}") if self.label else None
-        return Slice(ids, table[features], None if labels is None else labels.to_numpy())
+        if label in features:
+            self._refuse_label(label, columns, features)
+        raw = read_raw(file, [*others, *features], self.name, self.options)
+        ids = spell_ids(raw, id, self.rules)
+        table = raw.take_columns(features)
+        read_table(table, self.missing, self.rules, self.types)  # what is wrong here is said before the seats meet
+        labels = complete_column(raw, label, "label column", self.rules) if self.holds_labels else None
+        return Slice(ids, table, labels)
 
-    def _ids(self, column: pd.Series[Any]) -> list[str]:
-        where = f"id column '{self.id}' of {self.name}"
-        cells, _ = text(complete(column, where))
-        ids = [normal(cell) for cell in cells]
-        if "" in ids:
-            raise DataError(f"{where} has {ids.count('')} empty cells; every row needs an id")
-        if twice := len(ids) - len(set(ids)):
-            raise DataError(f"{where} repeats an id in {twice} rows; every row needs its own")
-        return ids
-
-    def _check(self, column: pd.Series[Any], typed: bool) -> None:
-        """Refuse a number that cannot be used; in text without types, a few words among numbers as well.
-
-        They would make categories of all the numbers.
-        """
-        import pandas as pd
-        from pandas.api.types import is_numeric_dtype
-
-        spelt = 0 if typed else int(pd.to_numeric(column, errors="coerce").notna().sum())
-        if is_numeric_dtype(column) or 2 * spelt > column.count():
-            numbers(column, f"column '{column.name}' of {self.name}", self.missing)
+    def _refuse_label(self, label: str, columns: Columns, features: list[str]) -> None:
+        named = columns if isinstance(columns, str) else ", ".join(columns)
+        left = [name for name in features if name != label]
+        others = ", ".join(left[:6]) + (", ..." if len(left) > 6 else "")
+        raise DataError(
+            f"{self.name}: column '{label}' is the label, which is never a feature, and '{named}' has it among the features; "
+            f"name the columns without it ({others}), or take it out of this table"
+        )

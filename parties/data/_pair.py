@@ -10,8 +10,8 @@ import numpy.typing as npt
 from pydantic import Field
 
 from fedsim.errors import DataError
+from fedsim.parties.data import Data, Rows
 from fedsim.seeding import Rng
-from parties.data import Data, Rows
 
 
 class Sizes(NamedTuple):

@@ -1,31 +1,24 @@
-"""Comma-separated text, plain or compressed (.gz, .bz2, .xz, .zip)."""
+"""Comma-separated text, plain or compressed (gz, bz2, xz, zip, zst)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from pydantic import Field, field_validator
 
-from pydantic import Field
-
-from parties.data._formats import csv_cells, csv_header
-from parties.data._table import TableFile
-
-if TYPE_CHECKING:
-    import pandas as pd
+from fedsim.parties.column_names import ColumnName
+from fedsim.parties.data._csv_settings import CsvSettings, check_names
+from fedsim.parties.data._raw import ReadOptions
+from fedsim.parties.data._table import TableFile
 
 
-class Csv(TableFile):
-    """A csv file with a header line, plain or compressed; only empty cells are missing."""
+class Csv(CsvSettings, TableFile):
+    """A csv file, plain or compressed; empty cells are missing."""
 
-    separator: str = Field(",", min_length=1, max_length=1, description="the sign between two cells")
+    names: tuple[ColumnName, ...] | None = Field(
+        None, description="all columns in their order, of a file without a header line; none: the first line names them"
+    )
 
-    form: ClassVar[str] = "csv"
+    _distinct_names = field_validator("names")(check_names)
 
-    def header(self, file: Path) -> list[str]:
-        """The first line."""
-        return csv_header(file, self.separator)
-
-    def load(self, file: Path, columns: Sequence[str]) -> pd.DataFrame:
-        """These columns, their types found over all rows at once."""
-        return csv_cells(file, columns, self.separator)
+    def options(self) -> ReadOptions:
+        """How the file is written."""
+        return ReadOptions(self.separator, self.encoding, self.names)

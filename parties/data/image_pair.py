@@ -10,12 +10,12 @@ import numpy.typing as npt
 from pydantic import Field
 
 from fedsim.errors import DataError
-from parties.cut import ImageSchema, Part, Schema
-from parties.data import Array
-from parties.data._cells import pixels
-from parties.data._files import find_file, reading
-from parties.data._images import resized
-from parties.data._pair import Pair
+from fedsim.parties.cut import ImageSchema, Part, Schema
+from fedsim.parties.data import Array
+from fedsim.parties.data._cells import pixels
+from fedsim.parties.data._files import find_file, reading
+from fedsim.parties.data._images import resized
+from fedsim.parties.data._pair import Pair
 
 KEYS = ("x_train", "x_test", "y_train", "y_test")
 ORIGINS = ("src_index_train", "src_index_test")

@@ -6,9 +6,9 @@ from functools import cache
 
 import numpy as np
 
-from parties.cut import Schema
-from parties.data import Array, ImageSchema
-from parties.data._memory import InMemory
+from fedsim.parties.cut import Schema
+from fedsim.parties.data import Array, ImageSchema
+from fedsim.parties.data._memory import InMemory
 
 
 class Mnist5k(InMemory):

@@ -11,11 +11,14 @@ import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
-from parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
-from parties.data import Array, Data, Rows, find_file
-from parties.data._cells import numbers, pixels
-from parties.data._files import reading
-from parties.data._images import resized
+from fedsim.parties.column_names import ColumnName
+from fedsim.parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
+from fedsim.parties.data import Array, Rows, find_file
+from fedsim.parties.data._cells import pixels
+from fedsim.parties.data._files import reading
+from fedsim.parties.data._images import resized
+from fedsim.parties.data._raw import RawTable
+from fedsim.parties.data._table import SpelledData
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +28,7 @@ if TYPE_CHECKING:
 Shape = tuple[int, ...]
 
 
-class Npz(Data):
+class Npz(SpelledData):
     """A numpy archive: images (n, H, W), (n, H, W, C) or (n, C, H, W) with C 1 or 3, or a table (n, D).
 
     Tables under several keys, ``x: [fou, kar]``, stand side by side; their columns are ``fou.0``, ``fou.1``, ... ``kar.0``.
@@ -38,7 +41,7 @@ class Npz(Data):
     y_test: str | None = Field(None, description="key of the held-out labels")
     scale: float | None = Field(None, gt=0, description="divide by this; none: uint8 images by 255, all else by 1")
     size: int | None = Field(None, ge=2, description="resize images to so many pixels each way; none: as they are")
-    names: tuple[str, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
+    names: tuple[ColumnName, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
 
     location: ClassVar[frozenset[str]] = frozenset({"path"})
 
@@ -68,7 +71,7 @@ class Npz(Data):
             raise DataError(f"{self.path}: {len(set(columns))} different names for the {width} columns of '{self.x}'")
         return TableSchema(columns)
 
-    def read(self, part: Part) -> pd.DataFrame | Array:
+    def read_cells(self, part: Part) -> RawTable | Array:
         """The part's pixels as float32, or its columns; both divided by ``scale``. Of several keys only those it needs."""
         import pandas as pd
 
@@ -93,6 +96,10 @@ class Npz(Data):
         if labels.dtype.kind == "f" and (holes := int(np.isnan(labels).sum())):
             raise DataError(f"{self.path}: labels '{self.y}' have {holes} missing cells (NaN); every row needs one")
         return labels
+
+    def has_labels(self) -> bool:
+        """See `Data.has_labels`."""
+        return self.y in self._names()
 
     def count(self) -> int:
         """How many rows there are, from the headers in the archive; DataError if the labels are more or fewer."""
@@ -126,7 +133,7 @@ class Npz(Data):
             raise DataError(f"{self.path}: '{key}' has shape {shape}; allowed beside other keys: (n, D)")
         return shape[1]
 
-    def _beside(self, part: Part, keys: tuple[str, ...]) -> pd.DataFrame:
+    def _beside(self, part: Part, keys: tuple[str, ...]) -> RawTable:
         """The columns of a part from tables that stand side by side."""
         import pandas as pd
 
@@ -136,12 +143,10 @@ class Npz(Data):
         tables = [self._arrays(key, None) / (self.scale or 1) for key in needed]
         return self._checked(part, pd.DataFrame(np.concatenate(tables or [np.empty((0, 0))], axis=1), columns=names))
 
-    def _checked(self, part: Part, whole: pd.DataFrame) -> pd.DataFrame:
+    def _checked(self, part: Part, whole: pd.DataFrame) -> RawTable:
         table = part.take(whole)
         assert not isinstance(table, np.ndarray)
-        for name in table.columns:
-            numbers(table[name], f"column '{name}' of {self.path}", self.missing)
-        return table
+        return RawTable(table, True, self.path, np.arange(1, len(table) + 1, dtype=np.int64))
 
     def _layout(self, shape: Shape) -> tuple[Shape, tuple[int, int, int]]:
         """The order of axes that puts channels first, and the shape (C, H, W) of one image."""
@@ -154,6 +159,12 @@ class Npz(Data):
                 return (0, 1, 2, 3), (c, h, w)
         allowed = "(n, D), (n, H, W), (n, H, W, C), (n, C, H, W) with C 1 or 3"
         raise DataError(f"{self.path}: features '{self.x}' have shape {shape}; allowed: {allowed}")
+
+    def _names(self) -> list[str]:
+        """The keys of all arrays in the archive."""
+        file = find_file(self.path)
+        with reading(file, "npz"), zipfile.ZipFile(file) as archive:
+            return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
     def _keys(self, *keys: str | None) -> list[str]:
         return [key for key in keys if key is not None]

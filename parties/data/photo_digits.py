@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from fedsim.parties.cut import ImageSchema, Part, Schema
+from fedsim.parties.data import Array
+from fedsim.parties.data._pair import Pair
 from fedsim.seeding import Rng
-from parties.cut import ImageSchema, Part, Schema
-from parties.data import Array
-from parties.data._pair import Pair
 
 
 class PhotoDigits(Pair):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
-from parties.data import Array
-from parties.data._memory import InMemory
+from fedsim.parties.data import Array
+from fedsim.parties.data._memory import InMemory
 
 if TYPE_CHECKING:
     import pandas as pd

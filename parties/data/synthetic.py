@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Self
 
 from pydantic import Field, model_validator
 
-from parties.cut import TableSchema
-from parties.data import Array
-from parties.data._memory import InMemory
+from fedsim.parties.cut import TableSchema
+from fedsim.parties.data import Array
+from fedsim.parties.data._memory import InMemory
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -90,7 +90,7 @@ class Answer(Message):
 
 @dataclass(frozen=True, eq=False)
 class Found(Message):
-    """What a party found at its own seat, see `parties.examine.weights.Findings`."""
+    """What a party found at its own seat, see `fedsim.parties.examine.weights.Findings`."""
 
     curve: Tensor
     nearest: Tensor

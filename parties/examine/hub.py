@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,13 +13,13 @@ from torch.nn import functional
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
 from fedsim.net import Net
+from fedsim.parties.examine import CEILING, Answer, Examination, Found, Goal, Radii, Reach, Settled, Tried
+from fedsim.parties.examine.party import ROUNDS, reach, settled, subject_of
+from fedsim.parties.examine.weights import Climb, Findings, Subject, examine
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.bounds import FORMS, Bisection, Form, holds, margins
-from fedsim.vfl.network import Network
-from parties.examine import CEILING, Answer, Examination, Found, Goal, Radii, Reach, Settled, Tried
-from parties.examine.party import ROUNDS, reach, settled, subject_of
-from parties.examine.weights import Climb, Findings, Subject, examine
+from fedsim.vfl.network import Network, gradients
 
 ALL, TOP = "all seats", "top model"
 """Whose weights move, besides single parties."""
@@ -82,7 +81,7 @@ class Oracle:
             accuracy = (guess == self.labels).double().mean(dim=1)
         g = torch.empty(0)
         if goal != "none":
-            g = torch.autograd.grad(self._goal(logits, goal), outputs)[0]
+            g = gradients(self._goal(logits, goal), [outputs])[0]
         return Answer(0, accuracy, guess != self.predicted, g, purpose="query")
 
     def _through_top(self, who: str, outputs: Tensor) -> Tensor:
@@ -172,8 +171,7 @@ class Desk:
         e = [both[1] if who == ALL else both[0] * (who == party) for party, both in reaches.items()]
         joined = torch.cat(e, dim=1) if form == "entrywise" else torch.stack(e).amax(dim=0)
         top = self._oracle.top
-        module = copy.deepcopy(top.module).cpu().double()
-        module.load_state_dict({name: t.double() for name, t in top.weights.items()})
+        module = top.in_double()
         eps = radii if who in (TOP, ALL) else torch.zeros_like(radii)
         with torch.no_grad():
             logits, fall = margins(module, top.rows.double(), self._oracle.predicted, eps, joined, form)
@@ -190,7 +188,7 @@ class Desk:
             accuracy = (logits.argmax(dim=1) == self._oracle.labels).double().mean()
             lowest = min(lowest, float(accuracy))
             loss = functional.cross_entropy(logits, self._oracle.labels)
-            grads = torch.autograd.grad(loss, [*joined.values(), *top.live.values()])
+            grads = gradients(loss, [*joined.values(), *top.live.values()])
             for party, g in zip(joined, grads, strict=False):
                 await self._told(party, g, accuracy, own, outputs[party] if left else None)
             if left:
@@ -208,7 +206,7 @@ class Desk:
     async def _told(self, party: RoleId, g: Tensor, accuracy: Tensor, own: Climb | None, output: Tensor | None) -> None:
         if own is not None and party == self._net.me:
             if output is not None:
-                own.move(torch.autograd.grad(output, list(own.live.values()), g))
+                own.move(gradients(output, list(own.live.values()), g))
             return
         changed = torch.zeros(1, len(g), dtype=torch.bool)
         await self._net.send(party, Answer(self._steps[party], accuracy[None], changed, g[None], purpose="query"))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
 from fedsim.net import Net
+from fedsim.parties.examine import Answer, Examination, Goal, Radii, Reach, Settled, Tried
+from fedsim.parties.examine.weights import Subject, climb, examine
 from fedsim.seeding import Rng
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.bounds import FORMS
 from fedsim.vfl.schedule import Turn
-from parties.examine import Answer, Examination, Goal, Radii, Reach, Settled, Tried
-from parties.examine.weights import Subject, climb, examine
 
 ROUNDS = 25
 """Radii tried for the certificate of each row: so many halvings of eight orders of magnitude."""
@@ -36,8 +34,7 @@ def subject_of(bottom: Bottom, plan: Examination) -> Subject:
 
 def reach(subject: Subject, alone: Tensor, together: Tensor, round_: int) -> tuple[Tensor, Tensor]:
     """How far embeddings can move at these radii, (n,) each; entrywise in the first half of the rounds, then by norms."""
-    module = copy.deepcopy(subject.module).cpu().double()
-    module.load_state_dict({name: t.double() for name, t in subject.weights.items()})
+    module = subject.in_double()
     bound = FORMS["entrywise" if round_ < ROUNDS else "norms"]
     with torch.no_grad():
         one, all_ = (bound(module, subject.rows.double(), radii, None)[1] for radii in (alone, together))

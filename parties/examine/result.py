@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from fedsim.figure import Figure, Grid, Line, Lines
-from parties.examine import Examination
-from parties.examine.hub import ALL, TOP, Examined
-from parties.examine.weights import SWEPT, Findings
+from fedsim.parties.examine import Examination
+from fedsim.parties.examine.hub import ALL, TOP, Examined
+from fedsim.parties.examine.weights import SWEPT, Findings
 
 FINE = 60
 """Radii at which curves over single rows are drawn."""
@@ -32,6 +32,26 @@ def numbers(found: Examined, plan: Examination, test_accuracy: float) -> dict[st
         "one_bit_accuracy": min(float(each.worst["accuracy"]) for each in found.alone.values()),
         "bounds_broken": broken,
     }
+
+
+def constant_numbers(found: Examined, class_counts: Tensor, test_accuracy: float) -> dict[str, float]:
+    """The same of a hub that always says the commonest training class: no change of a weight changes what it says.
+
+    Args:
+        found: for the labels of the examined rows.
+        class_counts: (C,), of the training rows.
+        test_accuracy: of that guess on the held-out rows.
+    """
+    accuracy = float((found.labels == class_counts.argmax()).double().mean())
+    unmoved = (
+        "pgd_accuracy",
+        "pgd_accuracy_mean",
+        "certified_accuracy",
+        "certified_accuracy_party",
+        "one_bit_accuracy",
+    )
+    gap = float(class_counts.max() / class_counts.sum()) - test_accuracy
+    return {"generalisation_gap": gap, **dict.fromkeys(unmoved, accuracy), "bounds_broken": 0}
 
 
 def figures(found: Examined, plan: Examination) -> Iterator[Figure]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,11 +13,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from fedsim import bits
+from fedsim.parties.examine import CEILING, Answer, Examination, Found, Goal
 from fedsim.seeding import Rng
 from fedsim.vfl.bounds import Bisection
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.optimise import snapshot
-from parties.examine import CEILING, Answer, Examination, Found, Goal
 
 Ask = Callable[[Tensor, Goal], Awaitable[Answer]]
 """What the hub makes of outputs (V, n, E)."""
@@ -43,6 +44,14 @@ class Subject:
         """A network as it is in use."""
         with network.in_use():
             return Subject(network.module.eval(), snapshot(network.parameters), rows)
+
+    def in_double(self) -> nn.Module:
+        """A copy of the network with these weights, in double precision."""
+        module = copy.deepcopy(self.module).cpu().double()
+        with torch.no_grad():
+            for name, parameter in module.named_parameters():
+                parameter.copy_(self.weights[name])
+        return module
 
     def run(self, weights: Weights, rows: Tensor | None = None) -> Tensor:
         """Outputs (n, E) with other weights."""
@@ -112,7 +121,7 @@ class Climb:
         self.live = {name: (t + self._offsets[name]).requires_grad_() for name, t in self._centre.items()}
         return self.live
 
-    def move(self, grads: tuple[Tensor, ...]) -> None:
+    def move(self, grads: Sequence[Tensor]) -> None:
         """One step along these gradients, in the order of the weights."""
         for (name, eps), g in zip(self._eps.items(), grads, strict=True):
             offset = self._offsets[name] + 0.1 * eps * g.sign()
@@ -137,7 +146,7 @@ async def climb(subject: Subject, eps: float, steps: int, rng: Rng, ask: Ask) ->
         answer = await ask(output.detach()[None], "loss" if left else "none")
         lowest = min(lowest, float(answer.accuracy))
         if left:
-            going.move(torch.autograd.grad(output, list(going.live.values()), answer.g[0]))
+            going.move(gradients(output, list(going.live.values()), answer.g[0]))
     return lowest
 
 
@@ -156,7 +165,7 @@ async def nearest(subject: Subject, plan: Examination, rng: Rng, ask: Ask) -> Te
             found = torch.where(here, torch.minimum(found, going.reached().double()), found)
             flipped |= here
             if left:
-                going.move(torch.autograd.grad(output, list(going.live.values()), answer.g[0]))
+                going.move(gradients(output, list(going.live.values()), answer.g[0]))
         search.told(~flipped)
     return found
 

@@ -17,12 +17,13 @@ from torch.nn import functional
 
 from fedsim.message import RoleId
 from fedsim.models import ModelConfig
+from fedsim.parties.screening import Screen, Screening
 from fedsim.plugins import Plugin
 from fedsim.seeding import Rng
-from fedsim.vfl.network import Network
+from fedsim.vfl.building import build_network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.optimise import Optimiser, OptimiserConfig
 from fedsim.vfl.schedule import Turn
-from parties.screening import Screen, Screening
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,8 @@ class Bench:
     def network(self, name: str, config: ModelConfig, width: int, out: int) -> Part:
         """A network with its optimiser; ``name`` tells its random node from those of others."""
         rng = self.rng.child(*([name] if name else []))
-        with rng.child("initial").as_global(), torch.no_grad():
-            network = Network(config.build((width,), out), rng)
-        self.parts[name] = Part(network, self.optimiser.build(network.parameters))
+        network = build_network(config, (width,), out, rng)
+        self.parts[name] = Part(network, self.optimiser.build(network.trained))
         return self.parts[name]
 
 
@@ -166,9 +166,9 @@ class Learner(ABC):
     def descend(self, loss: Tensor, batch: Batch, parts: Sequence[Part]) -> Tensor:
         """Update some networks, and hand on the gradient of the embeddings."""
         wanted = [batch.z, *(p for part in parts for p in part.network.live)]
-        g, *grads = torch.autograd.grad(loss, wanted)
+        g, *grads = gradients(loss, wanted)
         for part in parts:
-            names = list(part.network.parameters)
+            names = list(part.network.trained)
             part.optimiser.step(dict(zip(names, grads[: len(names)], strict=True)))
             grads = grads[len(names) :]
         return g

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from parties.learners import Batch, Part
+from fedsim.parties.learners import Batch, Part
 
 
 class Discriminator:

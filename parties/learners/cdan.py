@@ -9,10 +9,10 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.models import ModelConfig
+from fedsim.parties.learners import Batch, Bench, Learner, LearnerConfig
+from fedsim.parties.learners._adversary import Discriminator
+from fedsim.parties.learners.dann import small_mlp
 from fedsim.plugins import OneOf
-from parties.learners import Batch, Bench, Learner, LearnerConfig
-from parties.learners._adversary import Discriminator
-from parties.learners.dann import small_mlp
 
 
 class Cdan(LearnerConfig):

@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.models import ModelConfig
+from fedsim.parties.learners import Batch, Bench, Learner, LearnerConfig
+from fedsim.parties.learners._adversary import Discriminator
 from fedsim.plugins import OneOf, load
-from parties.learners import Batch, Bench, Learner, LearnerConfig
-from parties.learners._adversary import Discriminator
 
 
 def small_mlp() -> ModelConfig:

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from parties.learners import Batch, Bench, Learner, LearnerConfig
+from fedsim.parties.learners import Batch, Bench, Learner, LearnerConfig
 
 
 class Mcd(LearnerConfig):

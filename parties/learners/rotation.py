@@ -11,10 +11,10 @@ from torch.nn import functional
 
 from fedsim.errors import ConfigError
 from fedsim.models import ModelConfig
+from fedsim.parties.learners import Batch, Bench, Learner, LearnerConfig
 from fedsim.plugins import OneOf, load
 from fedsim.seeding import Rng
 from fedsim.vfl.schedule import Turn
-from parties.learners import Batch, Bench, Learner, LearnerConfig
 
 
 def _linear() -> ModelConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from parties.learners import Batch, Bench, Learner, LearnerConfig
+from fedsim.parties.learners import Batch, Bench, Learner, LearnerConfig
 
 
 class SourceOnly(LearnerConfig):

@@ -14,11 +14,11 @@ from fedsim.message import RoleId
 from fedsim.minmax.apgda import Apgda, Found, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
+from fedsim.parties.minmax import Query, Response
+from fedsim.parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
+from fedsim.parties.minmax.result import constant_numbers, figures, numbers
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import exchanged
-from parties.minmax import Query, Response
-from parties.minmax.domains import Domains, Inputs, Models, Over, Transformations
-from parties.minmax.result import figures, numbers
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Attacker:
         examples: how many images are attacked, at most; only those that every domain gets right.
         over, balls, plan: what the domains are, how far images may be moved, and how domains are weighed.
         rng: public, so that every rule starts at the same place.
+        constant: the accuracy on ``labels`` of always saying the commonest training class.
     """
 
     def __init__(
@@ -59,7 +60,9 @@ class Attacker:
         balls: Sequence[Ball],
         plan: Weighing,
         rng: Rng,
+        constant: float,
     ) -> None:
+        self.constant = constant
         self.x, self.labels, self.victims, self.examples = x, labels, tuple(victims), examples
         self.over, self.balls, self.plan, self.rng = over, balls, plan, rng
         self._right: tuple[Tensor, Tensor] | None = None
@@ -85,7 +88,8 @@ class Attacker:
             self._fared.append(await self._fare(net, domains, ball, title))
         for victim in self.victims:
             await net.send(victim, Query(net.step, self.x[:0], self.labels[:0], False, purpose="query"))
-        net.log(step=self.plan.iterations, test=numbers(self._fared, accuracy, len(x)))
+        found = numbers(self._fared, accuracy, len(x))
+        net.log(step=self.plan.iterations, test=found, baseline=constant_numbers(found, self.constant))
         for figure in figures(self._fared):
             net.draw(figure)
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from fedsim.minmax.apgda import Told, Trying
 from fedsim.minmax.transforms import TRANSFORMS, Transform
+from fedsim.parties.minmax import Response
 from fedsim.plugins import Settings
-from parties.minmax import Response
 
 
 class Over(Settings):

@@ -23,7 +23,7 @@ from fedsim.minmax.pgd import climb
 from fedsim.minmax.transforms import TRANSFORMS, Transform
 from fedsim.plugins import Settings
 from fedsim.seeding import Rng
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Schedule, Turn
 
@@ -48,7 +48,7 @@ class Training(Settings):
 
 def train(network: Network, x: Tensor, labels: Tensor, plan: Training, rng: Rng, tell: Callable[[float], None]) -> None:
     """Train on rows ``x`` (N, C, H, W) in [0, 1] and their labels (N,); ``tell`` is called with the share that is done."""
-    optimiser = plan.optimiser.build(network.parameters)
+    optimiser = plan.optimiser.build(network.trained)
     steps = plan.epochs * -(-len(x) // plan.batch)
     for turn in Schedule(rng.child("schedule"), len(x), 0, min(plan.batch, len(x)), steps, steps).turns():
         rows, target = x.index_select(0, turn.rows), labels.index_select(0, turn.rows)
@@ -68,12 +68,12 @@ class _Uphill:
     """The gradient of a batch's cross-entropy with respect to its rows."""
 
     def __init__(self, network: Network, turn: Turn, target: Tensor) -> None:
-        self._network, self._turn, self._target = network, turn, target
+        self._network, self._turn, self._target = network, turn.held(), target
 
     def __call__(self, x: Tensor) -> Tensor:
         rows = x.detach().requires_grad_()
         loss = functional.cross_entropy(self._network.train(rows, self._turn), self._target)
-        return torch.autograd.grad(loss, rows)[0]
+        return gradients(loss, [rows])[0]
 
 
 def key(model: Any, training: Training, data: Any, data_digest: str, rng: Rng) -> str:
@@ -97,19 +97,19 @@ def place(digest: str) -> Path | None:
 
 
 def restore(network: Network, digest: str) -> bool:
-    """Take over the parameters that were kept under this digest; whether there were any that fit."""
+    """Take over the tensors that were kept under this digest; whether there were any that fit."""
     path = place(digest)
     if path is None:
         return False
     try:
-        tensors.restore(path, network.parameters)
+        tensors.restore(path, network.tensors)
     except OutputError:  # not there, of another model, damaged: it is trained anew
         return False
     return True
 
 
 def keep(network: Network, digest: str) -> None:
-    """Keep the parameters; where nothing can be written, they are not kept."""
+    """Keep parameters and buffers; where nothing can be written, they are not kept."""
     if path := place(digest):
         with suppress(OSError):
-            tensors.store(path, network.parameters)
+            tensors.store(path, network.tensors)

@@ -11,13 +11,13 @@ from torch.nn import functional
 
 from fedsim.errors import ProtocolError
 from fedsim.net import Net
+from fedsim.parties.minmax import Query, Response
+from fedsim.parties.minmax.training import Training, keep, restore, train
 from fedsim.seeding import Rng
 from fedsim.vfl.cuts import exchanged
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.schedule import Turn
 from fedsim.wire import Envelope, encode
-from parties.minmax import Query, Response
-from parties.minmax.training import Training, keep, restore, train
 
 
 class ModelVictim:
@@ -75,7 +75,7 @@ class ModelVictim:
             return self._judged(query, self.network.infer(x), torch.empty(0))
         x = x.detach().requires_grad_()
         logits = self.network.train(x, Turn(query.step, 0, "query", torch.arange(len(x)), quiet=True))
-        g = torch.autograd.grad(margins(logits, labels).sum(), x)[0]
+        g = gradients(margins(logits, labels).sum(), [x])[0]
         return self._judged(query, logits.detach(), g)
 
     def _judged(self, query: Query, logits: Tensor, g: Tensor) -> Response:
@@ -91,8 +91,8 @@ class ModelVictim:
         self.network.restore(state)
 
     def tensors(self) -> Mapping[str, Tensor]:
-        """The model's parameters."""
-        return {name: tensor.detach().contiguous() for name, tensor in self.network.parameters.items()}
+        """The model's parameters and buffers."""
+        return {name: tensor.detach().contiguous() for name, tensor in self.network.tensors.items()}
 
     def sidecar(self) -> Mapping[str, Any]:
         """The model's configuration."""

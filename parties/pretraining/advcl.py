@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from parties.pretraining import Adversarial, Pretraining, Pseudo
+from fedsim.parties.pretraining import Adversarial, Pretraining, Pseudo
 
 
 class Advcl(Pretraining):

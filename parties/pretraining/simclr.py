@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from parties.pretraining import Pretraining
+from fedsim.parties.pretraining import Pretraining
 
 
 class Simclr(Pretraining):

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fedsim.errors import DataError, ProtocolError
 from fedsim.message import RoleId
+from fedsim.parties.minmax.victim import margins
+from fedsim.parties.slices import Felt, Pushed, Siege, Standing
 from fedsim.seeding import Rng
-from fedsim.vfl.network import Network
+from fedsim.vfl.network import Network, gradients
 from fedsim.vfl.schedule import Turn
-from parties.minmax.victim import margins
-from parties.slices import Felt, Pushed, Siege, Standing
 
 TRIED = 8
 """Records that are tried for each complement that is wanted: beside some the row as it is would be taken for something else."""
@@ -86,7 +86,7 @@ class Court:
         joined = _joined(case.others[:, pushed.rows], z, case.place).flatten(0, 1)
         turn = Turn(pushed.step, 0, "query", pushed.rows, quiet=True)
         found = margins(self._top.train(joined, turn), case.labels[pushed.rows].repeat(len(z)))
-        g = torch.autograd.grad(found.sum(), z)[0]
+        g = gradients(found.sum(), [z])[0]
         return Felt(pushed.step, found.detach().view(len(z), -1), g, purpose="query")
 
     def judge(self, case: Case, pushed: Pushed) -> tuple[Tensor, Tensor]:

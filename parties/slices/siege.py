@@ -12,18 +12,19 @@ from fedsim.message import RoleId
 from fedsim.minmax.apgda import Apgda, Told, Trying, Weighing
 from fedsim.minmax.balls import Ball
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder, last_evaluation
+from fedsim.parties.slices import Felt, Pushed, Siege, Standing, Targets
+from fedsim.parties.slices.court import Court
+from fedsim.parties.slices.result import Fallen, constant_numbers, figures, numbers
+from fedsim.parties.slices.training import box
 from fedsim.seeding import Rng
+from fedsim.vfl.network import gradients
 from fedsim.vfl.schedule import Turn
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.slices import Felt, Pushed, Siege, Standing, Targets
-from parties.slices.court import Court
-from parties.slices.result import Fallen, figures, numbers
-from parties.slices.training import box
 
 
 class Besiegers:
-    """The siege as the epilogue of a federation (`parties.vertical.Epilogue`); ``rng`` is the seat's own."""
+    """The siege as the epilogue of a federation (`fedsim.parties.vertical.Epilogue`); ``rng`` is the seat's own."""
 
     def __init__(self, plan: Siege, parties: Sequence[RoleId], rng: Rng) -> None:
         self.plan, self.parties, self.rng = plan, tuple(parties), rng
@@ -47,8 +48,11 @@ class Besiegers:
                 wrong, fooled = court.judge(case, pushed)
                 fallen.append(Fallen(seat, ball, rule, case.rows, wrong, fooled))
                 step += 1
-        last = next(row["test"] for row in reversed(net.rows) if "test" in row)
-        net.log(step=hub.schedule.steps, test={**last, **numbers(fallen, court.right)})
+        last, constant = last_evaluation(net)
+        more = numbers(fallen, court.right)
+        tried = hub.held_out[: len(court.right)]
+        guessed = constant_numbers(more, float((tried == hub.class_counts.argmax()).double().mean()))
+        net.log(step=hub.schedule.steps, test={**last, **more}, baseline={**constant, **guessed})
         for figure in figures(fallen, court.right):
             net.draw(figure)
 
@@ -108,7 +112,7 @@ class Assault:
             raise ProtocolError(
                 f"{self._net.hub} answers with gradients of shape {tuple(answer.g.shape)} to {tuple(z.shape)}"
             )
-        pulled = [torch.autograd.grad(z, moved, g, retain_graph=True)[0].flatten(1) for g in answer.g]
+        pulled = [gradients(z, [moved], g, keep_graph=True)[0].flatten(1) for g in answer.g]
         return Told(answer.margins, torch.stack(pulled))
 
     def _moved(self, trying: Trying) -> Tensor:

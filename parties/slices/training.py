@@ -16,12 +16,12 @@ from fedsim.message import RoleId
 from fedsim.minmax.balls import Ball
 from fedsim.minmax.guard import Guard
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn
 from fedsim.vfl.top import Learner
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 Box = tuple[Tensor, Tensor]
 """The least and the largest value of each feature, (D,)."""
@@ -104,7 +104,7 @@ class GuardedTop(Learner):
 
 
 class Posts:
-    """The prologue of a guarded federation (`parties.vertical.Prologue`): parties take up their halves."""
+    """The prologue of a guarded federation (`fedsim.parties.vertical.Prologue`): parties take up their halves."""
 
     def __init__(self, guard: Guard, malicious: bool) -> None:
         self._guard, self._malicious = guard, malicious

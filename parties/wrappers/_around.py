@@ -9,13 +9,13 @@ from torch import Tensor
 
 from fedsim.errors import ThreatModelError
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Claim, Fact, Judgement, Site, Victim
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.network import Network
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
 
 Told = Callable[[], Mapping[str, Any]]
 """What happened so far, in plain values."""

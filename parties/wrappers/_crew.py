@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from fedsim.message import RoleId
+from fedsim.parties.rehearsal import Rehearsal, Rehearse
 from fedsim.seeding import Rng
-from parties.rehearsal import Rehearsal, Rehearse
 
 Rows = Mapping[RoleId, Tensor]
 """By party, rows of its slice, (n, ...)."""

@@ -10,13 +10,13 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.parties.wrappers._around import Around, Told, bottom_of
+from fedsim.parties.wrappers._weights import When, check_step
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Features
 from fedsim.vfl.schedule import Turn
-from parties.wrappers._around import Around, Told, bottom_of
-from parties.wrappers._weights import When, check_step
 
 
 class InputFault(Wrapper, ABC):

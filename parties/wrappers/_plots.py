@@ -11,13 +11,13 @@ from torch import Tensor
 
 from fedsim.errors import ConfigError, ThreatModelError, suggest
 from fedsim.message import RoleId
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.opening import Entered, Opening
+from fedsim.parties.wrappers._around import Told, check_hub
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Knowledge, Site
-from parties.features import FeatureParty
-from parties.labels import LabelHolder
-from parties.opening import Entered, Opening
-from parties.wrappers._around import Told, check_hub
 
 TRUTH = ("target_labels", "pseudo_labels")
 """Facts of which either says what the target's rows are."""

@@ -14,12 +14,12 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.errors import ConfigError
+from fedsim.parties.wrappers._around import Around, Told, core, networks, steps_of
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
-from parties.wrappers._around import Around, Told, core, networks, steps_of
 
 When = Literal["inference"] | Annotated[int, Field(ge=0)]
 Weights = Mapping[str, Tensor]

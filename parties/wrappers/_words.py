@@ -12,8 +12,8 @@ from torch import Tensor
 from fedsim import bits
 from fedsim.bits import Format, Part, Stored
 from fedsim.errors import ConfigError
+from fedsim.parties.wrappers._weights import LISTED, Damage, WeightFault, Weights
 from fedsim.seeding import Rng
-from parties.wrappers._weights import LISTED, Damage, WeightFault, Weights
 
 
 class BitFault(WeightFault, ABC):

@@ -8,12 +8,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from fedsim.parties.wrappers._around import Around, Told, bottom_of
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.bottom import Bottom
 from fedsim.vfl.schedule import Turn, pass_over
-from parties.wrappers._around import Around, Told, bottom_of
 
 
 class Absent(Wrapper):

@@ -7,7 +7,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from fedsim.bits import Stored
-from parties.wrappers._words import BitFault
+from fedsim.parties.wrappers._words import BitFault
 
 
 class Bitflip(BitFault):

@@ -11,14 +11,14 @@ from torch import Tensor
 from fedsim.errors import ProtocolError
 from fedsim.message import Flow
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.opening import Crafted, Records
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._plots import Deed, check_named, check_place, opening_of
+from fedsim.parties.wrappers.feature_collision import FeatureCollision
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Site, Wrapper
-from parties.features import FeatureParty
-from parties.opening import Crafted, Records
-from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, check_named, check_place, opening_of
-from parties.wrappers.feature_collision import FeatureCollision
 
 
 class CraftedSlice(Wrapper):

@@ -12,17 +12,13 @@ from torch import Tensor
 from fedsim.errors import ConfigError
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
-from fedsim.role import Role
-from fedsim.seeding import Rng
-from fedsim.threat import Knowledge, Site, Wrapper
-from fedsim.vfl.optimise import OptimiserConfig
-from parties.data._pair import Sizes
-from parties.labels import LabelHolder, Scoring
-from parties.opening import Crafted, Entries, Opening
-from parties.rehearsal import Slices
-from parties.wrappers._around import Around, Told
-from parties.wrappers._crew import Crew, Rows
-from parties.wrappers._plots import (
+from fedsim.parties.data._pair import Sizes
+from fedsim.parties.labels import Baseline, LabelHolder, Scoring
+from fedsim.parties.opening import Crafted, Entries, Opening
+from fedsim.parties.rehearsal import Slices
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._crew import Crew, Rows
+from fedsim.parties.wrappers._plots import (
     TRUTH,
     Deed,
     blend,
@@ -33,6 +29,10 @@ from parties.wrappers._plots import (
     opening_of,
     target_truth,
 )
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Knowledge, Site, Wrapper
+from fedsim.vfl.optimise import OptimiserConfig
 
 
 class FeatureCollision(Wrapper):
@@ -80,6 +80,7 @@ class FeatureCollision(Wrapper):
         plot = _Plot(self, opening, rng, deed)
         opening.plots.append(plot)
         role.scoring = plot.scored(role.scoring)
+        role.baseline = plot.guessed(role.baseline, int(role.class_counts.argmax()))
         return deed.told()
 
 
@@ -89,7 +90,7 @@ class _Plot:
         self.wanted, self.number = -1, -1
 
     async def __call__(self, labels: Tensor, sizes: Sizes, knowledge: Knowledge, net: Net) -> Entries:
-        """See `parties.opening.Plot`."""
+        """See `fedsim.parties.opening.Plot`."""
         config, self.deed.knowledge = self.config, knowledge
         slices: Slices = knowledge.need("slices")
         known = labels.clone()
@@ -113,6 +114,14 @@ class _Plot:
             return {**inner(probabilities, labels), "victim_taken": float(guess == self.wanted != truth)}
 
         return scoring
+
+    def guessed(self, inner: Baseline, guess: int) -> Baseline:
+        """What it was, and whether a constant guess takes the victim for the wanted class."""
+
+        def baseline(labels: Tensor) -> Mapping[str, float]:
+            return {**inner(labels), "victim_taken": float(guess == self.wanted != int(labels[self.number]))}
+
+        return baseline
 
     def _choose(self, slices: Slices, labels: Tensor, sizes: Sizes) -> Rows:
         """The victim, (1, ...) by party; it is to be taken for the class after the one that a rehearsal takes it for."""

@@ -7,8 +7,8 @@ from typing import Literal
 import torch
 from pydantic import Field
 
+from fedsim.parties.wrappers._weights import Damage, WeightFault, Weights
 from fedsim.seeding import Rng
-from parties.wrappers._weights import Damage, WeightFault, Weights
 
 
 class Gaussian(WeightFault):

@@ -11,14 +11,11 @@ from torch import Tensor
 
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
-from fedsim.role import Role
-from fedsim.seeding import Rng
-from fedsim.threat import Knowledge, Site, Wrapper
-from parties.data._pair import Sizes
-from parties.labels import LabelHolder
-from parties.opening import Candidates, Distances, Entries, Twins
-from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import (
+from fedsim.parties.data._pair import Sizes
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.opening import Candidates, Distances, Entries, Twins
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._plots import (
     TRUTH,
     Deed,
     alike,
@@ -30,6 +27,9 @@ from parties.wrappers._plots import (
     opening_of,
     target_truth,
 )
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Knowledge, Site, Wrapper
 
 
 class Mislabelled(Wrapper):
@@ -74,7 +74,7 @@ class _Plot:
         self.config, self.rng, self.deed = config, rng, deed
 
     async def __call__(self, labels: Tensor, sizes: Sizes, knowledge: Knowledge, net: Net) -> Entries:
-        """See `parties.opening.Plot`."""
+        """See `fedsim.parties.opening.Plot`."""
         config, self.deed.knowledge = self.config, knowledge
         count = counted(config.rate, sizes.target)
         target = drawn(count, sizes.target, "target records", self.rng.child("target"))

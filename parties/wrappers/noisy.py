@@ -6,8 +6,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.parties.wrappers._inputs import InputFault
 from fedsim.seeding import Rng
-from parties.wrappers._inputs import InputFault
 
 
 class Noisy(InputFault):

@@ -11,13 +11,10 @@ from torch import Tensor
 
 from fedsim.message import Flow
 from fedsim.net import Net
-from fedsim.role import Role
-from fedsim.seeding import Rng
-from fedsim.threat import Site, Wrapper
-from parties.features import FeatureParty
-from parties.opening import Records
-from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import (
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.opening import Records
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._plots import (
     TRUTH,
     Deed,
     blend,
@@ -28,6 +25,9 @@ from parties.wrappers._plots import (
     opening_of,
     target_truth,
 )
+from fedsim.role import Role
+from fedsim.seeding import Rng
+from fedsim.threat import Site, Wrapper
 
 
 class PoisonedSlice(Wrapper):

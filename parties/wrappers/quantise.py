@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from fedsim.parties.wrappers._weights import Damage, WeightFault, Weights
 from fedsim.seeding import Rng
-from parties.wrappers._weights import Damage, WeightFault, Weights
 
 
 class Quantise(WeightFault):

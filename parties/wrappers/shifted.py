@@ -5,8 +5,8 @@ from __future__ import annotations
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.parties.wrappers._inputs import InputFault
 from fedsim.seeding import Rng
-from parties.wrappers._inputs import InputFault
 
 
 class Shifted(InputFault):

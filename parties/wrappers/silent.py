@@ -7,12 +7,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from fedsim.errors import ThreatModelError
+from fedsim.parties.arms.party import Candidate
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.wrappers._around import Around, Told
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
-from parties.arms.party import Candidate
-from parties.features import FeatureParty
-from parties.wrappers._around import Around, Told
 
 
 class Silent(Wrapper):

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.bits import Stored
-from parties.wrappers._words import BitFault
+from fedsim.parties.wrappers._words import BitFault
 
 
 class Stuck(BitFault):

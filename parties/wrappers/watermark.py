@@ -11,14 +11,14 @@ from torch import Tensor
 
 from fedsim.message import Flow
 from fedsim.net import Net
+from fedsim.parties.features import FeatureParty
+from fedsim.parties.opening import Candidates, Distances, Records, Twins
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._plots import Deed, blend, check_named, check_place, opening_of, squares
+from fedsim.parties.wrappers.mislabelled import Mislabelled
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Site, Wrapper
-from parties.features import FeatureParty
-from parties.opening import Candidates, Distances, Records, Twins
-from parties.wrappers._around import Around, Told
-from parties.wrappers._plots import Deed, blend, check_named, check_place, opening_of, squares
-from parties.wrappers.mislabelled import Mislabelled
 
 
 class Watermark(Wrapper):

@@ -9,13 +9,13 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from fedsim.parties.wrappers._around import Around, Told
+from fedsim.parties.wrappers._weights import When, check_step, chosen, write
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
-from parties.wrappers._around import Around, Told
-from parties.wrappers._weights import When, check_step, chosen, write
 
 
 class WeightPgd(Wrapper):
@@ -46,7 +46,8 @@ class WeightPgd(Wrapper):
     def _begin(self, role: Role) -> Told:
         check_step(self.kind(), self.at, role)
         found: list[Climber | Collector] = []
-        for _, network, names in chosen(self.kind(), role, self.layers):
+        for _, network, every in chosen(self.kind(), role, self.layers):
+            names = [name for name in every if name in network.trained]  # no gradient comes for frozen ones
             found.append(Collector(self, network, names) if self.at == "inference" else Climber(self, network, names))
             network.strikes.append(found[-1])
         return lambda: {

@@ -11,11 +11,11 @@ from torch import Tensor
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Flow
+from fedsim.parties.labels import LabelHolder
+from fedsim.parties.wrappers._around import Around, Told, check_hub
 from fedsim.role import Role
 from fedsim.seeding import Rng
 from fedsim.threat import Site, Wrapper
-from parties.labels import LabelHolder
-from parties.wrappers._around import Around, Told, check_hub
 
 
 class WrongLabels(Wrapper):

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedsim.scenarios.attacks._recover import Equations, Solver, unit_rows
 from fedsim.seeding import Rng
 from fedsim.threat import Tell
-from scenarios.attacks._recover import Equations, Solver, unit_rows
 
 BETAS, EPSILON = (0.9, 0.999), 1e-12
 """Of Adam; the authors' epsilon of 1e-7 presumes the scale of their gradients."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,17 +10,51 @@ from torch import Tensor, nn
 from fedsim.errors import ThreatModelError
 from fedsim.models import ModelConfig
 from fedsim.plugins import load
+from fedsim.vfl.messages import Model
+from fedsim.vfl.modules import load_tensors, trained_parameters
 
 PASSES_FEATURES_ON = (nn.Flatten, nn.Identity, nn.Dropout)
 
 
 def network(config: Mapping[str, object], parameters: Mapping[str, Tensor]) -> nn.Sequential:
-    """The victim's bottom, built from what was disclosed, as it is when it predicts."""
+    """The victim's bottom, built from what was disclosed (parameters and buffers), as it is when it predicts."""
+    built = _build(config)
+    load_tensors(built, parameters)
+    return built.requires_grad_(False).eval()
+
+
+def check_trained(config: Mapping[str, object], parameters: Sequence[str], who: str) -> None:
+    """Refuse a bottom in which one of these parameters is frozen.
+
+    Raises:
+        ThreatModelError: no gradient of it is ever sent; ``who`` needs it.
+    """
+    trained = trained_parameters(_build(config))
+    if frozen := [name for name in parameters if name not in trained]:
+        raise ThreatModelError(f"{who} needs the gradients of {', '.join(frozen)}, which the bottom does not train")
+
+
+def trained_names(config: Mapping[str, object], who: str) -> list[str]:
+    """The parameters whose gradients are sent, in order.
+
+    Raises:
+        ThreatModelError: there are none; ``who`` needs some.
+    """
+    names = list(trained_parameters(_build(config)))
+    if not names:
+        raise ThreatModelError(f"{who} needs gradients of parameters, and the bottom trains none of its own")
+    return names
+
+
+def updated(model: Mapping[str, Tensor], message: Model) -> dict[str, Tensor]:
+    """The tensors of a bottom after a message; frozen ones never travel."""
+    return {**model, **message.tensors}
+
+
+def _build(config: Mapping[str, object]) -> nn.Sequential:
     model = load("models", ModelConfig, config["model"])
     shape: Callable[..., tuple[int, ...]] = tuple
-    built = model.build(shape(config["shape"]), int(str(config["embedding"])))
-    built.load_state_dict(dict(parameters))
-    return built.requires_grad_(False).eval()
+    return model.build(shape(config["shape"]), int(str(config["embedding"])))
 
 
 def first_linear(bottom: nn.Sequential, who: str) -> tuple[str, nn.Linear]:

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from fedsim.scenarios.attacks._disclosed import ends_in_relu
 from fedsim.seeding import Rng
 from fedsim.threat import Tell
-from scenarios.attacks._disclosed import ends_in_relu
 
 
 @dataclass(frozen=True)

@@ -21,13 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedsim.scenarios.attacks._descent import Moments
+from fedsim.scenarios.attacks._disclosed import ends_in_relu, layers_before
+from fedsim.scenarios.attacks._invert import distance, total_variation
+from fedsim.scenarios.attacks._matching import Matching
+from fedsim.scenarios.attacks._matching import distance as gradients_apart
 from fedsim.seeding import Rng
 from fedsim.threat import Tell
-from scenarios.attacks._descent import Moments
-from scenarios.attacks._disclosed import ends_in_relu, layers_before
-from scenarios.attacks._invert import distance, total_variation
-from scenarios.attacks._matching import Matching
-from scenarios.attacks._matching import distance as gradients_apart
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,9 @@ def _value(
     g = seen.g if seen.g is not None else _mean(seen) + unit * (free - free.mean(dim=0))
     parameters = {name: p.detach().requires_grad_(True) for name, p in bottom.named_parameters()}
     answer = (functional_call(bottom, parameters, (x,)) * g).sum()
-    sent = dict(zip(parameters, torch.autograd.grad(answer, list(parameters.values()), create_graph=True), strict=True))
+    wanted = list(parameters.values())
+    found = torch.autograd.grad(answer, wanted, create_graph=True, allow_unused=True, materialize_grads=True)
+    sent = dict(zip(parameters, found, strict=True))
     how = Matching(objective.matching, iterations=1, restarts=1, lr=objective.lr)
     return value + objective.alpha * gradients_apart(seen.grads, sent, how)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from scenarios.attacks._stream import Stream, membership
+from fedsim.scenarios.attacks._stream import Stream, membership
 
 REGULAR = 1e-4
 """A matrix whose Cholesky pivots differ by less than 1 / this is clearly regular: its condition is about 1e8, of 1e16."""

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
+from fedsim.scenarios.attacks._disclosed import equal, network, trained_names, updated
+from fedsim.scenarios.attacks._matching import Batches, Matching, match
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Embedding, Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import equal, network
-from scenarios.attacks._matching import Batches, Matching, match
 
 
 @dataclass(frozen=True)
@@ -93,13 +93,14 @@ class GradientMatching(AttackConfig):
         batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
         bottom = knowledge.need("bottom")
         network(bottom.config, bottom.tensors)
+        trained_names(bottom.config, self.kind())
         return Seen(rng, json.dumps(dict(bottom.config)), batches, bottom.tensors)
 
     def _observe(self, message: Message, state: Seen) -> Seen:
         if isinstance(message, Model):
-            if equal(message.parameters, state.model):
+            if equal(message.tensors, state.model):
                 return state
-            return replace(state, model=message.parameters, generation=state.generation + 1)
+            return replace(state, model=updated(state.model, message), generation=state.generation + 1)
         if message.purpose != "train" or len(state.rounds) == self.batches:
             return state
         if isinstance(message, Embedding):

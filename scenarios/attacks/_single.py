@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from fedsim.scenarios.attacks._descent import Descent, Moments, start_h, start_v
+from fedsim.scenarios.attacks._objective import Objective, Search, Whole, step
+from fedsim.scenarios.attacks._tapped import Tapped
 from fedsim.vfl.messages import ParameterGradient
-from scenarios.attacks._descent import Descent, Moments, start_h, start_v
-from scenarios.attacks._objective import Objective, Search, Whole, step
-from scenarios.attacks._tapped import Tapped
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from typing import Generic, Literal, Protocol, Self, TypeVar
 
 from torch import Tensor
 
-from scenarios.attacks._disclosed import equal
+from fedsim.scenarios.attacks._disclosed import equal, updated
+from fedsim.vfl.messages import Model
 
 R = TypeVar("R")
 Each = TypeVar("Each", contravariant=True)
@@ -75,8 +76,9 @@ class Stillness(Generic[R, L]):
         before = self if self.last is None else replace(self, now=self.now.add(self.last))
         return replace(before, last=new)
 
-    def on(self, model: Mapping[str, Tensor]) -> Stillness[R, L]:
+    def on(self, message: Model) -> Stillness[R, L]:
         """After the model that the last round led to."""
+        model = updated(self.model, message)
         if equal(model, self.model):
             return self if self.last is None else replace(self, now=self.now.add(self.last), last=None)
         more = replace(self, model=model, now=self.empty, last=None)

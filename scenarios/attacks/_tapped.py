@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Scalar
+from fedsim.scenarios.attacks._disclosed import network
+from fedsim.scenarios.attacks._objective import Whole
+from fedsim.scenarios.attacks._recover import answers
 from fedsim.seeding import Rng
 from fedsim.vfl.messages import Gradient, ParameterGradient
-from scenarios.attacks._disclosed import network
-from scenarios.attacks._objective import Whole
-from scenarios.attacks._recover import answers
 
 
 @dataclass(frozen=True)

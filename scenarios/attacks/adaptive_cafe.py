@@ -19,13 +19,13 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
+from fedsim.scenarios.attacks._disclosed import check_trained, ends_in_relu, first_linear, layers_before, network
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._ranks import Round, fit
+from fedsim.scenarios.attacks._stillness import Kept, Stillness
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Model, ParameterGradient
-from scenarios.attacks._disclosed import ends_in_relu, first_linear, layers_before, network
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._ranks import Round, fit
-from scenarios.attacks._stillness import Kept, Stillness
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ class AdaptiveCafe(AttackConfig):
         batches = {str(step): rows for step, rows in knowledge.need("rows").items()}
         fact = knowledge.need("bottom")
         layer = _first_linear_behind_relu(network(fact.config, fact.tensors))
+        check_trained(fact.config, [f"{layer}.weight"], "adaptive_cafe")
         stretches: Stillness[Round, Kept[Round]] = Stillness.of(
             fact.tensors, Kept[Round](), Kept[Round](most=self.recent)
         )
@@ -108,7 +109,7 @@ def _observe(message: Message, state: Seen) -> Seen:
         new = Round(state.batches[str(message.step)], message.grads[f"{state.layer}.weight"])
         return replace(state, stretches=state.stretches.add(new))
     if isinstance(message, Model):
-        return replace(state, stretches=state.stretches.on(message.parameters))
+        return replace(state, stretches=state.stretches.on(message))
     return state
 
 

@@ -20,18 +20,26 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message, Scalar
+from fedsim.scenarios.attacks._descent import Descent, iterative
+from fedsim.scenarios.attacks._disclosed import (
+    check_reads_vectors,
+    check_trained,
+    first_linear,
+    layers_before,
+    network,
+    passes_features_on,
+    updated,
+)
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._objective import Firsts, Objective, Whole, refine
+from fedsim.scenarios.attacks._recover import answers, equations, exact, recover
+from fedsim.scenarios.attacks._single import Single
+from fedsim.scenarios.attacks._stillness import Stillness
+from fedsim.scenarios.attacks._stream import Round, Stream
+from fedsim.scenarios.attacks._tapped import Tapped
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._descent import Descent, iterative
-from scenarios.attacks._disclosed import check_reads_vectors, first_linear, layers_before, network, passes_features_on
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._objective import Firsts, Objective, Whole, refine
-from scenarios.attacks._recover import answers, equations, exact, recover
-from scenarios.attacks._single import Single
-from scenarios.attacks._stillness import Stillness
-from scenarios.attacks._stream import Round, Stream
-from scenarios.attacks._tapped import Tapped
 
 
 @dataclass(frozen=True)
@@ -127,6 +135,7 @@ class Cafe(AttackConfig):
                 f"cafe needs a bottom whose first fully connected layer has a bias; here, '{name}' has none, so step I has"
                 " nothing to solve"
             )
+        check_trained(bottom.config, [f"{name}.weight", f"{name}.bias"], "cafe")
         check_reads_vectors(layers_before(whole, name), tuple(bottom.config["shape"]), "cafe")
         last = list(whole.children())[-1]
         if self._looks_for_g and (not isinstance(last, nn.Linear) or last.bias is None):
@@ -135,6 +144,8 @@ class Cafe(AttackConfig):
                 f" here, it ends in {type(last).__name__}"
             )
         largest = max((len(rows) for rows in batches.values()), default=1)
+        if self._looks_for_g:
+            check_trained(bottom.config, [list(dict(whole.named_parameters()))[-1]], "cafe: labels: optimised")
         if self.solver == "iterative" and self.v_lr * largest >= 1:
             raise ThreatModelError(
                 f"cafe: v_lr: found {self.v_lr}; with batches of {largest} rows step I diverges at 1 / {largest} and above"
@@ -164,8 +175,8 @@ class Cafe(AttackConfig):
             wholes = state.wholes and state.wholes.add(link.whole(message, not self._looks_for_g))
             return replace(state, stretches=state.stretches.add(new), wholes=wholes)
         if isinstance(message, Model):
-            wholes = state.wholes and state.wholes.on(message.parameters)
-            return replace(state, stretches=state.stretches.on(message.parameters), wholes=wholes)
+            wholes = state.wholes and state.wholes.on(message)
+            return replace(state, stretches=state.stretches.on(message), wholes=wholes)
         return state
 
     def _claim(self, state: Seen, tell: Tell) -> Claim:
@@ -236,7 +247,7 @@ class Cafe(AttackConfig):
             seen = state.link.whole(message, granted=self.alpha > 0 and not self._looks_for_g)
             return state.add(message, seen, self._descent, self._objective)
         if isinstance(message, Model):
-            return replace(state, model=message.parameters)
+            return replace(state, model=updated(state.model, message))
         return state
 
     def _claim_single(self, state: Single, tell: Tell) -> Claim:

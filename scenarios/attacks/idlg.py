@@ -9,11 +9,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
+from fedsim.scenarios.attacks._disclosed import check_trained, network
+from fedsim.scenarios.attacks._matching import Matching
+from fedsim.scenarios.attacks._rounds import GradientMatching, Seen
 from fedsim.seeding import Rng
 from fedsim.threat import Knowledge
-from scenarios.attacks._disclosed import network
-from scenarios.attacks._matching import Matching
-from scenarios.attacks._rounds import GradientMatching, Seen
 
 
 class Idlg(GradientMatching):
@@ -42,7 +42,9 @@ class Idlg(GradientMatching):
     def _arm(self, knowledge: Knowledge, rng: Rng) -> Seen:
         seen = super()._arm(knowledge, rng)
         bottom = knowledge.need("bottom")
-        last = list(network(bottom.config, bottom.tensors).children())[-1]
+        built = network(bottom.config, bottom.tensors)
+        last, parameters = list(built.children())[-1], [name for name, _ in built.named_parameters()]
         if not isinstance(last, nn.Linear) or last.bias is None:
             raise ThreatModelError("idlg needs a bottom that ends in a fully connected layer with a bias")
+        check_trained(bottom.config, parameters[-1:], "idlg")
         return seen

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from scenarios.attacks._matching import Matching
-from scenarios.attacks._rounds import GradientMatching
+from fedsim.scenarios.attacks._matching import Matching
+from fedsim.scenarios.attacks._rounds import GradientMatching
 
 
 class Sapag(GradientMatching):

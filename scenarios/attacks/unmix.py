@@ -18,14 +18,21 @@ from torch import Tensor, nn
 
 from fedsim.errors import ThreatModelError
 from fedsim.message import Message
+from fedsim.scenarios.attacks._disclosed import (
+    check_trained,
+    first_linear,
+    layers_before,
+    network,
+    passes_features_on,
+    trained_names,
+)
+from fedsim.scenarios.attacks._invert import Inversion, invert
+from fedsim.scenarios.attacks._matching import Batches, Matching, match
+from fedsim.scenarios.attacks._stillness import Kept, Stillness
+from fedsim.scenarios.attacks._unmixing import apart, inputs, unmixing
 from fedsim.seeding import Rng
 from fedsim.threat import Attack, AttackConfig, Claim, Knowledge, Tell
 from fedsim.vfl.messages import Gradient, Model, ParameterGradient
-from scenarios.attacks._disclosed import first_linear, layers_before, network, passes_features_on
-from scenarios.attacks._invert import Inversion, invert
-from scenarios.attacks._matching import Batches, Matching, match
-from scenarios.attacks._stillness import Kept, Stillness
-from scenarios.attacks._unmixing import apart, inputs, unmixing
 
 TOGETHER = 32
 """Rows whose gradients are held at once."""
@@ -100,7 +107,10 @@ class Unmix(AttackConfig):
         name, layer = first_linear(built, "unmix")
         if layer.bias is None and passes_features_on(layers_before(built, name)):
             raise ThreatModelError("unmix: without a bias the scale of the features that the layer reads is unknown")
-        names = [each for each, _ in built.named_parameters()]
+        check_trained(
+            bottom.config, [each for each in (f"{name}.weight", f"{name}.bias") if each in bottom.tensors], "unmix"
+        )
+        names = trained_names(bottom.config, "unmix")
         last = max(i for i, each in enumerate(names) if each.startswith(f"{name}."))
         stretches: Stillness[Round, Kept[Round]] = Stillness.of(
             bottom.tensors, Kept[Round](), Kept[Round](most=self.recent)
@@ -183,5 +193,5 @@ def _observe(message: Message, state: Seen) -> Seen:
         new = Round(state.batches[str(message.step)], state.g, grads)
         return replace(state, stretches=state.stretches.add(new))
     if isinstance(message, Model):
-        return replace(state, stretches=state.stretches.on(message.parameters))
+        return replace(state, stretches=state.stretches.on(message))
     return state

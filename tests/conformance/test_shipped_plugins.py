@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import scenarios
+import fedsim.scenarios
 from fedsim import testing
 from fedsim.config import read, shipped
 from fedsim.models import ModelConfig
@@ -53,7 +53,7 @@ def test_scenario_file(name: str) -> None:
 
 
 def test_discovery_sees_every_file() -> None:
-    folder = Path(scenarios.__file__).parent
+    folder = Path(fedsim.scenarios.__file__).parent
     files = {path.stem for path in folder.rglob("*.yaml")}
     assert files
     assert files == set(shipped())

@@ -74,7 +74,7 @@ def test_the_network_keeps_the_contract_in_frames_of_one_part_and_of_several(lar
 
 
 def test_the_network_keeps_the_contract_when_it_is_encrypted() -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     from fedsim.transport.certificates import certify
 
     hub, *others = ROSTER

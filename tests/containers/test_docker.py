@@ -27,7 +27,7 @@ from fedsim.plan import Secrets
 from fedsim.play import ids_key
 from fedsim.seeding import Rng, simulated_secret
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 IMAGE = "fedsim:test"

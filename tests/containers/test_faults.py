@@ -9,7 +9,7 @@ from places import SEATS, Place, all_named, ended_well, the_same_as_alone, train
 
 from fedsim.seeding import Rng
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 pytestmark = pytest.mark.netns
 
 MOST = {"delay": 0.01, "jitter": 0.01, "lose": 0.03, "double": 0.1, "corrupt": 0.03}

@@ -13,7 +13,7 @@ from places import SEATS, Place, all_named, ended_well, the_same_as_alone, train
 
 from fedsim import config
 
-pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 pytestmark = pytest.mark.netns
 
 ESTABLISHED = "01"
