@@ -268,12 +268,19 @@ class Vertical(Scenario, ABC):
             raise ConfigError(f"{error}: the tables have only {train + test} ids in common") from error
 
     def part(self, name: RoleId) -> Part:
-        """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
+        """What one party holds; every seat checks the whole cut, unless it has a table of its own.
+
+        The first seat of a process makes the cut for all of them.
+        """
         try:
-            columns = {party: self._columns(party) for party in self.feature_parties()}
-            return self.data.part(name, columns)
+            if self.data.apart:
+                return self.data.part(name, self._all_columns())
+            return self.remember("cut", lambda: self.data.parts(self._all_columns()))[name]
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
+
+    def _all_columns(self) -> dict[RoleId, Columns]:
+        return {party: self._columns(party) for party in self.feature_parties()}
 
     def features(self, name: RoleId, rng: Rng) -> Raw:
         """A party's features of all rows, raw; ``rng`` is the seat's own, for what is drawn there.

@@ -107,6 +107,39 @@ def test_a_weak_attacker_is_no_merit_of_a_defence(here: Path) -> None:
     assert front(made) == ["batch 1, one", "batch 1, other", "batch 2, one"]
 
 
+def test_cells_that_do_not_differ_have_no_best(here: Path) -> None:
+    equal = sweep(here, "{scenario.batch: [1, 2]}", {f"batch {n}": summary(0.042, 0.8) for n in (1, 2)}, TRIALS)
+    assert front(equal) == []
+    assert sentences(equal) == [
+        "Leakage by AUC: .800 in every cell, which tells none from another.",
+        "Test accuracy: .042 in every cell, which tells none from another.",
+    ]
+    assert "◦ marks" not in page(here, equal) or not any(cell["front"] for cell in equal["cells"])
+    apart = {"batch 1": summary(0.9, 0.8), "batch 2": summary(0.9, 0.7)}
+    assert front(sweep(here, "{scenario.batch: [1, 2]}", apart, TRIALS)) == ["batch 2"]
+
+
+def test_cells_that_learned_nothing_are_said_to_be_so_and_are_not_the_best(here: Path) -> None:
+    def against(constant: float, task: float, leak: float) -> dict[str, Any]:
+        found = summary(task, leak)
+        for arm in (found, found["arms"]["x"]):
+            arm["baseline"] = {"accuracy": constant}
+        return found
+
+    found = {"batch 1": against(0.5, 0.5, 0.5), "batch 2": against(0.5, 0.9, 0.8)}
+    made = sweep(here, "{scenario.batch: [1, 2]}", found, TRIALS)
+    assert front(made) == ["batch 2"]
+    assert sentences(made)[1].endswith(
+        " A constant guess: .500. 1 of 2 cells have not learned more than a constant guess; "
+        "train for more steps before comparing them."
+    )
+    idle = sweep(
+        here, "{scenario.batch: [3, 4]}", {"batch 3": against(0.5, 0.4, 0.5), "batch 4": against(0.5, 0.5, 0.6)}, TRIALS
+    )
+    assert front(idle) == []
+    assert "No cell has learned more than a constant guess; train for more steps" in sentences(idle)[1]
+
+
 def test_a_matrix_has_attackers_across_and_is_darkest_where_most_leaks(here: Path) -> None:
     who = f"{{one: {{trials: [{ATTACK}]}}, other: {{trials: [{ATTACK.replace('seat: a', 'seat: b')}]}}}}"
     found = {"one, batch 1": summary(0.9, 0.8), "one, batch 2": summary(0.7, 0.5), "other, batch 2": summary(0.7, 0.6)}

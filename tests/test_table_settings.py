@@ -14,6 +14,7 @@ from terminal import fine, refused
 from fedsim import config
 from fedsim.errors import ConfigError, DataError
 from fedsim.parties.cut import TablePart, TableSchema, cut
+from fedsim.parties.data import _csv_records
 
 HEAD = """scenario:
   kind: baseline
@@ -76,6 +77,16 @@ def test_what_is_no_separator_is_refused(table: pd.DataFrame, separator: str) ->
     with pytest.raises(ConfigError) as error:
         read(f"scenario.data.separator={separator}")
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("arrow", [True, False])
+def test_a_large_file_gives_the_same_numbers(table: pd.DataFrame, arrow: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    table.assign(c=["red", "green", "a, b"] * 4).to_csv("t.csv", index=False)
+    expected = run()
+    monkeypatch.setattr(_csv_records, "LARGE_BYTES", -1)
+    if not arrow:
+        monkeypatch.setattr(_csv_records, "read_with_arrow", lambda *_: None)
+    assert run() == expected
 
 
 def test_an_encoding_can_be_set(table: pd.DataFrame) -> None:

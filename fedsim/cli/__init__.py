@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
-import click
 import typer
 
-from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
+from fedsim.cli.streams import (
+    check_current_folder,
+    end_quietly,
+    explain_machine_error,
+    prepare_streams,
+    use_utf8_for_files,
+)
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -24,6 +30,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+data_app = typer.Typer(no_args_is_help=False)
+app.add_typer(data_app, name="data")
+
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
+SAID_TWICE = re.compile(r"(Did you mean [^?]*\?)(?: \1)+")
+"""Typer and its click each guess at what was meant."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -226,6 +239,36 @@ def _known(runtime: str) -> str:
         raise ConfigError(f"--runtime: {error}") from error
 
 
+@data_app.callback(invoke_without_command=True)
+def data(context: typer.Context) -> None:
+    """List the data sets that shipped scenarios use: origin, licence, size, who needs them, and whether they are here."""
+    if context.invoked_subcommand is None:
+        from fedsim.cli.datasets import print_datasets
+
+        print_datasets()
+
+
+@data_app.command(name="fetch")
+def data_fetch(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="as `fedsim data` lists them")],
+    to: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option(metavar="FOLDER", help="where to put the file; default $FEDSIM_DATA, or else the current folder"),
+    ] = None,
+    given: Annotated[
+        Optional[Path],  # noqa: UP045 (typer)
+        typer.Option("--from", metavar="FOLDER", help="make it from files that you have downloaded; no network"),
+    ] = None,
+    accept_changes: Annotated[
+        bool, typer.Option("--accept-changes", help="keep another edition than that which results were recorded with")
+    ] = False,
+) -> None:
+    """Download data sets from their original sites, check them, and make the files that scenarios ask for."""
+    from fedsim.cli.datasets import fetch_datasets
+
+    fetch_datasets(names, to, given, accept_changes)
+
+
 @app.command(name="list")
 def list_(
     group: Annotated[str, typer.Argument(help="attacks | defences | scenarios | data | models | ...")] = "",
@@ -337,17 +380,16 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    use_utf8_for_files()
     prepare_streams()
     try:
         check_current_folder()
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="fedsim", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.message)
-        sys.exit(0)
-    except click.UsageError as error:
+    except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
-        _fail(f"{error.format_message()} (see {command} --help)", 2)
+        message = SAID_TWICE.sub(r"\1", error.format_message())
+        _fail(f"{message} (see {command} --help)", 2)
     except InputError as error:
         _fail(error, 2)
     except FedsimError as error:

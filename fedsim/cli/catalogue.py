@@ -16,6 +16,7 @@ from rich.markup import escape
 from fedsim.axes import Sweep
 from fedsim.cli.tables import bare
 from fedsim.config import Runtime, ScenarioFile, shipped
+from fedsim.dataset import Dataset
 from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
 from fedsim.plan import LinkConfig, Scenario
@@ -28,6 +29,7 @@ BASES: dict[str, type[Plugin]] = {
     "defences": Defence,
     "scenarios": Scenario,
     "data": Plugin,  # its base lies in parties, which fedsim does not import, as that of learners
+    "datasets": Dataset,
     "wrappers": Wrapper,
     "learners": Plugin,
     "pretraining": Plugin,

@@ -14,7 +14,7 @@ from fedsim.report.folder import write_text
 from fedsim.report.page import environment
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
-from fedsim.report.sweeps import by_leakage, measures
+from fedsim.report.sweeps import by_leakage, has_learned, measures
 from fedsim.report.tradeoff import along, pareto
 from fedsim.report.words import LESS_IS_BETTER, how_certain, listed, number, title
 
@@ -96,7 +96,12 @@ def sentences(summary: Numbers) -> list[str]:
             ends = [
                 f"{number(c['figures'][key]['mean'], metric)} (“{c['name']}”{_attacked(c, key)})" for c in (low, high)
             ]
-            found.append(f"{words} {title(metric)}: from {ends[0]} to {ends[1]}.{_constant(known, key, metric)}")
+            least, most = (number(cell["figures"][key]["mean"], metric) for cell in (low, high))
+            span = f"from {ends[0]} to {ends[1]}"
+            if len(known) > 1 and least == most:
+                span = f"{least} in every cell, which tells none from another"
+            told = _constant(known, key, metric) + _untrained(known, key, metric)
+            found.append(f"{words} {title(metric)}: {span}.{told}")
     if found and len(parts := measures(summary["cells"])) > 1:
         found.append(
             f"Cells are scored on {len(parts)} different sets of data or classes: numbers of one set do not compare with "
@@ -108,6 +113,16 @@ def sentences(summary: Numbers) -> list[str]:
 def _attacked(cell: Numbers, key: str) -> str:
     """By which attacks a cell leaks what it does."""
     return f", {listed(list(cell['attacks']))}" if key == "leakage" and cell.get("attacks") else ""
+
+
+def _untrained(cells: Sequence[Numbers], key: str, metric: str) -> str:
+    """What is to be said if cells learned nothing: a leak or a defence of such a model says little."""
+    idle = [cell for cell in cells if not has_learned(cell, metric)] if key == "task" else []
+    if not idle:
+        return ""
+    which = "No cell" if len(idle) == len(cells) else f"{len(idle)} of {len(cells)} cells have not"
+    learned = "has learned more" if len(idle) == len(cells) else "learned more"
+    return f" {which} {learned} than a constant guess; train for more steps before comparing them."
 
 
 def _constant(cells: Sequence[Numbers], key: str, metric: str) -> str:

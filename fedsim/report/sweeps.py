@@ -197,6 +197,7 @@ def _mark_front(
     """Mark the cells that no other beats in both figures under the same attacker: a weak attacker is no merit of a defence.
 
     Cells on other data are no rivals either. ``shown`` has by cell what leaks by the metric ``leakage``, and takes the marks.
+    There is no best where cells do not differ, and none among those that learned no more than a constant guess.
     """
     points = []
     for one, cell in zip(shown, cells, strict=True):
@@ -205,10 +206,21 @@ def _mark_front(
         if good is not None and leak is not None:
             points.append((one, cell, good, leak))
     for one, cell, good, leak in points:
-        rivals = [
-            (g, low) for _, other, g, low in points if _rivals(cell, other, attackers) and (g, low) != (good, leak)
-        ]
-        one["front"] = not any(g >= good and low <= leak for g, low in rivals)
+        rivals = [(g, low) for _, other, g, low in points if _rivals(cell, other, attackers)]
+        others = [rival for rival in rivals if rival != (good, leak)]
+        beaten = any(g >= good and low <= leak for g, low in others)
+        all_equal = len(rivals) > 1 and not others
+        one["front"] = not beaten and not all_equal and has_learned(cell, task)
+
+
+def has_learned(cell: Mapping[str, Any], task: str) -> bool:
+    """Whether a cell does better in the task than a constant guess; where that is not known it is not held against it."""
+    figures = cell["figures"]
+    constant = figures and figures.get("baseline", {}).get("mean")
+    if constant is None or figures["task"]["mean"] is None:
+        return bool(figures)
+    gain = figures["task"]["mean"] - constant
+    return bool(gain < 0 if task in LESS_IS_BETTER else gain > 0)
 
 
 def _rivals(one: Mapping[str, Any], other: Mapping[str, Any], attackers: Sequence[str]) -> bool:

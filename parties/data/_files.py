@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from fedsim.dataset import suggest_fetch
 from fedsim.errors import DataError
 
 # What zip, gzip, numpy, pandas and pyarrow raise on bytes that are not what they should be.
@@ -39,7 +40,7 @@ def find_file(path: str) -> Path:
     except (OSError, RuntimeError) as error:  # no permission, a name too long, the home of somebody who is not there
         raise DataError(f"data file '{path}' cannot be looked for: {_first_line(error)}") from error
     hint = "" if elsewhere else " ($FEDSIM_DATA is not set)"
-    raise DataError(f"no data file '{path}'; looked at: {looked}{hint}")
+    raise DataError(f"no data file '{path}'; looked at: {looked}{hint}{suggest_fetch(path)}")
 
 
 @contextmanager
