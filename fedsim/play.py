@@ -171,15 +171,14 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
 def _place_stages(plan: Plan, net: Net, private: Rng) -> list[tuple[dict[str, Any], Placed[Any]]]:
     """Put the file's stages on this seat's ends of its links; returns them with where they lie."""
     placed: list[tuple[dict[str, Any], Placed[Any]]] = []
-    flowing = {flow.kind for flow in plan.flows}
     for i, link in enumerate(plan.links):
-        for peer in net.peers:
+        for peer in plan.neighbours(net.me):
             ends = (
                 (link.joins(net.me, peer), link.sender, net.outgoing[peer], f"{net.me} -> {peer}, at {net.me}"),
                 (link.joins(peer, net.me), link.receiver, net.incoming[peer], f"{peer} -> {net.me}, at {net.me}"),
             )
             for lies, defences, way, name in ends:
-                for j, stage in enumerate(link.stages(defences, flowing) if lies else ()):
+                for j, stage in enumerate(link.stages(defences, plan.kinds) if lies else ()):
                     way.append(Placed(stage, private.child("stage", peer, i, j)))
                     placed.append(({"link": name, "stage": defences[j].kind()}, way[-1]))
     return placed
@@ -196,7 +195,7 @@ def _numbers(state: Any) -> dict[str, float]:
 async def _disclose(plan: Plan, me: Role, net: Net, private: Rng) -> list[Intruder]:
     """Victims send what was granted, attackers arm themselves and put their taps on the link."""
     intruders = []
-    for index, aim in enumerate(plan.aims):
+    for index, aim in plan.aims_by_seat.get(net.me, ()):
         told = [name for name in aim.knows if name not in plan.seats[aim.seat].knows]
         if aim.victim == net.me:
             assert isinstance(me, Victim)
@@ -263,7 +262,7 @@ async def _settle(
     exhibits: dict[str, Tensor] = {}
     armed = iter(intruders)
     claims = await _claims(intruders, net, threads)
-    for index, aim in enumerate(plan.aims):
+    for index, aim in plan.aims_by_seat.get(net.me, ()):
         if aim.seat == net.me:
             intruder, (claim, seconds) = next(armed), claims[len(findings)]
             await net.send(aim.victim, dataclasses.replace(claim, step=index, purpose="query"))
