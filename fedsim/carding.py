@@ -66,7 +66,8 @@ def write(
         table = _trained(file, table, started)
     found = _found(reports, table)
     parts = card.sections(run, name, found)
-    plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "resilience": table.plain()}
+    plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "baseline": found.baseline}
+    plain["resilience"] = table.plain()
     plain["figures"] = [each for report in reports for each in report.figures]
     paths = tuple(folder / f"card.{ending}" for ending in ("md", "html", "json"))
     try:
@@ -113,9 +114,9 @@ def _trained(file: ScenarioFile, table: Table, started: Started) -> Table:
     return replace(table, axes=axes, rows=rows)
 
 
-def _scores(reports: Sequence[SeatReport]) -> dict[str, float]:
-    """The last evaluation."""
-    return dict([row["test"] for report in reports for row in report.rows if "test" in row][-1])
+def _scores(reports: Sequence[SeatReport], what: str = "test") -> dict[str, float]:
+    """The last evaluation, or the ``baseline`` beside it."""
+    return dict([row for report in reports for row in report.rows if "test" in row][-1].get(what, {}))
 
 
 def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
@@ -125,7 +126,14 @@ def _found(reports: Sequence[SeatReport], table: Table) -> card.Found:
     others = [each for each in drawn if each.title not in titles]
     fairness = [each for each in others if each.title.startswith("Fairness")]
     worth = [each for each in others if each not in fairness]
-    return card.Found(_scores(reports), fairness, worth, resilience, {n: _version(n) for n in card.LIBRARIES})
+    return card.Found(
+        _scores(reports),
+        _scores(reports, "baseline"),
+        fairness,
+        worth,
+        resilience,
+        {n: _version(n) for n in card.LIBRARIES},
+    )
 
 
 def _version(name: str) -> str | None:

@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
-from fedsim.errors import ConfigError, ThreatModelError, suggest
+from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
 from fedsim.message import RoleId
 from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
@@ -123,6 +123,9 @@ class ScenarioFile(Settings):
 
     def digest(self) -> str:
         """SHA-256 of the experiment: the resolved file without runtime, placement, and where data lies."""
+        return self.remember("digest", self._digest)
+
+    def _digest(self) -> str:
         other = {"runtime", "placement", "name", "sweep", "checkpoint"}
         if not self.missing:
             other.add("missing")
@@ -174,6 +177,9 @@ class ScenarioFile(Settings):
             ConfigError: it names a seat, a link or a kind of message that does not exist.
             ThreatModelError: a trial's attack cannot run here.
         """
+        return self.remember("plan", self._plan)
+
+    def _plan(self) -> Plan:
         plan = complete(self.scenario.plan(), self.links, self.seats, self.trials)
         for role in self.placement:
             if role not in plan.seats:
@@ -277,7 +283,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
-    data.setdefault("name", path.stem)
+    data.setdefault("name", restore_text(path.stem))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
     given = data.get("runtime")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Protocol, TypeVar
 
 from fedsim.channel import Placed
@@ -64,6 +65,12 @@ class Absent(Protocol):
         """Seconds."""
 
 
+@lru_cache(maxsize=8)
+def _members(roster: tuple[RoleId, ...]) -> frozenset[RoleId]:
+    """The seats of a roster; one set for all of them that live in one process."""
+    return frozenset(roster)
+
+
 class Net:
     """One seat's view: who it is, who else there is, and the stages on its ends of the links.
 
@@ -93,8 +100,8 @@ class Net:
     ) -> None:
         self.me, self.hub, self.roster = me, hub, tuple(roster)
         self.step = self.done = 0
-        self.outgoing: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
-        self.incoming: dict[RoleId, list[Placed[Any]]] = {peer: [] for peer in roster}
+        self.outgoing: dict[RoleId, list[Placed[Any]]] = defaultdict(list)
+        self.incoming: dict[RoleId, list[Placed[Any]]] = defaultdict(list)
         self.traffic = Traffic()
         self.rows = Rows()
         self.figures: list[Figure] = []
@@ -103,7 +110,7 @@ class Net:
         self.instead: float | None = None
         self.missing: dict[RoleId, Absent] = {}
         self._transport, self._limits, self._watch = transport, limits, watch
-        self._mailbox = Mailbox()
+        self._mailbox, self._members = Mailbox(), _members(self.roster)
         self._seq: Counter[RoleId] = Counter()
         self._counted: Counter[RoleId] = Counter()
 
@@ -213,6 +220,6 @@ class Net:
         envelope = decode(frame, self._limits)
         if envelope.src != sender or envelope.dst != self.me:
             raise ProtocolError(f"{sender} sent a frame from {envelope.src!r:.80} to {envelope.dst!r:.80} to {self.me}")
-        if sender not in self.incoming:
+        if sender not in self._members:
             raise ProtocolError(f"{sender} is not in the roster {', '.join(self.roster)}")
         self._mailbox.put(envelope, len(frame))

@@ -10,6 +10,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -156,7 +157,40 @@ class Plan:
 
     def kinds_between(self, one: RoleId, other: RoleId) -> frozenset[str]:
         """The kinds of message on the link between two seats, in either direction."""
-        return frozenset(flow.kind for flow in self.flows if {flow.frm, flow.to} == {one, other})
+        return self._links.get(one, {}).get(other, frozenset())
+
+    def neighbours(self, role: RoleId) -> tuple[RoleId, ...]:
+        """The seats that a seat exchanges messages with, in roster order."""
+        there = self._links.get(role, {})
+        return tuple(there) if len(there) < 2 else tuple(other for other in self.seats if other in there)
+
+    @cached_property
+    def kinds(self) -> frozenset[str]:
+        """Every kind of message that flows."""
+        return frozenset(flow.kind for flow in self.flows)
+
+    @cached_property
+    def _links(self) -> Mapping[RoleId, Mapping[RoleId, frozenset[str]]]:
+        """By seat and by seat, the kinds of message between them, in either direction."""
+        found: dict[RoleId, dict[RoleId, set[str]]] = {}
+        for flow in self.flows:
+            for one, other in ((flow.frm, flow.to), (flow.to, flow.frm)):
+                found.setdefault(one, {}).setdefault(other, set()).add(flow.kind)
+        return {one: {other: frozenset(kinds) for other, kinds in there.items()} for one, there in found.items()}
+
+    @cached_property
+    def aim_numbers(self) -> Mapping[tuple[int, RoleId, RoleId], int]:
+        """The number of each aim among all, by the trial, the seat and the victim."""
+        return {(aim.number, aim.seat, aim.victim): i for i, aim in enumerate(self.aims)}
+
+    @cached_property
+    def aims_by_seat(self) -> Mapping[RoleId, Sequence[tuple[int, Aim]]]:
+        """By seat, the aims that it has a part in, as attacker or victim, each with its number among all."""
+        found: dict[RoleId, list[tuple[int, Aim]]] = {}
+        for numbered in enumerate(self.aims):
+            for role in dict.fromkeys((numbered[1].seat, numbered[1].victim)):
+                found.setdefault(role, []).append(numbered)
+        return found
 
 
 class Scenario(Plugin, ABC):

@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from fedsim.channel import Placed, tap
@@ -30,6 +31,9 @@ from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
 from fedsim.waiting import reminding
+
+COUNTED = hasattr(Tensor, "_version")
+"""Whether this torch counts who writes to a tensor. The name is private."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,15 +171,14 @@ async def _greet(file: ScenarioFile, net: Net) -> None:
 def _place_stages(plan: Plan, net: Net, private: Rng) -> list[tuple[dict[str, Any], Placed[Any]]]:
     """Put the file's stages on this seat's ends of its links; returns them with where they lie."""
     placed: list[tuple[dict[str, Any], Placed[Any]]] = []
-    flowing = {flow.kind for flow in plan.flows}
     for i, link in enumerate(plan.links):
-        for peer in net.peers:
+        for peer in plan.neighbours(net.me):
             ends = (
                 (link.joins(net.me, peer), link.sender, net.outgoing[peer], f"{net.me} -> {peer}, at {net.me}"),
                 (link.joins(peer, net.me), link.receiver, net.incoming[peer], f"{peer} -> {net.me}, at {net.me}"),
             )
             for lies, defences, way, name in ends:
-                for j, stage in enumerate(link.stages(defences, flowing) if lies else ()):
+                for j, stage in enumerate(link.stages(defences, plan.kinds) if lies else ()):
                     way.append(Placed(stage, private.child("stage", peer, i, j)))
                     placed.append(({"link": name, "stage": defences[j].kind()}, way[-1]))
     return placed
@@ -192,7 +195,7 @@ def _numbers(state: Any) -> dict[str, float]:
 async def _disclose(plan: Plan, me: Role, net: Net, private: Rng) -> list[Intruder]:
     """Victims send what was granted, attackers arm themselves and put their taps on the link."""
     intruders = []
-    for index, aim in enumerate(plan.aims):
+    for index, aim in plan.aims_by_seat.get(net.me, ()):
         told = [name for name in aim.knows if name not in plan.seats[aim.seat].knows]
         if aim.victim == net.me:
             assert isinstance(me, Victim)
@@ -226,14 +229,26 @@ def _arm(aim: Aim, index: int, knowledge: Knowledge, private: Rng) -> Intruder:
 
     def observe(message: Message, state: Any) -> Any:
         saw[message.kind()] += 1
-        before = [t._version for t in tensors_of(message).values()]
+        before = _writings(message)
         after = attack.observe(message, state)
-        if [t._version for t in tensors_of(message).values()] != before:
+        if _writings(message) != before:
             raise ThreatModelError(f"attack '{aim.attack.kind()}' wrote to a message that it may only look at")
         return after
 
     eavesdropper = tap(lambda rng: attack.init(knowledge, rng), observe)
     return Intruder(aim, attack, knowledge, Placed(eavesdropper, private.child("attack", index)), saw)
+
+
+def _writings(message: Message) -> list[int]:
+    """A number for each tensor of a message that is another one after somebody wrote to it.
+
+    It is how often torch saw the tensor written to, and a hash of its bytes where torch does not tell.
+    """
+    return [t._version if COUNTED else hash(_bytes(t)) for t in tensors_of(message).values()]
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 async def _settle(
@@ -247,7 +262,7 @@ async def _settle(
     exhibits: dict[str, Tensor] = {}
     armed = iter(intruders)
     claims = await _claims(intruders, net, threads)
-    for index, aim in enumerate(plan.aims):
+    for index, aim in plan.aims_by_seat.get(net.me, ()):
         if aim.seat == net.me:
             intruder, (claim, seconds) = next(armed), claims[len(findings)]
             await net.send(aim.victim, dataclasses.replace(claim, step=index, purpose="query"))

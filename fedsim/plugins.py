@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
@@ -47,6 +47,9 @@ Other distributions add kinds through the entry point groups ``fedsim.attacks``,
 """
 
 
+T = TypeVar("T")
+
+
 class Settings(BaseModel):
     """A frozen piece of configuration; an unknown key is an error that says what was probably meant."""
 
@@ -62,6 +65,18 @@ class Settings(BaseModel):
                     about = {"key": str(key), "hint": suggest(str(key), allowed)}
                     raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", about)
         return value
+
+    def remember(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` gives, made once for these very values.
+
+        A copy with other values (`model_copy`) takes the memory along and makes its own; equality does not see it.
+        """
+        values = [self.__dict__[field] for field in type(self).model_fields]
+        known = self.__dict__.get(f"_{name}")
+        if known is None or any(a is not b for a, b in zip(known[0], values, strict=True)):
+            known = self.__dict__[f"_{name}"] = values, make()
+        found: T = known[1]
+        return found
 
 
 class Plugin(Settings):

@@ -59,8 +59,10 @@ class Rng:
 
         There must be no ``await`` inside: another role would draw from this node.
         """
-        before = torch.get_rng_state()
-        torch.manual_seed(self._seed())
+        before, seed = torch.get_rng_state(), self._seed()
+        torch.default_generator.manual_seed(seed)
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+            torch.cuda.manual_seed_all(seed)
         try:
             yield
         finally:

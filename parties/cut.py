@@ -7,7 +7,7 @@ for images. `cut` turns them into parts and refuses, by name, whatever is given 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from functools import cached_property
@@ -136,13 +136,14 @@ def pick(schema: TableSchema, owner: str, columns: str | list[str]) -> list[str]
     return found
 
 
-def absent(wanted: Iterable[str], there: Iterable[str], where: str = "the table") -> None:
+def absent(wanted: Iterable[str], there: Collection[str], where: str = "the table") -> None:
     """Raise DataError if a wanted column is not there."""
-    there = list(there)
-    known = set(there)
+    known = (
+        set(there) if isinstance(there, list | tuple) else there
+    )  # an index of pandas is hashed, and slow to go through
     for name in wanted:
         if name not in known:
-            hint = HEADLESS if look_like_data(there) else suggest(name, there)
+            hint = HEADLESS if look_like_data(list(there)) else suggest(name, there)
             raise DataError(f"{where} has no column '{name}'{hint}")
 
 

@@ -18,10 +18,11 @@ from fedsim.net import Net
 from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from fedsim.parties.augment import Augment
-from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.classes import fit_classes, note_copies, note_labels
 from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
 from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.data._raw import RawTable
 from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
 from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
@@ -267,12 +268,19 @@ class Vertical(Scenario, ABC):
             raise ConfigError(f"{error}: the tables have only {train + test} ids in common") from error
 
     def part(self, name: RoleId) -> Part:
-        """What one party holds; every seat checks the whole cut, unless it has a table of its own."""
+        """What one party holds; every seat checks the whole cut, unless it has a table of its own.
+
+        The first seat of a process makes the cut for all of them.
+        """
         try:
-            columns = {party: self._columns(party) for party in self.feature_parties()}
-            return self.data.part(name, columns)
+            if self.data.apart:
+                return self.data.part(name, self._all_columns())
+            return self.remember("cut", lambda: self.data.parts(self._all_columns()))[name]
         except DataError as error:
             raise DataError(f"scenario.parties: {error}") from error
+
+    def _all_columns(self) -> dict[RoleId, Columns]:
+        return {party: self._columns(party) for party in self.feature_parties()}
 
     def features(self, name: RoleId, rng: Rng) -> Raw:
         """A party's features of all rows, raw; ``rng`` is the seat's own, for what is drawn there.
@@ -399,6 +407,8 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     after = appraiser(scenario, scenario.labels, public)
     holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
     holder.notices = note_labels(raw, classes)
+    if own is not None and isinstance(features := scenario.features(scenario.labels, private), RawTable):
+        holder.notices += note_copies(features.take_rows(train_rows), raw[train_rows])
     return holder
 
 

@@ -110,7 +110,7 @@ def test_a_seat_that_cannot_listen_is_refused_before_it_waits_for_anybody(
 def test_a_hub_whose_certificate_has_expired_is_refused_before_it_waits_for_anybody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("cryptography", reason="needs fedsim[flower]")
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     from fedsim.transport.certificates import certify
 
     monkeypatch.chdir(tmp_path)

@@ -231,3 +231,19 @@ def test_without_flower_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=re.escape("Flower is not installed; pip install 'fedsim-vfl[flower]'")):
         Flower().run(small("baseline"), lambda role, row: None)
+
+
+def test_a_run_does_not_depend_on_what_the_machine_has_set_up_for_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hostile_environment: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE)
+    fine("run", "s.yaml", "--out", "alone")
+    said = fedsim("run", "s.yaml", "--runtime", "flower", "--out", "apart")
+    assert said.code == 0, said.err
+    (line,) = (line for line in said.err.splitlines() if "ignored" in line)
+    assert line.startswith(f"s: ignored: FLWR_DATABASE={hostile_environment}/none/x, ")
+    alone, apart = (json.loads((tmp_path / name / "summary.json").read_text()) for name in ("alone", "apart"))
+    assert (alone["weights_sha256"], alone["task"]) == (apart["weights_sha256"], apart["task"])
+    assert [path for path in hostile_environment.rglob("*") if path.is_file()] == []

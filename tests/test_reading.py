@@ -277,7 +277,7 @@ def test_records_keep_their_cells_and_their_lines(
         ("a,b\n1,2,\n3,4,,\n", "t.csv, line 2: 3 cells"),
         ("a,b\n1,2\n3\n", "t.csv, line 3: 1 cell, but the header line names 2 columns; cells are missing"),
         ("a,b\n1,2\n3;4\n", "t.csv, line 3: 1 cell, but the header line names 2 columns; it is separated by ';' and"),
-        ("a,b,c\n1,2,3\n4,x\ny,5\n", "(so it is in 2 of 3 lines: also 4); it may go on in the next line"),
+        ("a,b,c\n1,2,3\n4,x\ny,5\n", "it may go on in the next line: a cell with a line break"),
         ("a,b\n1,2,3\n4,5,6\n", "every line has one cell more: perhaps names of rows"),
         ("Weights 2020\n1,2\n3,4\n", "the first line has to name the columns; perhaps a title or a comment"),
         ("a,b,c\n1,2\n3,4\n", "t.csv, line 2: 2 cells, but the header line names 3 columns"),
@@ -302,7 +302,7 @@ def test_no_cell_of_a_ragged_line_is_shown(tmp_path: Path) -> None:
 def test_lines_that_do_not_fit_are_counted(tmp_path: Path) -> None:
     content = "a,b\n" + "1,2\n" * 3 + "1,2,3\n" * 200
     assert "t.csv, line 5: 3 cells" in (found := refusal(content, tmp_path))
-    assert "(so it is in 200 of 203 lines: also 6, 7, 8, ...)" in found
+    assert "(200 of 203 rows do not fit, also in line 6, 7, 8, ...)" in found
 
 
 def test_long_cells_and_many_columns_are_read(tmp_path: Path) -> None:

@@ -221,7 +221,7 @@ def test_a_cell_of_another_format_is_refused(tmp_path: Path) -> None:
     paths = write(tmp_path, form="npz")
     np.savez(paths["north"], number=np.array(["1"]), age=np.zeros((1, 2)), sex=np.array(["f"]))
     with pytest.raises(
-        DataError, match=r"cannot be read as npz: 'age' is float64 of shape \(1, 2\); expected numbers or"
+        DataError, match=r"'age' of .*north.npz at north is float64 of shape \(1, 2\); allowed: numbers"
     ):
         run(scenario(paths))
 

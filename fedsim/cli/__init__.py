@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, NoReturn, Optional
 
-import click
 import typer
 
-from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
+from fedsim.cli.streams import (
+    check_current_folder,
+    end_quietly,
+    explain_machine_error,
+    prepare_streams,
+    use_utf8_for_files,
+)
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -27,6 +33,10 @@ app = typer.Typer(
 data_app = typer.Typer(no_args_is_help=False)
 app.add_typer(data_app, name="data")
 
+UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
+"""Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
+SAID_TWICE = re.compile(r"(Did you mean [^?]*\?)(?: \1)+")
+"""Typer and its click each guess at what was meant."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -370,17 +380,16 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    use_utf8_for_files()
     prepare_streams()
     try:
         check_current_folder()
-        code = app(standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="fedsim", standalone_mode=False)
         sys.stdout.flush()
-    except click.exceptions.NoArgsIsHelpError as error:
-        typer.echo(error.message)
-        sys.exit(0)
-    except click.UsageError as error:
+    except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
-        _fail(f"{error.format_message()} (see {command} --help)", 2)
+        message = SAID_TWICE.sub(r"\1", error.format_message())
+        _fail(f"{message} (see {command} --help)", 2)
     except InputError as error:
         _fail(error, 2)
     except FedsimError as error:

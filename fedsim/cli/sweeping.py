@@ -95,7 +95,7 @@ class Board:
         scores = [
             f"{title(metric)} {number(news['figures'][key], metric)}"
             for key, metric in self._metrics.items()
-            if metric and "figures" in news
+            if metric and news.get("figures", {}).get(key) is not None
         ]
         cause = f": {' '.join(news['cause'].split())}" if "cause" in news else ""
         told = ", ".join(scores) or f"{status}{cause}"

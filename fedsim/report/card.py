@@ -52,11 +52,13 @@ class Found:
 
     Attributes:
         task: scores on the held-out rows, and differences between groups.
+        baseline: what a constant guess scores there, by the same names.
         fairness, worth, resilience: figures.
         versions: of libraries, by name.
     """
 
     task: Mapping[str, float]
+    baseline: Mapping[str, float]
     fairness: Sequence[Figure]
     worth: Sequence[Figure]
     resilience: Sequence[Figure]
@@ -163,8 +165,13 @@ def _holders(seat: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _task(found: Found) -> Section:
-    rows = [[words.title(metric), words.number(value, metric)] for metric, value in found.task.items()]
-    return Section("How good it is", ["On held-out rows."], [Sheet(["measure", "value"], rows)])
+    rows = [
+        [words.title(metric), words.number(value, metric), words.number(found.baseline.get(metric), metric)]
+        for metric, value in found.task.items()
+    ]
+    text = "On held-out rows. The constant guess looks at none of them: it says the commonest class of the training rows, with "
+    text += "the shares of the classes as probabilities."
+    return Section("How good it is", [text], [Sheet(["measure", "value", "constant guess"], rows)])
 
 
 def _leaks(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:

@@ -6,7 +6,7 @@ Parties stand on the left, the hub on the right; messages to the hub run above, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from textwrap import wrap
 from typing import Any
@@ -91,12 +91,13 @@ def _draw(views: Sequence[View]) -> Drawing:
     texts = {role: _describe(role, record) for role in record["seats"]}
     stages, taps = _stages(views), _taps(views)
     boxes, arrows, marks, y = [], list[Arrow](), list[Mark](), TOP
+    kinds, staged, tapped = _kinds(record), _by_end(stages), _by_seat(taps, hub)
     for role in others:
         height = max(ROOM, LINE * (len(texts[role]) + 2))
         boxes.append(Box(8, y, _width(role, record), height, role, texts[role], False))
         up, down = y + height // 2 - 26, y + height // 2 + 26
-        arrows += _arrows(_flows(record), role, hub, up, down)
-        marks += _row(stages, taps, role, hub, up, down, len(views))
+        arrows += _arrows(kinds, role, hub, up, down)
+        marks += _row(staged, tapped.get(role, ({}, {})), role, hub, up, down, len(views))
         y += height + GAP
     height = max(y - GAP - TOP, LINE * (len(texts[hub]) + 3), ROOM)
     boxes.append(Box(RIGHT, TOP, _width(hub, record), height, hub, texts[hub], True))
@@ -108,6 +109,32 @@ def _flows(record: Mapping[str, Any]) -> list[Mapping[str, str]]:
     """The flows that something took: a plan allows for more than is sent."""
     taken = {(t["from"], t["to"], t["message"]) for t in record["traffic"]}
     return [f for f in record["flows"] if (f["from"], f["to"], f["message"]) in taken]
+
+
+def _kinds(record: Mapping[str, Any]) -> Mapping[tuple[str, str], list[str]]:
+    """By sender and addressee, the kinds of message that were sent, each once."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for flow in _flows(record):
+        found.setdefault((flow["from"], flow["to"]), {})[flow["message"]] = None
+    return {way: list(kinds) for way, kinds in found.items()}
+
+
+def _by_end(stages: Placed) -> Mapping[tuple[str, ...], Placed]:
+    """The stages of each end of each link: sender, addressee and which end."""
+    found: dict[tuple[str, ...], Placed] = {}
+    for key, who in stages.items():
+        found.setdefault(key[:3], {})[key] = who
+    return found
+
+
+def _by_seat(taps: Placed, hub: str) -> Mapping[str, tuple[Placed, Placed]]:
+    """By seat, the taps of its own, and those that the hub has on its link to it."""
+    found: dict[str, tuple[Placed, Placed]] = {}
+    for key, who in taps.items():
+        found.setdefault(key[0], ({}, {}))[0][key] = who
+        if key[0] == hub:
+            found.setdefault(key[1], ({}, {}))[1][key] = who
+    return found
 
 
 def _describe(role: str, record: Mapping[str, Any]) -> list[str]:
@@ -150,11 +177,11 @@ def _features(own: Mapping[str, Any], columns: Any) -> list[str]:
     ]
 
 
-def _arrows(flows: Iterable[Mapping[str, str]], role: str, hub: str, up: int, down: int) -> list[Arrow]:
+def _arrows(sent: Mapping[tuple[str, str], list[str]], role: str, hub: str, up: int, down: int) -> list[Arrow]:
     ways = {(role, hub): (LEFT, RIGHT, up, up - 15), (hub, role): (RIGHT, LEFT, down, down + 23)}
     found = []
     for (frm, to), (x1, x2, y, label_y) in ways.items():
-        if kinds := list(dict.fromkeys(flow["message"] for flow in flows if (flow["from"], flow["to"]) == (frm, to))):
+        if kinds := sent.get((frm, to)):
             found.append(Arrow(x1, x2, y, ", ".join(kinds), label_y))
     return found
 
@@ -177,17 +204,25 @@ def _taps(views: Sequence[View]) -> Placed:
     return found
 
 
-def _row(stages: Placed, taps: Placed, role: str, hub: str, up: int, down: int, arms: int) -> list[Mark]:
+def _row(
+    stages: Mapping[tuple[str, ...], Placed],
+    taps: tuple[Placed, Placed],
+    role: str,
+    hub: str,
+    up: int,
+    down: int,
+    arms: int,
+) -> list[Mark]:
     """The marks on the link between one seat and the hub; those at one end stand side by side."""
     marks: list[Mark] = []
     for frm, to, y in ((role, hub, up), (hub, role, down)):
         for end in ("sender", "receiver"):
-            here = {key: who for key, who in stages.items() if key[:3] == (frm, to, end)}
+            here = stages.get((frm, to, end), {})
             at_role = (end == "sender") == (frm == role)
             marks += _side_by_side([(key[3], len(who) < arms) for key, who in here.items()], at_role, y, tap=False)
     for at_role in (True, False):
         # the seat that attacks has the tap at its own end, over both directions
-        here = {k: who for k, who in taps.items() if (k[0] == role if at_role else k[:2] == (hub, role))}
+        here = taps[0 if at_role else 1]
         words = [(k[2] if k[1] in (role, hub) else f"{k[2]} at {k[1]}", len(who) < arms) for k, who in here.items()]
         marks += _side_by_side(words, at_role, (up + down) // 2, tap=True)
     return marks

@@ -77,8 +77,7 @@ def exhibits(finding: Finding, arm: Arm) -> dict[str, Any]:
 def _number(finding: Finding, arm: Arm) -> int:
     """The running number of the attack in the plan, by which a victim files its exhibits."""
     aim = finding.aim
-    places = [(a.number, a.seat, a.victim) for a in arm.file.plan().aims]
-    return places.index((aim.number, aim.seat, aim.victim))
+    return arm.file.plan().aim_numbers[aim.number, aim.seat, aim.victim]
 
 
 def _defences(link: LinkConfig, plan: Plan) -> list[dict[str, Any]]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
 from fedsim.errors import ConfigError
 from fedsim.models import ModelConfig
 from fedsim.seeding import Rng
+from fedsim.vfl.modules import BATCH_NORMS
 from fedsim.vfl.network import Network
 from fedsim.vfl.schedule import Turn
 
@@ -57,7 +57,7 @@ def try_network(network: Network, shape: tuple[int, ...], out: int, named: str) 
             f"{named}: the sizes of {', '.join(lazy)} are not known yet; expected layers with all sizes"
         )
     for name, part in network.module.named_modules():
-        if isinstance(part, _BatchNorm) and not part.track_running_stats:
+        if isinstance(part, BATCH_NORMS) and not part.track_running_stats:
             raise FaultyModelError(
                 f"{named}: layer '{name}' normalises with the rows at hand even in evaluation, so a prediction depends on the "
                 "rows beside it; expected track_running_stats=True"

@@ -8,9 +8,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
-from torch.nn.modules.dropout import _DropoutNd
 
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+"""The layers of torch that normalise over the rows of a batch."""
+_DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.FeatureAlphaDropout)
 _DRAWING = (
     nn.RReLU,
     nn.FractionalMaxPool2d,
@@ -47,7 +48,7 @@ def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 def has_dropout(module: nn.Module) -> bool:
     """Whether a layer of the module drops values in training."""
-    return any(isinstance(part, _DropoutNd) and part.p > 0 for part in module.modules())
+    return any(isinstance(part, _DROPOUTS) and part.p > 0 for part in module.modules())
 
 
 def may_draw(module: nn.Module) -> bool:
@@ -56,7 +57,7 @@ def may_draw(module: nn.Module) -> bool:
 
 
 def _may_draw(part: nn.Module) -> bool:
-    if isinstance(part, _DropoutNd):
+    if isinstance(part, _DROPOUTS):
         return part.p > 0
     return isinstance(part, _DRAWING) or not type(part).__module__.startswith("torch.nn.modules.")
 
@@ -68,24 +69,25 @@ def scratch_buffers(module: nn.Module) -> Iterator[None]:
     The buffers themselves are put aside, not written back: a graph that was made inside refers to the copies, and autograd
     refuses to go back through a tensor that was written to since.
     """
-    owners = [part._buffers for part in module.modules() if part._buffers]
-    before = [dict(owned) for owned in owners]
+    owned = [
+        (part, name, tensor)
+        for part in module.modules()
+        for name, tensor in part.named_buffers(recurse=False, remove_duplicate=False)
+    ]
     copies: dict[int, Tensor] = {}
-    for owned in owners:
-        for name, tensor in owned.items():
-            if tensor is not None:
-                owned[name] = copies.setdefault(id(tensor), tensor.clone())
+    for part, name, tensor in owned:
+        setattr(part, name, copies.setdefault(id(tensor), tensor.clone()))
     try:
         yield
     finally:
-        for owned, kept in zip(owners, before, strict=True):
-            owned.update(kept)
+        for part, name, tensor in owned:
+            setattr(part, name, tensor)
 
 
 def allow_single_rows(module: nn.Module) -> None:
     """Let batch normalisation use its running statistics where a training batch has one value a channel, which has none."""
     for part in module.modules():
-        if isinstance(part, _BatchNorm) and part.track_running_stats:
+        if isinstance(part, BATCH_NORMS) and part.track_running_stats:
             part.register_forward_pre_hook(_leave_training)
             part.register_forward_hook(_return_to_training, always_call=True)
 

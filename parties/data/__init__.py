@@ -143,7 +143,11 @@ class Data(Plugin, ABC):
 
     def part(self, name: RoleId, columns: Mapping[RoleId, Columns]) -> Part:
         """What one party holds, given the specifications of all; DataError if they do not cut the features in parts."""
-        return cut(self.schema(), columns, self.drop)[name]
+        return self.parts(columns)[name]
+
+    def parts(self, columns: Mapping[RoleId, Columns]) -> dict[RoleId, Part]:
+        """What every party holds, by party; DataError as for `part`. Of a kind that is `apart` nobody knows."""
+        return cut(self.schema(), columns, self.drop)
 
     async def meet(self, held: Held, net: Net, key: bytes) -> Data:
         """What this seat has of the rows that all seats have, of a kind whose tables are `apart`.

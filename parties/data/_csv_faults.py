@@ -59,8 +59,8 @@ def explain_misfits(
         following = records[1] if len(records) > 1 else None
         cause = _explain_record(line, cells, following, width, separator)
     others = ", ".join(str(at) for at, _ in records[1:4]) + (", ..." if count > 4 else "")
-    rest = f" (so it is in {count} of {total} lines: also {others})" if count > 1 else ""
-    return f"{found}{rest}; {cause}"
+    rest = f" ({count} of {total} rows do not fit, also in line {others})" if count > 1 else ""
+    return f"{found}; {cause}{rest}"
 
 
 def count_cells(number: int) -> str:

@@ -9,9 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import itertools
-import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +28,8 @@ Record = tuple[int, list[str]]
 
 LARGE_BYTES = 32 << 20
 """Cells of a larger text are kept in pandas' compact strings, not as objects: a quarter of the memory."""
+MAX_CELL_CHARACTERS = 2**31 - 1
+"""Python's own limit is 131,072, for the whole process; it is only ever raised, so that two readers cannot undo it."""
 BATCH_ROWS = 50_000
 END = "\0"
 """A record that follows the text, unless a quote is still open; the text itself holds no NUL."""
@@ -45,7 +45,8 @@ def iterate_records(data: bytes, separator: str, source: str, width: int = 0) ->
     """
     blank = set(" \t") - {separator}
     begin = 1
-    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="") as text, _unlimited_cells():
+    csv.field_size_limit(MAX_CELL_CHARACTERS)
+    with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="") as text:
         reader = csv.reader(itertools.chain(text, [END]), delimiter=separator)
         for cells in reader:
             if cells and cells[-1].endswith(END):
@@ -102,28 +103,27 @@ def _join_frames(frames: list[pd.DataFrame], batch: list[Sequence[str]], width: 
 
     if frames:
         return pd.concat([*frames, *([_to_compact_frame(batch, width)] if batch else [])], ignore_index=True)
+    return _to_object_frame(batch, width)
+
+
+def _to_object_frame(batch: list[Sequence[str]], width: int) -> pd.DataFrame:
+    """Keep cells in one block of objects: with an array a column pandas takes a millisecond for each of 20,000 columns."""
+    import pandas as pd
+
     table = np.empty((len(batch), width), dtype=object)
     if batch:
         table[:] = batch
-    # One block of objects: with an array a column pandas takes a millisecond for each of 20,000 columns.
-    return pd.DataFrame(table, dtype=object)
+    return pd.DataFrame(table, dtype=object, copy=False)
 
 
 def _to_compact_frame(batch: list[Sequence[str]], width: int) -> pd.DataFrame:
+    """Keep cells in the compact strings that pandas has from version 3 on, together with pyarrow."""
     import pandas as pd
 
-    dtype: Any = pd.Series([""]).dtype  # str from pandas 3 on, object before
+    dtype: Any = pd.Series([""]).dtype
+    if getattr(dtype, "storage", "python") == "python":  # no more compact than objects, and slower to make
+        return _to_object_frame(batch, width)
     columns = zip(*batch, strict=True) if width else []
     return pd.DataFrame(
         {k: pd.array(list(column), dtype=dtype) for k, column in enumerate(columns)}, index=range(len(batch))
     )
-
-
-@contextmanager
-def _unlimited_cells() -> Iterator[None]:
-    """Lift the limit that Python sets to the length of a cell."""
-    before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)

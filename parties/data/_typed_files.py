@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import DataError
 from fedsim.parties.data._unpack import is_npz, is_parquet
 
@@ -62,7 +63,7 @@ def import_parquet() -> Any:
     try:
         import pyarrow.parquet
     except ImportError as error:
-        raise DataError("reading parquet files needs pyarrow: pip install fedsim[parquet]") from error
+        raise DataError(f"reading parquet files needs pyarrow: {format_install_command('parquet')}") from error
     return pyarrow.parquet
 
 

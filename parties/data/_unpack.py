@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
+from fedsim.distribution import format_install_command
 from fedsim.errors import DataError
 
 MAX_LAYERS = 4
@@ -138,7 +139,7 @@ def _open_zst(stream: IO[bytes]) -> IO[bytes]:
             return io.BytesIO(decompress(found, stream.read()))
         except Exception as error:  # each module has an error of its own
             raise ValueError(str(error)) from error
-    raise DataError("reading zst files needs pyarrow or zstandard: pip install pyarrow")
+    raise DataError(f"reading zst files needs pyarrow or zstandard: {format_install_command('parquet')}")
 
 
 ZST_MODULES: tuple[tuple[str, Callable[[Any, bytes], bytes]], ...] = (

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, PrivateAttr, model_validator
 
 from fedsim.errors import DataError, suggest
+from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
 from fedsim.parties.data import Array, Rows, find_file
 from fedsim.parties.data._cells import pixels
@@ -40,7 +41,7 @@ class Npz(SpelledData):
     y_test: str | None = Field(None, description="key of the held-out labels")
     scale: float | None = Field(None, gt=0, description="divide by this; none: uint8 images by 255, all else by 1")
     size: int | None = Field(None, ge=2, description="resize images to so many pixels each way; none: as they are")
-    names: tuple[str, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
+    names: tuple[ColumnName, ...] | None = Field(None, description="a table's columns; none: '0', '1', ...")
 
     location: ClassVar[frozenset[str]] = frozenset({"path"})
 

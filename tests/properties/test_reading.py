@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedsim.errors import DataError
-from fedsim.parties.data import _csv_records
+from fedsim.parties.data import _csv_arrow, _csv_records
 from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 
 SEPARATORS = ",;\t|"
@@ -63,6 +63,7 @@ def check(file: Path, content: bytes, separator: str) -> RawTable | str:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_csv_records, "LARGE_BYTES", -1)
         patch.setattr(_csv_records, "BATCH_ROWS", 2)
+        patch.setattr(_csv_arrow, "CHUNK_BYTES", 7)
         check_equal(read_all(file, options), found)
         patch.setattr(_csv_records, "read_with_arrow", lambda *_: None)
         check_equal(read_all(file, options), found)
