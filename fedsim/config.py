@@ -16,7 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
-from fedsim.errors import ConfigError, ThreatModelError, suggest
+from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
 from fedsim.message import RoleId
 from fedsim.mistakes import Places, explain
 from fedsim.net import Watch
@@ -283,7 +283,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
-    data.setdefault("name", path.stem)
+    data.setdefault("name", restore_text(path.stem))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
     given = data.get("runtime")

@@ -108,3 +108,8 @@ def suggest(found: str, allowed: Iterable[str]) -> str:
     if len(names) > LISTED:
         return f"{hint} allowed: {len(names)} names, such as {', '.join(names[:3])}"
     return f"{hint} allowed: {', '.join(names) or 'nothing'}"
+
+
+def restore_text(argument: str) -> str:
+    """A command-line argument as text: bytes that are no UTF-8 become question marks."""
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -13,7 +13,8 @@ import torch
 
 from fedsim.errors import DataError, suggest
 from fedsim.parties.data._cells import Array, find_positions, text
-from fedsim.parties.data._places import show_value
+from fedsim.parties.data._places import describe_column, show_value
+from fedsim.parties.data._raw import RawTable
 from fedsim.parties.data._spelling import is_true_or_false
 from fedsim.parties.stored import dump_state, restore_state
 
@@ -106,6 +107,27 @@ def note_labels(labels: Array, classes: LabelEncoder) -> list[str]:
     if len(classes.classes) > MANY_CLASSES:
         notices.append(f"the labels have {len(classes.classes)} classes; is the label column the right one?")
     return notices
+
+
+def note_copies(raw: RawTable, labels: Array) -> list[str]:
+    """A notice for each column that equals the labels of the same rows, (n,)."""
+    spelt = spell_labels(labels)
+    first = raw.cells.iloc[0].tolist()
+    alike = [name for name, cell in zip(raw.cells.columns, first, strict=True) if _is_alike(str(cell), spelt[0])]
+    return [
+        f"{describe_column(raw, name)} is the label in every row; is it to be a feature?"
+        for name in alike
+        if not raw.cells[name].isna().any() and _equals(raw.cells[name].to_numpy(), spelt)
+    ]
+
+
+def _is_alike(cell: str, label: str) -> bool:
+    """Whether a cell may be a label in another spelling."""
+    return _plain_number(cell.strip()).lower() == label.lower()
+
+
+def _equals(cells: Array, spelt: Array) -> bool:
+    return all(str(cell).strip() for cell in cells.tolist()) and bool((spell_labels(cells) == spelt).all())
 
 
 def spell_labels(labels: Array) -> Array:

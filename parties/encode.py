@@ -193,9 +193,9 @@ class Encoder:
             channels, height, width = rows.shape[1:]
             return Encoder(image=(channels, height, width))
         raw, rules = to_raw(rows), rules or ParseRules()
-        forms = infer_forms(raw, rules, types or {}, [] if notices is None else notices)
+        forms, plain = infer_forms(raw, rules, types or {}, [] if notices is None else notices)
         numeric = [form for form in forms if form.type != "category"]
-        values = check_values(raw, numeric, read_numbers(raw, numeric, rules), missing)
+        values = check_values(raw, numeric, read_numbers(raw, numeric, rules, plain), missing)
         fitted: dict[str, Column] = {
             form.name: _fit_cyclic(form, cells) if form.type == "date" and rules.dates == "cyclic" else column
             for form, cells, column in zip(numeric, values, _fit_numbers(raw, numeric, values), strict=True)
@@ -263,6 +263,8 @@ def to_raw(rows: RawTable | pd.DataFrame) -> RawTable:
     """Any table as a raw one."""
     if isinstance(rows, RawTable):
         return rows
+    if not all(isinstance(name, str) for name in rows.columns):
+        rows = rows.rename(columns=str)
     return RawTable(rows, True, "", np.arange(1, len(rows) + 1, dtype=np.int64))
 
 

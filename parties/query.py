@@ -124,13 +124,13 @@ def _match(needed: Sequence[Data]) -> tuple[dict[str, Rows], int, list[str] | No
     rows = {
         name: np.array([place[id] for id in common], dtype=np.int64) for name, place in zip(names, places, strict=True)
     }
-    left = [f"{len(place) - len(common)} of {name}" for name, place in zip(names, places, strict=True)]
+    left = [
+        f"{len(place) - len(common)} of {name}"
+        for name, place in zip(names, places, strict=True)
+        if len(place) > len(common)
+    ]
     said = f"{len(common)} rows are in every file, matched by id"
-    return rows, len(common), common, [said + (f"; left out: {', '.join(left)}" if any(map(_some, left)) else "")]
-
-
-def _some(left: str) -> bool:
-    return not left.startswith("0 ")
+    return rows, len(common), common, [said + (f"; left out: {', '.join(left)}" if left else "")]
 
 
 def _path(data: Data) -> str:

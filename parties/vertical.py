@@ -18,10 +18,11 @@ from fedsim.net import Net
 from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from fedsim.parties.augment import Augment
-from fedsim.parties.classes import fit_classes, note_labels
+from fedsim.parties.classes import fit_classes, note_copies, note_labels
 from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
 from fedsim.parties.data import Columns, Data, Held
+from fedsim.parties.data._raw import RawTable
 from fedsim.parties.encode import Encoder, Raw, pick_rows
 from fedsim.parties.features import FeatureParty
 from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
@@ -406,6 +407,8 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     after = appraiser(scenario, scenario.labels, public)
     holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
     holder.notices = note_labels(raw, classes)
+    if own is not None and isinstance(features := scenario.features(scenario.labels, private), RawTable):
+        holder.notices += note_copies(features.take_rows(train_rows), raw[train_rows])
     return holder
 
 

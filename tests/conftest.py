@@ -56,6 +56,38 @@ def ray_session() -> Iterator[None]:
 
 
 @pytest.fixture
+def hostile_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What machines have set up for other programs: proxies, clusters, warnings as errors; returns a long TMPDIR."""
+    long = tmp_path_factory.mktemp("x" * 90)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name.upper(), "http://127.0.0.1:9")
+    for name in ("no_proxy", "NO_PROXY", "no_grpc_proxy"):
+        monkeypatch.setenv(name, "example.org")
+    others = {
+        "RAY_ADDRESS": "http://127.0.0.1:8265",
+        "RAY_NAMESPACE": "other",
+        "RAY_JOB_CONFIG_JSON_ENV_VAR": "{",
+        "RAY_TMPDIR": f"{long}/none",
+        "RAY_OVERRIDE_RESOURCES": '{"CPU": 0}',
+        "RAY_grpc_enable_http_proxy": "1",
+        "FLWR_DATABASE": f"{long}/none/x",
+        "FLWR_HOME": "/proc/none",
+        "HOME": "/proc/none",
+        "PYTHONWARNINGS": "error",
+        "PYTHONINSPECT": "1",
+        "PYTHONSTARTUP": "/proc/none",
+        "PYTHONIOENCODING": "ascii",
+        "OMP_NUM_THREADS": "many",
+    }
+    for name, value in others.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    monkeypatch.setenv("TMPDIR", str(long))
+    return long
+
+
+@pytest.fixture
 def add_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any, str, str], str]]:
     """Puts a plugin where the plugins of ``package`` are looked for, by the name of its file."""
     added: list[str] = []

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.optimize import minimize
 from torch import Tensor
 
 from fedsim.minmax import simplex
@@ -54,33 +52,55 @@ def test_a_projection_lies_in_ball_and_box_and_stays_there(
     assert (found[there] == inside[there]).all()
 
 
+def multipliers(g: Tensor, p: Tensor, low: Tensor, high: Tensor, norm: Norm) -> tuple[float, float]:
+    """The multipliers of the ball, from one to another, for which ``g`` is a normal of ball and box at ``p``.
+
+    Karush, Kuhn and Tucker: g = multiplier * s + n, where s is a subgradient of the norm (of l2: of half its square) and n_i is
+    0 inside the box, at least 0 at its upper side, at most 0 at its lower one. There is none if the first is above the second.
+    """
+    least, most, close = 0.0, math.inf, 1e-9
+    for g_i, p_i, low_i, high_i in zip(g.tolist(), p.tolist(), low.tolist(), high.tolist(), strict=True):
+        slopes = (p_i, p_i) if norm == "l2" else (-1 if p_i < close else 1, 1 if p_i > -close else -1)
+        bounds = []  # (slope, number): slope * multiplier must be at most the number
+        if p_i > low_i + close:
+            bounds.append((slopes[0], g_i + close))
+        if p_i < high_i - close:
+            bounds.append((-slopes[1], close - g_i))
+        for slope, number in bounds:
+            if slope > 0:
+                most = min(most, number / slope)
+            elif slope < 0:
+                least = max(least, number / slope)
+            elif number < 0:
+                return math.inf, 0.0
+    return least, most
+
+
+def is_closest(p: Tensor, v: Tensor, low: Tensor, high: Tensor, norm: Norm, eps: float) -> bool:
+    """Whether a point of ball and box is the one that is closest to ``v``: the difference is normal to both there."""
+    if norm == "linf":  # the ball is a box
+        least, most = multipliers(v - p, p, low.clamp(min=-eps), high.clamp(max=eps), "l1")
+        return least <= 1e-9
+    least, most = multipliers(v - p, p, low, high, norm)
+    tight = float(torch.linalg.vector_norm(p, ORDER[norm])) > eps - 1e-9
+    return least <= (most if tight else min(most, 1e-9))
+
+
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
-@pytest.mark.parametrize("seed", range(6))
-def test_a_projection_is_the_closest_point_that_a_solver_finds(norm: Norm, seed: int) -> None:
-    width, eps = 6, {"l1": 0.9, "l2": 0.5, "linf": 0.2}[norm]
-    v, low, high = drawn(seed, 1, width, 1.0)
-    found = project(v, low, high, norm, eps)[0].numpy()
-    target = v[0].numpy()
-    # d = p - q with p, q >= 0 makes the norm of l1 linear; SLSQP then solves a quadratic programme
-    bounds = [(0, max(0.0, b)) for b in high[0].tolist()] + [(0, max(0.0, -b)) for b in low[0].tolist()]
-    room: dict[str, Callable[[np.ndarray], float]] = {
-        "l1": lambda z: eps - z.sum(),
-        "l2": lambda z: eps**2 - ((z[:width] - z[width:]) ** 2).sum(),
-        "linf": lambda z: eps - np.abs(z[:width] - z[width:]).max(),
-    }
-    if norm == "linf":
-        bounds = [(0, min(eps, b)) for _, b in bounds]
-    solved = minimize(
-        lambda z: ((z[:width] - z[width:] - target) ** 2).sum(),
-        np.full(2 * width, 1e-3),
-        bounds=bounds,
-        constraints=[] if norm == "linf" else [{"type": "ineq", "fun": room[norm]}],
-        method="SLSQP",
-        options={"ftol": 1e-14, "maxiter": 500},
-    )
-    assert solved.success
-    assert ((found - target) ** 2).sum() <= solved.fun + 1e-9
-    assert found == pytest.approx(solved.x[:width] - solved.x[width:], abs=1e-4)
+@settings(max_examples=100, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    width=st.integers(1, 20),
+    scale=st.sampled_from([0.1, 1.0, 10.0]),
+    eps=st.floats(0.05, 4),
+)
+def test_a_projection_is_the_closest_point(norm: Norm, seed: int, width: int, scale: float, eps: float) -> None:
+    v, low, high = (each[0] for each in drawn(seed, 1, width, scale))
+    found = project(v[None], low[None], high[None], norm, eps)[0]
+    assert is_closest(found, v, low, high, norm, eps)
+    nearer_to_zero = 0.9 * found  # lies in both, too
+    if float((found - nearer_to_zero).abs().max()) > 1e-6:
+        assert not is_closest(nearer_to_zero, v, low, high, norm, eps)
 
 
 @settings(max_examples=40, deadline=None)
@@ -115,20 +135,21 @@ def test_weights_land_on_the_simplex_at_its_closest_point(seed: int, count: int)
         assert (gaps[~on] <= float(gaps[on][0]) + 1e-9).all()
 
 
-@pytest.mark.parametrize("gamma", [0.0, 0.5, 3.0, 100.0])
-def test_the_worst_weights_are_those_that_a_solver_finds(gamma: float) -> None:
+@pytest.mark.parametrize(
+    ("gamma", "exact"),
+    [
+        (0.0, [1.0, 0.0, 0.0, 0.0]),
+        (0.5, [1.0, 0.0, 0.0, 0.0]),  # 4 - 0.5 (1 - 0) is still above 3.5
+        (3.0, [7 / 12, 0.0, 5 / 12, 0.0]),  # 4 - 3 w = 3.5 - 3 (1 - w)
+        (
+            100.0,
+            [0.25 + 1.875 / 100, 0.25 - 1.125 / 100, 0.25 + 1.375 / 100, 0.25 - 2.125 / 100],
+        ),  # the losses less their mean
+    ],
+)
+def test_the_worst_weights_are_those_that_can_be_worked_out_by_hand(gamma: float, exact: list[float]) -> None:
     losses = torch.tensor([[4.0], [1.0], [3.5], [0.0]], dtype=torch.float64)
-    found = simplex.worst(losses, gamma)[:, 0].numpy()
-    f = losses[:, 0].numpy()
-    solved = minimize(
-        lambda w: -(w @ f - gamma / 2 * ((w - 0.25) ** 2).sum()),
-        np.full(4, 0.25),
-        bounds=[(0, 1)] * 4,
-        constraints=[{"type": "eq", "fun": lambda w: w.sum() - 1}],
-        method="SLSQP",
-        options={"ftol": 1e-12},
-    )
-    assert found == pytest.approx(solved.x, abs=1e-4)
+    assert simplex.worst(losses, gamma)[:, 0].tolist() == pytest.approx(exact, abs=1e-12)
 
 
 def test_steps_of_the_weights_end_where_the_exact_ones_are() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,13 @@ from typing import Annotated, NoReturn, Optional
 
 import typer
 
-from fedsim.cli.streams import check_current_folder, end_quietly, explain_machine_error, prepare_streams
+from fedsim.cli.streams import (
+    check_current_folder,
+    end_quietly,
+    explain_machine_error,
+    prepare_streams,
+    use_utf8_for_files,
+)
 from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
@@ -28,6 +35,8 @@ app.add_typer(data_app, name="data")
 
 UsageError: type[typer.BadParameter] = typer.BadParameter.__bases__[0]
 """Whatever is wrong with a command line. From 0.26 on typer has a click of its own, which gives this class no public name."""
+SAID_TWICE = re.compile(r"(Did you mean [^?]*\?)(?: \1)+")
+"""Typer and its click each guess at what was meant."""
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
@@ -38,6 +47,9 @@ Overrides = Annotated[
 ]
 Profile = Annotated[str, typer.Option(metavar="NAME", help="a variant that the file offers under 'profiles'")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engines and the processes of seats print")]
+Force = Annotated[
+    bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -52,6 +64,7 @@ def run(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="the run folder; default runs/<name>-<digest8>"),
     ] = None,
+    force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Play a scenario; end with a result table and an HTML report."""
@@ -64,9 +77,9 @@ def run(
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
     with Progress() as progress, _notes():
         if seeds == 1:
-            path = experiment.run(file, out, command=sys.argv, started=progress.arm)
+            path = experiment.run(file, out, command=sys.argv, started=progress.arm, replace=force)
         else:
-            path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm)
+            path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm, replace=force)
     print_results(path)
 
 
@@ -147,6 +160,7 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="this seat's run folder; default runs/<name>-<digest8>-<role>"),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim import config
@@ -155,7 +169,17 @@ def seat(
 
     own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
     path = play(
-        config.read(source, overrides or [], profile), arm, role, connect, listen, token_file, identity, wait, own, out
+        config.read(source, overrides or [], profile),
+        arm,
+        role,
+        connect,
+        listen,
+        token_file,
+        identity,
+        wait,
+        own,
+        out,
+        force,
     )
     typer.echo(f"run folder: {path}")
 
@@ -371,14 +395,16 @@ def report(
 def main() -> NoReturn:
     """The entry point. Exit codes: 2 what the user can mend, 1 what went wrong in a run, 130 interrupted; one line each."""
     signal.signal(signal.SIGTERM, _interrupt)
+    use_utf8_for_files()
     prepare_streams()
     try:
         check_current_folder()
-        code = app(sys.argv[1:] or ["--help"], standalone_mode=False)
+        code = app(sys.argv[1:] or ["--help"], prog_name="fedsim", standalone_mode=False)
         sys.stdout.flush()
     except UsageError as error:
         command = error.ctx.command_path if error.ctx else "fedsim"
-        _fail(f"{error.format_message()} (see {command} --help)", 2)
+        message = SAID_TWICE.sub(r"\1", error.format_message())
+        _fail(f"{message} (see {command} --help)", 2)
     except InputError as error:
         _fail(error, 2)
     except FedsimError as error:
@@ -414,6 +440,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
+    notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
     with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
-        typer.echo(f"fedsim: {error}", err=True)
+        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

@@ -59,6 +59,9 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
             console.print(table)
         before = sections
         console.print()
+        for role, about in ((role, each.describe()) for role, each in roles.items()):
+            for notice in (*about.get("notices", ()), *(about.get("own") or {}).get("notices", ())):
+                console.print(f"{role}: {notice}", highlight=False, markup=False, soft_wrap=True)
         if away:
             tables = ", ".join(f"{path} of {role}" for role, path in away.items())
             console.print(f"not here, so that rows were not matched: {tables}", highlight=False, markup=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
-import socket
 import ssl
 import subprocess
 import sys
@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from rich.console import Console
 from rich.markup import escape
 
+from fedsim.cli.surroundings import Found, look_around
 from fedsim.cli.tables import bare
 from fedsim.distribution import DISTRIBUTION, find_foreign_project, format_install_command
 
@@ -41,15 +42,6 @@ PATIENCE = 5.0
 """Seconds that Docker may take to answer."""
 
 
-class Found(NamedTuple):
-    """One finding: how bad it is, of what, what was found, and what to do."""
-
-    state: Literal["ok", "note", "wrong"]
-    what: str
-    found: str
-    do: str = ""
-
-
 def diagnose(certificates: Sequence[Path]) -> bool:
     """Print what was found; False if something is wrong."""
     console, table = Console(), bare("", "", "what", "found", "what to do")
@@ -65,7 +57,7 @@ def diagnose(certificates: Sequence[Path]) -> bool:
 def _all(certificates: Sequence[Path]) -> Iterator[Found]:
     yield from _versions()
     yield from _name()
-    yield from (_ports(), _clock(), _gpu(), _docker(), *_disk(), *_data(), *_flower())
+    yield from (*look_around(), *_clock(), _gpu(), _docker(), *_disk(), *_data(), *_flower())
     for path in certificates:
         yield _certificate(path)
 
@@ -93,29 +85,20 @@ def _name() -> Iterator[Found]:
         yield Found("wrong" if clash.fatal else "note", "name", clash.found, clash.remedy)
 
 
-def _ports() -> Found:
-    try:
-        with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()[:2], 1):
-            return Found("ok", "ports", "processes reach each other on 127.0.0.1")
-    except OSError as error:
-        return Found(
-            "wrong", "ports", f"127.0.0.1: {error}", "allow connections on loopback; only 'local' works without"
-        )
-
-
-def _clock() -> Found:
+def _clock() -> Iterator[Found]:
     """Certificates hold from one time to another: against what this machine writes down and what it has installed."""
     now, built = datetime.now(UTC), datetime.fromtimestamp(Path(ssl.__file__).stat().st_mtime, UTC)
-    with tempfile.NamedTemporaryFile() as file:
+    written = now
+    with contextlib.suppress(OSError), tempfile.NamedTemporaryFile() as file:  # what that means for runs is told above
         written = datetime.fromtimestamp(Path(file.name).stat().st_mtime, UTC)
     text = f"{now:%Y-%m-%d %H:%M:%S} UTC, {time.tzname[0]} here"
     if abs(written - now) > AHEAD:
-        return Found("wrong", "clock", f"{text}; files are dated {written:%Y-%m-%d %H:%M:%S}", "set the clocks alike")
-    if now < built:
-        return Found(
-            "wrong", "clock", f"{text}; Python was installed later", "set the clock: certificates depend on it"
-        )
-    return Found("ok", "clock", text)
+        yield Found("wrong", "clock", f"{text}; files are dated {written:%Y-%m-%d %H:%M:%S}", "set the clocks alike")
+    elif now < built:
+        do = "set the clock: certificates depend on it"
+        yield Found("wrong", "clock", f"{text}; Python was installed later", do)
+    else:
+        yield Found("ok", "clock", text)
 
 
 def _gpu() -> Found:
@@ -146,7 +129,10 @@ def _docker() -> Found:
 
 
 def _disk() -> Iterator[Found]:
-    for what, folder in (("disk, here", Path.cwd()), ("disk, temporary", Path(tempfile.gettempdir()))):
+    folders = {"disk, here": Path.cwd()}
+    with contextlib.suppress(FileNotFoundError):  # there is none: that is told above
+        folders["disk, temporary"] = Path(tempfile.gettempdir())
+    for what, folder in folders.items():
         free = shutil.disk_usage(folder).free
         text = f"{free / 2**30:.1f} GiB free at {folder}"
         if not os.access(folder, os.W_OK):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import logging
 import os
 import sys
 import unicodedata
@@ -14,7 +15,8 @@ from fedsim.errors import OutputError
 SPELLINGS = {
     "…": "...", "–": "-", "—": "-", "−": "-", "‐": "-", "×": "x", "·": ".", "•": "*", "±": "+-", "→": "->", "←": "<-",
     "≤": "<=", "≥": ">=", "≈": "~", "“": '"', "”": '"', "„": '"', "‘": "'", "’": "'", "│": "|", "┃": "|", "║": "|",
-    "─": "-", "━": "-", "═": "=", "█": "#", "▏": "|", "✓": "ok", "✗": "x", "µ": "u", "μ": "u", "σ": "sigma", "ε": "eps",
+    "─": "-", "━": "-", "═": "=", "█": "#", "▏": "|", "✓": "ok", "✗": "x", "µ": "u", "μ": "u", "σ": "sigma",
+    "ε": "eps", "ß": "ss", "ø": "o", "æ": "ae", "ł": "l",
 }  # fmt: skip
 """How characters that fedsim prints are spelled where a terminal has no sign for them."""
 MACHINE_ERRORS = {
@@ -31,8 +33,22 @@ MACHINE_ERRORS = {
 """What to do about errors of the machine that can come from any file."""
 
 
+def use_utf8_for_files() -> None:
+    """Start this command again in Python's UTF-8 mode where the locale has ASCII for the names of files.
+
+    Without it no file with an accent in its name can be opened. What the terminal can show stays as it is.
+    """
+    if sys.flags.utf8_mode or codecs.lookup(sys.getfilesystemencoding()).name != "ascii" or os.name != "posix":
+        return
+    os.environ["PYTHONUTF8"] = "1"  # for the processes of seats, too
+    if sys.stdout is not None:
+        os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+
+
 def prepare_streams() -> None:
     """Let standard output and error print any text, whatever their encoding; a stream that is closed becomes one to nowhere."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that is read-only, and finds another
     codecs.register_error("spell", _spell)
     codecs.register(lambda name: _spelled_ascii() if name == "spelled_ascii" else None)
     for name in ("stdout", "stderr"):

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fedsim.config import ScenarioFile
 from fedsim.distribution import read_version
+from fedsim.errors import restore_text
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 SCHEMA = 1
@@ -31,7 +32,7 @@ def begin(file: ScenarioFile, command: Sequence[str], seeds: Sequence[int] = (),
         "data_sha256": file.scenario.data_digest(),
         "seed": file.seed,
         "seeds": list(seeds),
-        "command": list(command),
+        "command": [restore_text(word) for word in command],
         "started": now(),
         "ended": None,
         "versions": versions(),

@@ -10,13 +10,13 @@ from typing import Any
 
 from fedsim.axes import short
 from fedsim.errors import OutputError
-from fedsim.report.folder import write_text
 from fedsim.report.page import environment
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
 from fedsim.report.sweeps import by_leakage, has_learned, measures
 from fedsim.report.tradeoff import along, pareto
 from fedsim.report.words import LESS_IS_BETTER, how_certain, listed, number, title
+from fedsim.report.writing import write_text
 
 MATRICES = 12
 """Shown, at most."""
@@ -96,14 +96,12 @@ def sentences(summary: Numbers) -> list[str]:
             ends = [
                 f"{number(c['figures'][key]['mean'], metric)} (“{c['name']}”{_attacked(c, key)})" for c in (low, high)
             ]
+            least, most = (number(cell["figures"][key]["mean"], metric) for cell in (low, high))
             span = f"from {ends[0]} to {ends[1]}"
-            if len(known) > 1 and len({cell["figures"][key]["mean"] for cell in known}) == 1:
-                span = (
-                    f"{number(known[0]['figures'][key]['mean'], metric)} in every cell, which tells none from another"
-                )
-            found.append(
-                f"{words} {title(metric)}: {span}.{_constant(known, key, metric)}{_untrained(known, key, metric)}"
-            )
+            if len(known) > 1 and least == most:
+                span = f"{least} in every cell, which tells none from another"
+            told = _constant(known, key, metric) + _untrained(known, key, metric)
+            found.append(f"{words} {title(metric)}: {span}.{told}")
     if found and len(parts := measures(summary["cells"])) > 1:
         found.append(
             f"Cells are scored on {len(parts)} different sets of data or classes: numbers of one set do not compare with "

@@ -26,7 +26,8 @@ class SeatLog:
         for role, actor in self._actors.items():
             if role not in self._asked:
                 self._asked[role] = actor.rows.remote()
-        refs = list(self._asked.values())
+        if not (refs := list(self._asked.values())):
+            return
         there, _ = self._ray.wait(refs, num_returns=len(refs), timeout=timeout_s)
         for role in [role for role, ref in self._asked.items() if ref in there]:
             self._take(role)

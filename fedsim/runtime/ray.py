@@ -217,7 +217,7 @@ def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack
             include_dashboard=False,
             object_store_memory=STORE,
             _temp_dir=str(folder),
-            _plasma_directory=None if _has_shared_memory() else str(folder),
+            _plasma_directory=None if has_shared_memory() else str(folder),
             **settings,
         )
     except Exception as error:
@@ -226,7 +226,7 @@ def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack
         raise
 
 
-def _has_shared_memory() -> bool:
+def has_shared_memory() -> bool:
     """Whether the object store fits into /dev/shm; containers may have none, or a small one."""
     try:
         return os.access(SHARED_MEMORY, os.W_OK) and shutil.disk_usage(SHARED_MEMORY).free > STORE + SPARE

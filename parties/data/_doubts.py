@@ -10,6 +10,7 @@ from fedsim.parties.data._places import describe_column, describe_line, find_ear
 from fedsim.parties.data._raw import RawTable
 from fedsim.parties.data._spelling import (
     ABSENT_WORDS,
+    SPACES,
     Parser,
     ParseRules,
     TextColumn,
@@ -57,7 +58,7 @@ def _check_other_spellings(raw: RawTable, name: str, column: TextColumn, rules: 
     known = column.share(number_parser(rules.decimal, rules.thousands))
     fitting = {}
     few = [column.values[k] for k in column.present[:SAMPLE]]
-    for written, parser in _other_spellings(rules).items():
+    for written, parser in _other_spellings(column, rules).items():
         if 2 * sum(parser(value) is not None for value in few) < len(few):
             continue  # most columns are words: a look at some of them is enough
         share = column.share(parser)
@@ -80,24 +81,17 @@ def _check_other_spellings(raw: RawTable, name: str, column: TextColumn, rules: 
     refuse_column(raw, name, row, value, 1, what, advice)
 
 
-def _other_spellings(rules: ParseRules) -> Mapping[str, Parser]:
-    """What to write, and how cells would be read then."""
-    found = {}
-    for decimal, thousands, written in (
-        (",", None, "decimal: \",\""),
-        (".", ",", "thousands: \",\""),
-        (",", ".", "decimal: \",\", thousands: \".\""),
-        (".", " ", "thousands: \" \""),
-        (",", " ", "decimal: \",\", thousands: \" \""),
-        (".", "'", "thousands: \"'\""),
-        (".", None, "decimal: \".\""),
-    ):  # fmt: skip
-        if (decimal, thousands) != (rules.decimal, rules.thousands):
-            found[written] = _either(decimal, thousands)
-    for form in DATE_FORMATS:
-        if form != rules.date_format:
-            found[f'date_format: "{form}"'] = date_parser(form)
-    return found
+def _other_spellings(column: TextColumn, rules: ParseRules) -> Mapping[str, Parser]:
+    """What to write, and how cells would be read then; only with signs that stand in the column."""
+    signs = set("".join(column.values[k] for k in column.present))
+    found: dict[str, Parser] = {}
+    for decimal, thousands in ((",", None), (".", None), (".", ","), (",", "."), (".", " "), (",", " "), (".", "'")):
+        said = [f'decimal: "{decimal}"'] if decimal != rules.decimal else []
+        said += [f'thousands: "{thousands}"'] if thousands not in (None, rules.thousands) else []
+        wanted = [sign for sign in (decimal if decimal != rules.decimal else None, thousands) if sign is not None]
+        if said and all(signs & set(SPACES.get(sign, sign)) for sign in wanted):
+            found[", ".join(said)] = _either(decimal, thousands)
+    return found | {f'date_format: "{form}"': date_parser(form) for form in DATE_FORMATS if form != rules.date_format}
 
 
 def _either(decimal: str, thousands: str | None) -> Parser:
@@ -117,19 +111,29 @@ def _check_nearly(raw: RawTable, name: str, column: TextColumn, rules: ParseRule
                     f"{describe_column(raw, name)} is read as a category: it has codes such as '{code}' among its numbers"
                 ]
             _refuse_first(raw, name, column, parser, what)
+    money = _without_currency(number)
+    if column.share(money) >= NEARLY:
+        row, value = _first(raw, column, number)
+        advice = f"take the sign of the currency out, or write types: {{{name}: category}} if these are names"
+        refuse_column(raw, name, row, value, 1, "numeric", advice)
     either = _either(rules.decimal, rules.thousands)
     if column.share(either) >= NEARLY:
         row, value = _first(raw, column, percent)
         advice = "some of its cells have a percent sign and some have none: write all of them alike"
         refuse_column(raw, name, row, value, 1, "a number with a percent sign", advice)
     for what, parser in (
-        ("a date", date_parser(rules.date_format)),
+        (f"a date ({rules.date_format or 'YYYY-MM-DD'})", date_parser(rules.date_format)),
         ("a date (YYYY-MM-DD)", date_parser()),
         ("a duration (HH:MM:SS)", parse_duration),
     ):
         if column.share(parser) >= NEARLY:
             _refuse_first(raw, name, column, parser, what)
     return []
+
+
+def _without_currency(number: Parser) -> Parser:
+    """Numbers, with or without the sign of a currency before or behind them."""
+    return lambda cell: number(cell.strip("$\u20ac\u00a3\u00a5 \u00a0"))
 
 
 def _refuse_first(raw: RawTable, name: str, column: TextColumn, parser: Parser, what: str) -> None:

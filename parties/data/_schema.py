@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -9,12 +10,13 @@ import numpy as np
 
 from fedsim.parties.data._cells import Array, Missing
 from fedsim.parties.data._doubts import check_words
-from fedsim.parties.data._places import describe_column, describe_line
+from fedsim.parties.data._places import describe_column, describe_line, find_earliest
 from fedsim.parties.data._raw import RawTable
 from fedsim.parties.data._spelling import ParseRules, TextColumn, has_zone, is_true_or_false
 from fedsim.parties.data._values import (
     ColumnForm,
     ColumnType,
+    Floats,
     check_values,
     column_kinds,
     plain_columns,
@@ -25,11 +27,15 @@ from fedsim.parties.data._values import (
 if TYPE_CHECKING:
     import pandas as pd
 
+_PADDED = re.compile(r"^0[0-9]+$", re.MULTILINE)
+
 
 def infer_forms(
     raw: RawTable, rules: ParseRules, types: Mapping[str, ColumnType], notices: list[str]
-) -> list[ColumnForm]:
-    """Infer how each column is to be read; ``types`` overrides the guess, ``notices`` gets what people should know of it.
+) -> tuple[list[ColumnForm], dict[str, Floats]]:
+    """Infer how each column is to be read, and what `plain_columns` has read of them meanwhile.
+
+    ``types`` overrides the guess; ``notices`` gets what people should know of it.
 
     Raises:
         DataError: a column of text that is nearly all numbers, dates or durations but for some cells, or that has nearly as
@@ -47,10 +53,11 @@ def infer_forms(
             found[name] = ColumnForm(name, kind, zoned=False if kind == "date" else None)
         elif name in plain:
             found[name] = ColumnForm(name, "number")
-            notices += _padded(raw, name)
         else:
             found[name] = _infer_text(raw, name, rules, notices)
-    return [found[name] for name in kinds]
+    texts = (name for name, kind in kinds.items() if kind == "text" and name not in types)
+    notices += _note_padded(raw, [name for name in texts if found[name].type == "number"])
+    return [found[name] for name in kinds], plain
 
 
 def _infer_text(raw: RawTable, name: str, rules: ParseRules, notices: list[str]) -> ColumnForm:
@@ -60,7 +67,6 @@ def _infer_text(raw: RawTable, name: str, rules: ParseRules, notices: list[str])
         return ColumnForm(name, "number")
     for form in _candidates(name, column, rules):
         if column.share(form.parser(rules)) == 1:
-            notices += _padded(raw, name) if form.type == "number" and not form.percent else []
             return form
     if column.share(is_true_or_false) == 1 and not column.is_missing().any():
         return ColumnForm(name, "boolean")
@@ -80,16 +86,21 @@ def _candidates(name: str, column: TextColumn, rules: ParseRules) -> list[Column
     ]
 
 
-def _padded(raw: RawTable, name: str) -> list[str]:
-    """A notice if numbers begin with a needless 0: they may be codes, of which nobody takes the mean."""
-    cells = raw.cells[name].to_numpy(dtype=object)
-    for row, cell in enumerate(cells):
-        if isinstance(cell, str) and len(cell) > 1 and cell[0] == "0" and cell.isdecimal():
-            return [
-                f"{describe_column(raw, name)} is read as numbers, although {describe_line(raw, row)} has '{cell}'; "
+def _note_padded(raw: RawTable, names: list[str]) -> list[str]:
+    """A notice for each column of numbers of which some begin with a needless 0: they may be codes, which have no mean."""
+    if not names or not _PADDED.search("\n".join(map(str, raw.cells[names].to_numpy(dtype=object).ravel().tolist()))):
+        return []
+    notices = []
+    for name in names:
+        cells = raw.cells[name].to_numpy(dtype=object)
+        padded = np.array([_PADDED.fullmatch(str(cell)) is not None for cell in cells], dtype=np.bool_)
+        if padded.any():
+            row = find_earliest(raw, padded)
+            notices.append(
+                f"{describe_column(raw, name)} is read as numbers, although {describe_line(raw, row)} has '{cells[row]}'; "
                 f"if these are codes, write types: {{{name}: category}}"
-            ]
-    return []
+            )
+    return notices
 
 
 def _overridden(raw: RawTable, name: str, kind: str, type: ColumnType, rules: ParseRules) -> ColumnForm:
@@ -110,9 +121,9 @@ def read_table(raw: RawTable, missing: Missing, rules: ParseRules, types: Mappin
     """
     import pandas as pd
 
-    forms = infer_forms(raw, rules, types, [])
+    forms, plain = infer_forms(raw, rules, types, [])
     numeric = [form for form in forms if form.type != "category"]
-    values = check_values(raw, numeric, read_numbers(raw, numeric, rules), missing)
+    values = check_values(raw, numeric, read_numbers(raw, numeric, rules, plain), missing)
     found: dict[str, Array] = {form.name: column for form, column in zip(numeric, values, strict=True)}
     for form in forms:
         if form.type == "category":

@@ -136,8 +136,12 @@ def _collect(cells: Array, names: Sequence[str], rules: ParseRules, found: dict[
         _collect(cells[half:], names[half:], rules, found)
 
 
-def read_numbers(raw: RawTable, forms: Sequence[ColumnForm], rules: ParseRules) -> Floats:
+def read_numbers(
+    raw: RawTable, forms: Sequence[ColumnForm], rules: ParseRules, known: Mapping[str, Floats] | None = None
+) -> Floats:
     """The values of columns that are no categories, (D, n): days of dates, seconds of durations, NaN where one is missing.
+
+    ``known`` is what `plain_columns` has read of them.
 
     Raises:
         DataError: a cell does not fit its column's form; names file, line, column, value and what was expected.
@@ -148,13 +152,15 @@ def read_numbers(raw: RawTable, forms: Sequence[ColumnForm], rules: ParseRules) 
     raw = raw.take_columns([form.name for form in forms])
     kinds = column_kinds(raw)
     wanted = {form.name: form for form in forms}
-    plain = plain_columns(raw, {name: kind for name, kind in kinds.items() if _is_plain(wanted[name])}, rules)
+    if known is None:
+        known = plain_columns(raw, {name: kind for name, kind in kinds.items() if _is_plain(wanted[name])}, rules)
+    plain = dict(known)
     typed = [form.name for form in forms if kinds[form.name] in ("number", "boolean")]
     if typed:
         block = raw.cells[typed].to_numpy(dtype=np.float64, na_value=np.nan).T
         plain |= dict(zip(typed, _without(block, rules), strict=True))
     for k, form in enumerate(forms):
-        if kinds[form.name] == "text" and form.name in plain:
+        if kinds[form.name] == "text" and form.name in plain and _is_plain(form):
             values[k] = plain[form.name]
         elif kinds[form.name] == "text":
             values[k] = _parse(raw, form, rules)
