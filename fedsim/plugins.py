@@ -72,9 +72,10 @@ class Settings(BaseModel):
         A copy with other values (`model_copy`) takes the memory along and makes its own; equality does not see it.
         """
         values = [self.__dict__[field] for field in type(self).model_fields]
-        known = self.__dict__.get(f"_remembered_{name}")
+        key = f"remembered {name}"  # no name of a method, which it would hide
+        known = self.__dict__.get(key)
         if known is None or any(a is not b for a, b in zip(known[0], values, strict=True)):
-            known = self.__dict__[f"_remembered_{name}"] = values, make()
+            known = self.__dict__[key] = values, make()
         found: T = known[1]
         return found
 
