@@ -72,9 +72,9 @@ class Settings(BaseModel):
         A copy with other values (`model_copy`) takes the memory along and makes its own; equality does not see it.
         """
         values = [self.__dict__[field] for field in type(self).model_fields]
-        known = self.__dict__.get(f"_{name}")
+        known = self.__dict__.get(f"_remembered_{name}")
         if known is None or any(a is not b for a, b in zip(known[0], values, strict=True)):
-            known = self.__dict__[f"_{name}"] = values, make()
+            known = self.__dict__[f"_remembered_{name}"] = values, make()
         found: T = known[1]
         return found
 
