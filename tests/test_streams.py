@@ -85,6 +85,15 @@ def test_a_full_disk_behind_standard_output_is_one_line() -> None:
     assert done.stderr.startswith("fedsim: no space left on device: make room there")
 
 
+@pytest.mark.parametrize("home", ["/proc/none", ""])
+def test_a_home_that_cannot_be_written_to_is_no_news(home: str, tmp_path: Path) -> None:
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE)
+    done = called("run", "s.yaml", "--out", "o", env={"HOME": home, "MPLCONFIGDIR": ""}, cwd=tmp_path)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if not line.startswith(b"s: ")]) == (0, [])
+    assert {path.name for path in tmp_path.iterdir()} == {"table.csv", "s.yaml", "o"}
+
+
 @pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&- 2>&-"])
 def test_streams_may_be_closed(closed: str) -> None:
     command = f"{sys.executable} -m fedsim list {closed}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import io
+import logging
 import os
 import sys
 import unicodedata
@@ -47,6 +48,7 @@ def use_utf8_for_files() -> None:
 
 def prepare_streams() -> None:
     """Let standard output and error print any text, whatever their encoding; a stream that is closed becomes one to nowhere."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it warns of a home that is read-only, and finds another
     codecs.register_error("spell", _spell)
     codecs.register(lambda name: _spelled_ascii() if name == "spelled_ascii" else None)
     for name in ("stdout", "stderr"):

@@ -92,7 +92,8 @@ def key(model: Any, training: Training, data: Any, data_digest: str, rng: Rng) -
 
 def place(digest: str) -> Path | None:
     """Where a trained model lies on this machine, if it was trained here before."""
-    folder = os.environ.get(CACHE, "") or str(Path.home() / ".cache" / "fedsim")
+    home = os.path.expanduser("~")  # stays "~" where the system knows no home of this user
+    folder = os.environ.get(CACHE, "") or (os.path.join(home, ".cache", "fedsim") if os.path.isabs(home) else "off")
     return None if folder == "off" else Path(folder) / f"{digest}.safetensors"
 
 
