@@ -11,15 +11,18 @@ from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.figure import Figure, figure
+from fedsim.files import atomic_write_all
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Scenario
 from fedsim.plugins import find, names
 from fedsim.report import card
-from fedsim.report.folder import write_json, write_text
+from fedsim.report.lock import FolderLock
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read
+from fedsim.report.replacing import CARD
 from fedsim.report.words import listed
+from fedsim.report.writing import json_bytes, reporting_failures
 from fedsim.resilience import Row, Table
 from fedsim.seeding import determine
 
@@ -48,9 +51,21 @@ def write(
         started: told of each playing.
 
     Raises:
-        InputError: not a run, no such arm, or a scenario of which there is no card.
+        InputError: not a run, no such arm, a scenario of which there is no card, or another process writes there.
         FedsimError: whatever ended a playing.
     """
+    read(folder)  # a folder that is no run is left alone
+    with reporting_failures(folder):
+        lock = FolderLock.acquire(folder, "writing a model card")
+    try:
+        return _write(folder, arm, by, runtime, training, started)
+    finally:
+        lock.release()
+
+
+def _write(
+    folder: Path, arm: str, by: Sequence[str], runtime: str, training: bool, started: Started
+) -> tuple[Path, ...]:
     run = read(folder)
     if run.over_seeds:
         raise OutputError(f"{folder}: a summary over seeds; choose one of its runs: {', '.join(run.summary['runs'])}")
@@ -69,13 +84,11 @@ def write(
     plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "baseline": found.baseline}
     plain["resilience"] = table.plain()
     plain["figures"] = [each for report in reports for each in report.figures]
-    paths = tuple(folder / f"card.{ending}" for ending in ("md", "html", "json"))
-    try:
-        write_text(paths[0], PathFilter([run]).hide(card.markdown(title, parts)))
-        write_text(paths[1], card.html(run, title, parts))
-        write_json(paths[2], plain)
-    except OSError as error:
-        raise OutputError(f"{folder}: cannot be written: {error.strerror or error}") from error
+    markdown = PathFilter([run]).hide(card.markdown(title, parts))
+    contents = markdown.encode(), card.html(run, title, parts).encode(), json_bytes(plain)
+    paths = tuple(folder / name for name in CARD)
+    with reporting_failures(folder):
+        atomic_write_all(dict(zip(paths, contents, strict=True)))
     return paths
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
-import os
 import zipfile
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import ConfigError, DataError
+from fedsim.files import atomic_write
 from fedsim.plugins import Plugin, find, names
 
 Content = Mapping[str, npt.NDArray[np.generic]] | str
@@ -129,18 +129,11 @@ def read_content(path: Path) -> Content:
 
 
 def write_content(path: Path, content: Content) -> None:
-    """Write a file beside its place and put it there when it is whole."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("wb") as file:
-            if isinstance(content, str):
-                file.write(gzip.compress(content.encode(), mtime=0))
-            else:
-                buffer = io.BytesIO()
-                np.savez_compressed(buffer, allow_pickle=False, **dict(content))
-                file.write(buffer.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    """Write a file in one step."""
+    if isinstance(content, str):
+        block = gzip.compress(content.encode(), mtime=0)
+    else:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, allow_pickle=False, **dict(content))
+        block = buffer.getvalue()
+    atomic_write(path, block)

@@ -17,8 +17,9 @@ from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
 from fedsim.report import manifest, page, reading
-from fedsim.report.folder import CHECKPOINTS, RunFolder, complete, default_path
+from fedsim.report.folder import RunFolder, complete, default_path, discard_attempts
 from fedsim.report.record import slugs
+from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
 from fedsim.report.summary import Arm
 from fedsim.role import Role
 from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
@@ -44,25 +45,29 @@ def run(
     command: Sequence[str] = (),
     started: Started = _unwatched,
     pages: bool = True,
+    replace: bool = False,
 ) -> Path:
     """Play every arm and write the run folder; returns where it lies.
 
     Args:
         file: as `fedsim.config.read` gives it.
-        out: the run folder; default ``runs/<name>-<digest8>``. The same experiment is written over, another refused.
+        out: the run folder; default ``runs/<name>-<digest8>``. A run of the same experiment is replaced when the new one is
+            complete, another is refused.
         command: the command line, for the manifest.
         started: told of each arm.
         pages: also make the page that `fedsim report` makes.
+        replace: remove what there is of an earlier run before the new one begins.
 
     Raises:
         InputError: what `rehearse` found; no folder was made.
-        OutputError: the folder holds something else.
+        OutputError: the folder holds something else, or another process writes there.
         FedsimError: whatever ended the run; the folder says so too.
     """
     rehearse(file)
-    with RunFolder.open_for(out or default_path(file), file, command) as folder, file.runtime.held(file):
-        diverged = _play(file, folder, "", started)
-    return _settled(folder, diverged, pages)
+    out = out or default_path(file)
+    with RunFolder.open_for(out, file, command, replace=replace) as folder, file.runtime.held(file):
+        diverged = _play(file, folder, "", started, pages)
+    return _settled(folder, diverged)
 
 
 def resume(
@@ -83,9 +88,11 @@ def resume(
         OutputError: it cannot be taken up again; says why.
         FedsimError: whatever ended the run; the folder says so too.
     """
-    there = reading.read_manifest(path)
+    path = public_folder(path)
+    place = find_unfinished(path) or path
+    there = reading.read_manifest(place)
     drifted = manifest.drift(there)
-    file = config.read(str(path / "scenario.yaml"), runtime=runtime)
+    file = config.read(str(place / "scenario.yaml"), runtime=runtime)
     if verbose:
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
 
@@ -105,8 +112,8 @@ def resume(
             _play_seeds(file, folder, there["seeds"], there["command"], telling, going_on=True)
             diverged = None
         else:
-            diverged = _play(file, folder, "", telling)
-    return _settled(folder, diverged, pages)
+            diverged = _play(file, folder, "", telling, pages)
+    return _settled(folder, diverged)
 
 
 def run_seeds(
@@ -116,14 +123,14 @@ def run_seeds(
     *,
     command: Sequence[str] = (),
     started: Started = _unwatched,
+    replace: bool = False,
 ) -> Path:
     """The same for ``count`` seeds from the file's own upward: a folder a seed, and a summary over them."""
     rehearse(file)
     seeds = [file.seed + i for i in range(count)]
     out = out or default_path(file, seeds)
-    with RunFolder.open_for(out, file, command, seeds) as folder, file.runtime.held(file):
-        _play_seeds(file, folder, seeds, command, started)
-    page.write([folder.path])
+    with RunFolder.open_for(out, file, command, seeds, replace=replace) as folder, file.runtime.held(file):
+        _play_seeds(file, folder, seeds, command, started, replace=replace)
     return folder.path
 
 
@@ -140,6 +147,7 @@ def run_seat(
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
+    replace: bool = False,
 ) -> Path:
     """Play one seat of one arm over the network, and write a run folder with its part; returns where it lies.
 
@@ -156,7 +164,7 @@ def run_seat(
         secrets: the seat's own; without, as in a simulation.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
             is gone on from if all seats have theirs.
-        command, started: as for `run`.
+        command, started, replace: as for `run`.
 
     Raises:
         ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
@@ -167,7 +175,7 @@ def run_seat(
     plan, path = file.plan(), default_path(file)
     _check_seat(file, role, connect, listen, secrets, identity)
     out = out or path.with_name(f"{path.name}-{role}")
-    with RunFolder.open_for(out, file, command, going_on=True) as folder:
+    with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         kept = keeping(file, folder.path / CHECKPOINTS)
 
@@ -182,7 +190,6 @@ def run_seat(
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
-        folder.forget()
     return folder.path
 
 
@@ -247,20 +254,26 @@ def _play_seeds(
     command: Sequence[str],
     started: Started,
     going_on: bool = False,
+    replace: bool = False,
 ) -> None:
     """Play each seed in a folder of its own, and sum up; ``going_on``: from what is there of it."""
     places = [folder.path / f"seed-{seed}" for seed in seeds]
     for seed, place in zip(seeds, places, strict=True):
         one = validate({**file.resolved(), "seed": seed}, file.name, {})
-        if not (going_on and complete(place, one)):
-            begun = going_on and (place / "manifest.json").exists()
-            with RunFolder.reopen(place, one) if begun else RunFolder.open_for(place, one, command) as each:
-                diverged = _play(one, each, f"seed {seed}, ", started)
-            _settled(each, diverged, pages=True)
+        if going_on and complete(place, one):
+            discard_attempts(place)
+            continue
+        begun = going_on and (place / "manifest.json").exists()
+        with (
+            RunFolder.reopen(place, one) if begun else RunFolder.open_for(place, one, command, replace=replace) as each
+        ):
+            diverged = _play(one, each, f"seed {seed}, ", started, pages=True)
+        _settled(each, diverged)
     folder.write_seeds(places)
+    folder.write_page(page.render([folder.conclude()]))
 
 
-def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) -> DivergedError | None:
+def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started, pages: bool) -> DivergedError | None:
     """Play every arm and write what they leave; an arm that diverges ends only itself, and is returned, if another does not."""
     files = file.arms()
     places = {name: folder.path / CHECKPOINTS / slug for name, slug in slugs(files).items()}
@@ -275,22 +288,23 @@ def _play(file: ScenarioFile, folder: RunFolder, prefix: str, started: Started) 
     if not arms:
         raise next(iter(lost.values()))
     folder.write(arms)
-    if not lost:
-        folder.forget()
-        return None
-    told = "; ".join(f"“{name}”: {error}" for name, error in lost.items())
-    diverged = DivergedError(
-        f"{folder.path}: {len(lost)} of {len(files)} arms diverged, the report is over the others; {told}"
-    )
-    folder.end("failed", f"DivergedError: {diverged}")
+    diverged = None
+    if lost:
+        told = "; ".join(f"“{name}”: {error}" for name, error in lost.items())
+        diverged = DivergedError(
+            f"{folder.home}: {len(lost)} of {len(files)} arms diverged, the report is over the others; {told}"
+        )
+    ended = folder.conclude("failed", f"DivergedError: {diverged}") if diverged else folder.conclude()
+    if pages:
+        folder.write_page(page.render([ended]))
     return diverged
 
 
-def _settled(folder: RunFolder, diverged: DivergedError | None, pages: bool) -> Path:
-    """Make the page of a run that has results; raises what has come of arms that have none."""
-    if pages:
-        page.write([folder.path])
+def _settled(folder: RunFolder, diverged: DivergedError | None) -> Path:
+    """Where a run lies that has results; raises what has come of arms that have none."""
     if diverged is not None:
+        if folder.path != folder.home:
+            diverged.add_note(folder.describe_remains())
         raise diverged
     return folder.path
 

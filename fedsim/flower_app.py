@@ -20,6 +20,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim import config, experiment
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.report.replacing import find_unfinished
 from fedsim.runtime import flower
 from fedsim.runtime._seat import Belongings
 
@@ -39,7 +40,7 @@ def lead(grid: Grid, context: Context) -> None:
     file, secrets = Belongings.named(settings).at(file, hub)
     with flower.conducting(grid, secrets):
         out = _out(settings)
-        if settings["resume"] and out is not None and (out / "manifest.json").exists():
+        if settings["resume"] and out is not None and find_unfinished(out):
             print(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
         else:
             print(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")

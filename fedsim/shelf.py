@@ -23,6 +23,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fedsim.errors import OutputError
+from fedsim.files import atomic_write
 from fedsim.plugins import Settings
 from fedsim.rows import Row
 from fedsim.state import Packed
@@ -210,21 +211,8 @@ class Shelf:
 
 
 def place(path: Path, block: bytes) -> None:
-    """Write a file so that at any moment, also after a loss of power, there is the old one or the new one, whole."""
-    draft = path.with_name(f".{path.name}")
-    try:
-        with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-            file.write(block)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    """Write a file of a seat's own so that at any moment, also after a loss of power, there is the old one or the new one."""
+    atomic_write(path, block, 0o600)
 
 
 def _named(path: Path) -> tuple[int, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,20 +9,20 @@ import torch
 from torch import Tensor
 
 from fedsim.errors import OutputError
+from fedsim.files import atomic_write
 
 SHOWN = 4
 """Names in a message."""
 
 
-def store(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Write named tensors (safetensors), so that a reader at any moment finds the old file or the new one, whole."""
-    from safetensors.torch import save_file
+def store(path: Path, tensors: Mapping[str, Tensor], sync: bool = True) -> None:
+    """Write named tensors (safetensors) as `fedsim.files.atomic_write` does; folders are made as needed."""
+    from safetensors.torch import save
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
     # views of one storage cannot be stored, copies can
-    save_file({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}, draft)
-    draft.replace(path)
+    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    atomic_write(path, save(copies), sync=sync)
 
 
 def restore(path: Path, into: Mapping[str, Tensor]) -> None:

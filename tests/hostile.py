@@ -29,7 +29,7 @@ from fedsim.wire import Envelope, decode, encode
 
 TOKEN = "the token of the run"
 HUB, HOSTS = "server", ["127.0.0.1"]
-PATIENCE = 60.0
+PATIENCE = 240.0
 MANY = 10
 """Connections of a slow-loris."""
 TRICKLE = 0.1

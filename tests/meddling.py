@@ -24,7 +24,7 @@ from fedsim.wire import decode, encode
 Change = Callable[[Any], Message]
 """From the message that a seat would have sent to the one that leaves."""
 Way = Literal["memory", "stream"]
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 
 class Meddling(_Wrapped):

@@ -24,7 +24,7 @@ from fedsim.transport.chaos import FAULTS, HARMLESS, Chaos, Fault, Trouble
 from fedsim.transport.memory import MemoryNetwork
 from fedsim.transport.wrappers import Record, Sealed
 
-DEADLINE = 60.0
+DEADLINE = 240.0
 """Seconds after which a run hangs, on a machine however busy; one takes a tenth of a second."""
 TINY = {
     "data": DATA,

@@ -22,12 +22,12 @@ from safetensors.torch import save_file
 from small import SMALL, small
 from terminal import TABLE, fedsim, fine, write_table
 
-import fedsim.parties.wrappers
 from fedsim import config, experiment
 from fedsim import shelf as fedsim_shelf
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
 from fedsim.net import Watch
+from fedsim.parties import wrappers as wrapper_package
 from fedsim.plan import Scenario
 from fedsim.play import play
 from fedsim.plugins import find, names
@@ -522,7 +522,7 @@ def test_a_run_without_checkpoints_says_how_to_have_some(here: Path) -> None:
 def test_what_could_not_be_taken_up_again_refuses_checkpoints(
     here: Path, monkeypatch: pytest.MonkeyPatch, add_kind: Callable[[Any, str, str], str]
 ) -> None:
-    kind = add_kind(fedsim.parties.wrappers, "idle", IDLE)
+    kind = add_kind(wrapper_package, "idle", IDLE)
     said = fedsim("check", "s.yaml", "--set", f"seats={{a: [{{kind: {kind}}}]}}")
     why = "checkpoint: a wrapper of kind 'idle' does not say what its state is, and could not be resumed; leave checkpoint out"
     assert (said.code, why in said.err) == (2, True), said.err

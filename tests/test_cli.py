@@ -234,13 +234,13 @@ def interrupt(
     if deaf:  # as in the background of a script
         command = ["sh", "-c", 'trap "" INT; exec "$0" "$@"', *command]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 300
         path = here / "one/metrics.jsonl"
         while not (path.exists() and log in path.read_text()) and time.monotonic() < deadline:
             time.sleep(0.02)
         process.send_signal(signal_)
         try:
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=300)
         finally:
             process.kill()
     assert (process.returncode, out, err.splitlines()[-1]) == (130, "", "fedsim: interrupted")
@@ -272,6 +272,6 @@ def test_an_interrupt_while_attacks_are_at_work(here: Path) -> None:
 
 def test_a_ray_that_is_not_there_is_told_at_once(here: Path) -> None:
     command = [PROGRAM, "run", "s.yaml", "--runtime", "ray", "--set", "runtime.address=127.0.0.1:9"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     said = "fedsim: runtime.address: no Ray at '127.0.0.1:9': nobody listens there: Connection refused\n"
     assert (done.returncode, done.stderr) == (2, said)

@@ -30,7 +30,7 @@ from fedsim.transport.addresses import free_port
 pytest.importorskip("flwr", reason="needs fedsim-vfl[flower]")
 
 ROOT = Path(__file__).parent.parent
-PATIENCE = 120.0
+PATIENCE = 300.0
 HEX = re.compile(rb"\b[0-9a-f]{64}\b")
 OURS = re.compile(rb"(?<!ID: )(?<!fab_hash=)(?<!--token )\b[0-9a-f]{64}\b")
 """What a token of ours looks like; Flower's ids, hashes and tokens do as well, but it says what they are."""

@@ -20,7 +20,7 @@ from fedsim.transport.grpc import Hub, Pass, Spoke, token_of
 
 PASS = Pass("the token", "d" * 64)
 ROSTER = ("server", "north", "east")
-PATIENCE = 30.0
+PATIENCE = 120.0
 
 PEER = """
 import asyncio, sys

@@ -43,7 +43,7 @@ def nets(wrap: Wrap = as_it_is) -> dict[str, Net]:
 
 def run(play: Callable[[dict[str, Net]], Coroutine[Any, Any, None]], wrap: Wrap = as_it_is) -> None:
     async def main() -> None:
-        await asyncio.wait_for(play(nets(wrap)), 10)
+        await asyncio.wait_for(play(nets(wrap)), 120)
 
     asyncio.run(main())
 
@@ -284,7 +284,7 @@ def test_a_run_that_stalls_says_who_waits() -> None:
         network = MemoryNetwork(("server", "a", "b"))
         transports: dict[str, Transport] = {role: network.transport(role) for role in ("server", "a", "b")}
         transports["a"] = Drop(transports["a"], lambda dst, frame: True)
-        await asyncio.wait_for(play_all(file, transports), 20)
+        await asyncio.wait_for(play_all(file, transports), 120)
 
     with pytest.raises(StallError, match="the run stalled: server waits for Hello of step 0 from a"):
         asyncio.run(main())

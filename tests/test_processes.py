@@ -24,7 +24,7 @@ from fedsim.runtime.processes import Processes
 from fedsim.testing import check_runtime
 from fedsim.testing.runtimes import _check_equal
 
-PATIENCE = 90.0
+PATIENCE = 300.0
 ENDLESS = ("--set", "scenario.steps=1000000")
 COMMAND = (sys.executable, "-m", "fedsim")
 

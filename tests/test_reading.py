@@ -20,7 +20,7 @@ import pandas as pd
 import pytest
 
 from fedsim.errors import DataError
-from fedsim.parties.data import find_file
+from fedsim.parties.data import _unpack, find_file
 from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 
 TEXT = 'id,größe,name\nA1,1.50,Müller\nA2,-2,"Straße, 5"\n'
@@ -208,6 +208,16 @@ def test_files_within_files_have_an_end(tmp_path: Path) -> None:
         content = gzip.compress(content)
     assert cells(read(content, tmp_path)) == [["1", "2"]]
     assert "compressed more than 4 times" in refusal(gzip.compress(content), tmp_path)
+
+
+def test_zst_without_anything_that_reads_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = zst(TEXT.encode())
+    monkeypatch.setattr(_unpack, "ZST_MODULES", (("no_such_module", lambda module, content: content),))
+    assert "reading zst files needs pyarrow or zstandard: pip install 'fedsim-vfl[parquet]'" in refusal(
+        content, tmp_path
+    )
 
 
 def test_a_folder_is_no_data_file(tmp_path: Path) -> None:

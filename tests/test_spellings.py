@@ -387,8 +387,14 @@ def test_dates_as_points_on_circles() -> None:
 
 def test_types_of_columns_that_are_not_there_are_refused() -> None:
     write_files("csv", table_of(["1", "2"]))
-    with pytest.raises(DataError, match=r"types: t\.csv has no column 'zz'; did you mean 'z'"):
+    with pytest.raises(DataError, match=r"types: no column 'zz' in t\.csv; did you mean 'z'"):
         trained("csv", {"types": {"zz": "category"}})
+    write_files("tables", table_of(["1", "2"]))
+    with pytest.raises(DataError, match="types: no column 'zz' in any table; did you mean 'z'"):
+        trained("tables", {"types": {"x": "category", "zz": "category"}})
+    np.savez("n.npz", x=np.zeros((9, 2)), y=np.arange(9))
+    with pytest.raises(DataError, match=r"types: no column '2' in n\.npz"):
+        load("data", Data, {"kind": "npz", "path": "n.npz", "types": {2: "category"}}).schema()
 
 
 # -- numbers

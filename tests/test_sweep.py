@@ -258,7 +258,7 @@ def apart(copy: Path) -> Iterator[Apart]:
 
 def wait(apart: Apart, done: Callable[[], bool]) -> None:
     """Until something is so; a sweep that ends before is an error."""
-    until = time.monotonic() + 150
+    until = time.monotonic() + 300
     while not done() and time.monotonic() < until:
         assert apart.process.poll() is None, apart.process.communicate()
         time.sleep(0.05)
@@ -274,11 +274,11 @@ def test_a_process_that_is_killed_and_an_interrupt_leave_nothing_behind(copy: Pa
     os.kill(load(one / "manifest.json")["process"]["pid"], signal.SIGKILL)
     wait(apart, lambda: load(one / "manifest.json")["status"] == "failed")
     apart.process.send_signal(signal.SIGINT)
-    out, err = apart.process.communicate(timeout=60)
+    out, err = apart.process.communicate(timeout=300)
     assert (apart.process.returncode, out) == (130, "")
     killed = "batch 8, none, seed 0: failed: its process ended before the run did (1 of 2)"
     assert err.splitlines() == ["2 cells, 2 runs, 2 at a time", killed, "fedsim: interrupted"]
-    until = time.monotonic() + 20  # processes that were told to end
+    until = time.monotonic() + 120  # processes that were told to end
     while apart.members() and time.monotonic() < until:
         time.sleep(0.05)
     assert apart.members() == []

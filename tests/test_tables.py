@@ -287,7 +287,7 @@ def test_seats_by_hand_each_with_its_own_table_secret_and_key(here: Path) -> Non
         command += ["--token-file", f"keys/{role}/token"]
         started[role] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     for process in started.values():
-        said = process.communicate(timeout=120)
+        said = process.communicate(timeout=300)
         assert process.returncode == 0, said
         assert MARK not in "".join(said)
     secrets = {role: Secrets(f"of {role}".encode(), b"any") for role in COLUMNS}

@@ -21,9 +21,9 @@ from fedsim.transport.certificates import Authority, certify
 TOKEN, DIGEST = "the token of the run", "d" * 64
 ROSTER = ("server", "north", "east")
 LOOPBACK = ["127.0.0.1", "localhost"]
-SOON = 5.0
-"""Seconds within which whoever is refused must know; the patience of those that wait is twelve times as long."""
-PATIENCE = 60.0
+SOON = 30.0
+"""Seconds within which whoever is refused must know; the patience of those that wait is ten times as long."""
+PATIENCE = 300.0
 
 Identities = Mapping[RoleId, Identity | None]
 PLAIN: Identities = dict.fromkeys(ROSTER)

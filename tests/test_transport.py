@@ -20,7 +20,7 @@ Play = Callable[[Transport, Transport], Awaitable[None]]
 def between_two(play: Play) -> None:
     async def main() -> None:
         network = MemoryNetwork(["a", "b"])
-        await asyncio.wait_for(play(network.transport("a"), network.transport("b")), 5)
+        await asyncio.wait_for(play(network.transport("a"), network.transport("b")), 120)
 
     asyncio.run(main())
 

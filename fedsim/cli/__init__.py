@@ -47,6 +47,9 @@ Overrides = Annotated[
 ]
 Profile = Annotated[str, typer.Option(metavar="NAME", help="a variant that the file offers under 'profiles'")]
 Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engines and the processes of seats print")]
+Force = Annotated[
+    bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -61,6 +64,7 @@ def run(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="the run folder; default runs/<name>-<digest8>"),
     ] = None,
+    force: Force = False,
     verbose: Verbose = False,
 ) -> None:
     """Play a scenario; end with a result table and an HTML report."""
@@ -73,9 +77,9 @@ def run(
         file = file.model_copy(update={"runtime": file.runtime.model_copy(update={"verbose": True})})
     with Progress() as progress, _notes():
         if seeds == 1:
-            path = experiment.run(file, out, command=sys.argv, started=progress.arm)
+            path = experiment.run(file, out, command=sys.argv, started=progress.arm, replace=force)
         else:
-            path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm)
+            path = experiment.run_seeds(file, seeds, out, command=sys.argv, started=progress.arm, replace=force)
     print_results(path)
 
 
@@ -156,6 +160,7 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="DIR", help="this seat's run folder; default runs/<name>-<digest8>-<role>"),
     ] = None,
+    force: Force = False,
 ) -> None:
     """Play one seat by hand; the others are played elsewhere, with the same file; fedsim keys makes what they show."""
     from fedsim import config
@@ -164,7 +169,17 @@ def seat(
 
     own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
     path = play(
-        config.read(source, overrides or [], profile), arm, role, connect, listen, token_file, identity, wait, own, out
+        config.read(source, overrides or [], profile),
+        arm,
+        role,
+        connect,
+        listen,
+        token_file,
+        identity,
+        wait,
+        own,
+        out,
+        force,
     )
     typer.echo(f"run folder: {path}")
 
@@ -425,6 +440,7 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
+    notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
     with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
-        typer.echo(f"fedsim: {error}", err=True)
+        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

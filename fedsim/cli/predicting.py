@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import io
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fedsim import config
-from fedsim.errors import ConfigError, OutputError
+from fedsim.errors import ConfigError
+from fedsim.files import atomic_write
 from fedsim.message import RoleId
 from fedsim.plan import NewRows, complete
 from fedsim.report.reading import load_seats, read
+from fedsim.report.writing import reporting_failures
 from fedsim.runtime.local import memory, play_all
 
 
@@ -95,8 +98,10 @@ def _write(lines: Iterable[list[object]], out: Path | None) -> None:
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
         return
-    try:
-        with out.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file, lineterminator="\n").writerows(lines)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error.strerror or error}") from error
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows(lines)
+    with reporting_failures(out):
+        if out.exists() and not out.is_file():  # such as /dev/stdout
+            out.write_text(table.getvalue(), encoding="utf-8")
+        else:
+            atomic_write(out, table.getvalue().encode())

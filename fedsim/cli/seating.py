@@ -11,8 +11,10 @@ from fedsim import experiment
 from fedsim.cli.progress import Progress
 from fedsim.config import ScenarioFile
 from fedsim.distribution import format_install_command
-from fedsim.errors import ConfigError, OutputError, suggest
+from fedsim.errors import ConfigError, suggest
+from fedsim.files import create_file
 from fedsim.message import RoleId
+from fedsim.report.fresh import fresh_folder
 from fedsim.runtime._crew import environment
 from fedsim.runtime._seat import Belongings
 from fedsim.transport.addresses import split_address
@@ -34,6 +36,7 @@ def play(
     wait: float,
     own: Belongings,
     out: Path | None,
+    replace: bool,
 ) -> Path:
     """Play one seat; returns its run folder.
 
@@ -41,6 +44,7 @@ def play(
         identity_files: the authority's certificate, the seat's own and its key; all of them or none.
         wait: seconds for the others to come.
         own: where the seat's data and secrets lie.
+        replace: remove an earlier run in ``out`` before this one begins.
 
     Raises:
         ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
@@ -67,6 +71,7 @@ def play(
             out=out,
             command=sys.argv,
             started=progress.arm,
+            replace=replace,
         )
 
 
@@ -86,18 +91,14 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
     token, ids_key = os.urandom(32).hex(), os.urandom(32).hex()
     tables = any(seat.meet for plan in plans for seat in plan.seats.values())
     identities = certify(hub, [role for role in roles if role != hub], hosts, days)
-    try:
-        out.mkdir(mode=0o700, parents=True)
+    with fresh_folder(out) as fresh:
         for role, identity in identities.items():
-            (folder := out / role).mkdir(mode=0o700)
+            (folder := fresh / role).mkdir(mode=0o700)
             shown = token if role == hub else token_of(token, role)
             contents = {"ca.pem": identity.ca, "cert.pem": identity.certificate, "key.pem": identity.key}
             contents |= {"token": f"{shown}\n".encode()} | ({"ids": f"{ids_key}\n".encode()} if tables else {})
             for name, content in contents.items():
-                (folder / name).touch(mode=0o600)
-                (folder / name).write_bytes(content)
-    except OSError as error:
-        raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from error
+                create_file(folder / name, content, 0o600)
     return out
 
 

@@ -24,8 +24,8 @@ TASK = (
     "joint_success", "domain_success", "accuracy", "balanced_accuracy", "pgd_accuracy", "source_accuracy", "poison_label",
     "victim_taken", "roc_auc", "log_loss", "chose_the_best", "decided", "pulls", "union_accuracy",
 )  # fmt: skip
-WIDEST = 15
-"""Characters of a line of a heading."""
+WIDEST, WIDEST_METRIC = 15, 17
+"""Characters of a line of a heading: of an arm, of a metric."""
 WIDEST_ATTACK = 28
 """The same of the name of an attack."""
 BALANCED = "balanced_accuracy"
@@ -144,7 +144,7 @@ def _row_an_arm(name: str, arms: Numbers, attacks: Sequence[MatchedAttack]) -> T
         (f"{escape(fill(attack.name, WIDEST_ATTACK))}\n{title(attack.metric)}", "blind\nguess") for attack in attacks
     ]
     for heading in (
-        *(fill(title(metric), WIDEST) for metric in metrics),
+        *(fill(title(metric), WIDEST_METRIC) for metric in metrics),
         *(word for pair in pairs for word in pair),
         "traffic",
         "seconds",

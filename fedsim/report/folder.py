@@ -3,50 +3,49 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import platform
-import re
-import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
-import yaml
-from torch import Tensor
-
+from fedsim import tensors
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
+from fedsim.files import sync_tree
 from fedsim.message import RoleId
 from fedsim.net import Watch
-from fedsim.report import manifest
-from fedsim.report.reading import read, read_manifest
+from fedsim.report import manifest, replacing
+from fedsim.report.lock import FolderLock
+from fedsim.report.reading import Run, read, read_manifest
 from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
+from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
-from fedsim.report.summary import Arm, finite, rows, summarise
-
-CHECKPOINTS = "checkpoints"
-"""The folder in a run folder with what a run can be taken up from; gone when the run is complete."""
-CARD = ("card.md", "card.html", "card.json")
-WRITTEN = (
-    "scenario.yaml",
-    "metrics.jsonl",
-    "summary.json",
-    "seats.json",
-    "report.html",
-    "model",
-    "claims",
-    CHECKPOINTS,
-    *CARD,
+from fedsim.report.summary import Arm, rows, summarise
+from fedsim.report.writing import (
+    json_line,
+    remove,
+    reporting_failures,
+    scenario_text,
+    write_json,
+    write_text,
 )
-"""What a run leaves beside ``manifest.json``: removed when the same experiment is written again."""
-AT_FIRST = {"manifest.json", "scenario.yaml"}
-"""What a run has before its first row."""
+
+ACTIVITY = "writing a run"
+CLOCK_TOLERANCE_S = 2.0
+"""How much later than a run a process may seem to have started that writes it: both times are rounded."""
+ELSEWHERE = "wait for its end, end it, or choose another folder with --out"
 
 
 class RunFolder:
     """A run folder that is being written; leaving it as a context settles its status.
+
+    Results that lie there stay until the new run is complete; until then it is written to a folder inside
+    (`fedsim.report.replacing`). Nobody else writes there until the context is left.
 
     >>> import tempfile
     >>> from fedsim.config import read
@@ -57,11 +56,13 @@ class RunFolder:
     'complete'
 
     Attributes:
-        path: where it lies.
+        home: the folder that the user has named.
+        path: where the run is written: ``home``, or a folder inside until it takes the place of earlier results.
     """
 
-    def __init__(self, path: Path, file: ScenarioFile, begun: Mapping[str, Any]) -> None:
-        self.path, self._file, self._manifest = path, file, dict(begun)
+    def __init__(self, home: Path, path: Path, file: ScenarioFile, begun: Mapping[str, Any], lock: FolderLock) -> None:
+        self.home, self.path, self._file, self._manifest = home, path, file, dict(begun)
+        self._lock = lock
         self._log: TextIO | None = None
 
     @staticmethod
@@ -72,33 +73,40 @@ class RunFolder:
         seeds: Sequence[int] = (),
         sweep: bool = False,
         going_on: bool = False,
+        replace: bool = False,
     ) -> RunFolder:
-        """Make the folder and mark it as running.
+        """Make the folder, lock it, and mark the run as running.
 
         Args:
-            path: may be missing, empty, or hold an earlier run of the same experiment, which is replaced; so is any
-                run that ended before its first result.
+            path: may be missing, empty, or hold an earlier run of the same experiment, which is replaced, at once if it
+                has nothing to lose, else when the new one is complete; so is any run that ended before its first result.
             file: what is about to be played.
             command: the command line, for the manifest.
             seeds: for a folder over the runs of several seeds.
             sweep: for a folder over the runs of the file's sweep, which are left where they are.
             going_on: checkpoints are left where they are.
+            replace: remove at once what there is of an earlier run.
 
         Raises:
-            OutputError: there is a file, another run, or something that is not a run; or it cannot be written.
+            OutputError: there is a file, another run, or something that is not a run; it cannot be written; or another
+                process writes there.
         """
         begun = manifest.begin(file, command, seeds, sweep)
-        try:
-            _refuse_foreign(path, begun)
+        with reporting_failures(path):
+            _refuse_foreign(path, begun)  # before anything is made
             path.mkdir(parents=True, exist_ok=True)
-            write_json(path / "manifest.json", begun)  # first: an interrupted clean-up still leaves a run of ours
-            for name in WRITTEN:
-                if not (going_on and name == CHECKPOINTS):
-                    _remove(path / name)
-            write_text(path / "scenario.yaml", scenario_text(file))
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-        return RunFolder(path, file, begun)
+            with _locked(path, ELSEWHERE) as lock:
+                _refuse_foreign(path, begun, locked=True)
+                place = replacing.choose_place(path, begun, going_on, replace)
+                place.mkdir(exist_ok=True)
+                write_json(
+                    place / "manifest.json", begun, sync=False
+                )  # first: an interrupted clean-up still leaves a run of ours
+                for name in WRITTEN:
+                    if not (going_on and name == CHECKPOINTS):
+                        remove(place / name)
+                write_text(place / "scenario.yaml", scenario_text(file), sync=False)
+        return RunFolder(path, place, file, begun, lock)
 
     @staticmethod
     def reopen(path: Path, file: ScenarioFile) -> RunFolder:
@@ -111,26 +119,31 @@ class RunFolder:
         Raises:
             OutputError: it is complete, still runs, takes no checkpoints, or is not what it was.
         """
-        there = read_manifest(path)
-        if why := _lasts(there, file):
-            raise OutputError(f"{path}: cannot be resumed: {why}")
-        begun = manifest.again(there)
-        try:
-            write_json(path / "manifest.json", begun)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
-        return RunFolder(path, file, begun)
+        path = replacing.public_folder(path)
+        with reporting_failures(path), _locked(path) as lock:
+            place = replacing.find_unfinished(path) or path
+            there = read_manifest(place)
+            if why := _lasts(there, file):
+                raise OutputError(f"{path}: cannot be resumed: {why}")
+            if place.name == replacing.ASIDE:
+                remove(path / NEXT)
+                place = place.rename(path / NEXT)
+            begun = manifest.again(there)
+            write_json(place / "manifest.json", begun)
+        return RunFolder(path, place, file, begun, lock)
 
     @property
     def status(self) -> str:
         """``running``, ``complete``, ``interrupted`` or ``failed``."""
         return str(self._manifest["status"])
 
-    def end(self, status: manifest.Status, cause: str | None = None) -> None:
-        """Settle the status, with a cause of one line if it went wrong."""
-        self._close_log()
+    def conclude(self, status: manifest.Status = "complete", cause: str | None = None) -> Run:
+        """Settle how the run has ended, with a cause of one line if it went wrong, and return it for its page.
+
+        The folder says so when it is left as a context: what is written until then belongs to the run.
+        """
         self._manifest = manifest.end(self._manifest, status, cause)
-        write_json(self.path / "manifest.json", self._manifest)
+        return Run(self.path, self._manifest, json.loads((self.path / "summary.json").read_text("utf-8")))
 
     def __enter__(self) -> RunFolder:
         return self
@@ -138,23 +151,76 @@ class RunFolder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if error is None:
-            if self.status == "running":
-                self.end("complete")
-        elif isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError):
-            self.end("interrupted", "stopped from outside")
-            places = [self.path, *(self.path / f"seed-{seed}" for seed in self._manifest["seeds"])]
-            if any(part for place in places for part in (place / CHECKPOINTS).glob("**/step-*")):
-                error.add_note(f"to go on from the last checkpoint: fedsim resume {self.path}")
+        try:
+            self._close_log()
+            if error is None:
+                with reporting_failures(self.home):
+                    self._settle()
+                return
+            stopped = isinstance(error, KeyboardInterrupt | SystemExit | asyncio.CancelledError)
+            with contextlib.suppress(OSError):  # a full disk is what the error is about
+                self._end_early(error, stopped)
+            if note := self.describe_remains(stopped):
+                error.add_note(note)
+        finally:
+            self._lock.release()
+
+    def _settle(self) -> None:
+        """Write how the run has ended; a complete one takes its place."""
+        if self.status == "running":
+            self._manifest = manifest.end(self._manifest, "complete")
+        if self.status == "complete":
+            for name in WRITTEN:  # before anything says that it is complete
+                sync_tree(self.path / name)
+        write_json(self.path / "manifest.json", self._manifest)
+        if self.status == "complete":
+            remove(self.path / CHECKPOINTS)
+        if self.path == self.home:
+            if self.status == "complete":
+                replacing.discard_attempts(self.home)
+        elif self._may_replace():
+            replacing.replace_results(self.home)
+            self.path = self.home
+
+    def _may_replace(self) -> bool:
+        """Whether the run, which is over, takes the place of the one in its folder: only a complete one if that is complete.
+
+        That of a sweep always does: its runs have folders of their own.
+        """
+        over_runs = self._file.sweep is not None and self._manifest["digest"] == self._file.sweep_digest()
+        return self.status == "complete" or over_runs or replacing.read_status(self.home) != "complete"
+
+    def _end_early(self, error: BaseException, stopped: bool) -> None:
+        """Write why the run has not come to its end; a newer one that has left nothing is removed."""
+        cause = "stopped from outside" if stopped else f"{type(error).__name__}: {error}"
+        self._manifest = manifest.end(self._manifest, "interrupted" if stopped else "failed", cause)
+        if self.path != self.home and replacing.entries(self.path) <= AT_FIRST:
+            remove(self.path)
         else:
-            self.end("failed", f"{type(error).__name__}: {error}")
+            write_json(self.path / "manifest.json", self._manifest)
+
+    def describe_remains(self, stopped: bool = False) -> str:
+        """What a run that has not come to its end leaves, in a line for the user; empty if that is as usual."""
+        places = [self.path, *(self.path / f"seed-{seed}" for seed in self._manifest["seeds"])]
+        kept = any(replacing.holds_checkpoints(place) for seed in places for place in (seed, seed / NEXT))
+        resuming = f"fedsim resume {self.home}" if kept else ""
+        if self.path == self.home:
+            return f"to go on from the last checkpoint: {resuming}" if resuming and stopped else ""
+        with contextlib.suppress(OutputError):
+            ended = read_manifest(self.home).get("ended")
+            there = f"{self.home} is as it was" + (f", with the run that ended {ended}" if ended else "")
+            if resuming:
+                return f"{there}; to go on with the new one from its last checkpoint: {resuming}"
+            return f"{there}; what there is of the new one lies in {self.path}" if self.path.exists() else there
+        return ""
 
     def watch(self, arm: str, also: Watch = lambda role, row: None) -> Watch:
-        """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come, until `end`: a stopped run has its own."""
+        """A `Watch` that appends an arm's rows to ``metrics.jsonl`` as they come, until `write`: a stopped run has its own."""
 
         def one(role: RoleId, row: Mapping[str, Any]) -> None:
             if "step" in row:  # others are signs of life, no results
-                self._open_log().write(_line({"arm": arm, "role": role, **row}))
+                with reporting_failures(self.path):
+                    self._open_log().write(json_line({"arm": arm, "role": role, **row}))
             also(role, row)
 
         return one
@@ -166,7 +232,8 @@ class RunFolder:
 
     def _close_log(self) -> None:
         if self._log is not None:
-            self._log.close()
+            with contextlib.suppress(OSError):  # a line that found no room has been reported
+                self._log.close()
             self._log = None
 
     def write(self, arms: Sequence[Arm]) -> dict[str, Any]:
@@ -174,19 +241,21 @@ class RunFolder:
         self._close_log()
         places = slugs(arm.name for arm in arms)
         logged = [{"arm": arm.name, **row} for arm in arms for row in rows(arm.reports)]
-        write_text(self.path / "metrics.jsonl", "".join(map(_line, logged)))
         records = {arm.name: record(arm, places[arm.name], arm is arms[0]) for arm in arms}
-        for arm in arms:
-            self._write_models(arm, records[arm.name])
-            self._write_claims(arm, places[arm.name])
-        write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records})
         summary = summarise(self._file, arms)
-        write_json(self.path / "summary.json", summary)
+        with reporting_failures(self.home):
+            write_text(self.path / "metrics.jsonl", "".join(map(json_line, logged)), sync=False)
+            for arm in arms:
+                self._write_models(arm, records[arm.name])
+                self._write_claims(arm, places[arm.name])
+            write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
+            write_json(self.path / "summary.json", summary, sync=False)
         return summary
 
-    def forget(self) -> None:
-        """Remove what the run could be taken up from."""
-        _remove(self.path / CHECKPOINTS)
+    def write_page(self, html: str) -> None:
+        """Write ``report.html``."""
+        with reporting_failures(self.home):
+            write_text(self.path / "report.html", html, sync=False)
 
     def write_seeds(self, runs: Sequence[Path]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
@@ -199,20 +268,21 @@ class RunFolder:
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """A summary over runs that have folders of their own."""
-        write_json(self.path / "summary.json", summary)
+        with reporting_failures(self.home):
+            write_json(self.path / "summary.json", summary, sync=False)
 
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
             stem = written["seats"][report.role]["model"]
-            _write_tensors(self.path / f"{stem}.safetensors", report.tensors)
-            write_json(self.path / f"{stem}.json", report.sidecar)
+            tensors.store(self.path / f"{stem}.safetensors", report.tensors, sync=False)
+            write_json(self.path / f"{stem}.json", report.sidecar, sync=False)
 
     def _write_claims(self, arm: Arm, slug: str) -> None:
         for finding in (f for report in arm.reports for f in report.findings):
             name, claim = claim_file(slug, finding), finding.claim
-            _write_tensors(self.path / name, {"rows": claim.rows, "values": claim.values})
+            tensors.store(self.path / name, {"rows": claim.rows, "values": claim.values}, sync=False)
             if shown := exhibits(finding, arm):
-                _write_tensors(self.path / shown_file(name), shown)
+                tensors.store(self.path / shown_file(name), shown, sync=False)
 
 
 def default_path(file: ScenarioFile, seeds: Sequence[int] = (), sweep: bool = False) -> Path:
@@ -234,87 +304,52 @@ def complete(path: Path, file: ScenarioFile) -> bool:
 
 def settle(path: Path, status: manifest.Status, cause: str) -> None:
     """Mark a run whose process ended before it could do so itself; one that has its end, or is no run, stays as it is."""
+    for place in (path / NEXT, path):
+        try:
+            there = read_manifest(place)
+        except OutputError:
+            continue
+        if there["status"] == "running":
+            write_json(place / "manifest.json", manifest.end(there, status, cause))
+
+
+def discard_attempts(path: Path) -> None:
+    """Remove unfinished runs beside a complete one that is kept.
+
+    Raises:
+        OutputError: another process is writing there.
+    """
+    with reporting_failures(path), _locked(path) as lock:
+        replacing.discard_attempts(path)
+        lock.release()
+
+
+@contextlib.contextmanager
+def _locked(path: Path, advice: str = "wait for its end, or end it") -> Iterator[FolderLock]:
+    """Lock a folder and mend what a crash has left; the lock stays if all goes well."""
+    lock = FolderLock.acquire(path, ACTIVITY, advice)
     try:
-        there = read_manifest(path)
-    except OutputError:
-        return
-    if there["status"] == "running":
-        write_json(path / "manifest.json", manifest.end(there, status, cause))
+        replacing.recover(path)
+        yield lock
+    except BaseException:
+        lock.release()
+        raise
 
 
-def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest."""
-    head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
-    return head + yaml.dump(file.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Plain values as indented JSON; a number that is not finite becomes null."""
-    write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader, at any moment, finds the old one or the new one, whole."""
-    _replace(path, lambda draft: draft.write_text(text, encoding="utf-8", newline="\n"))
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes each value out, and quotes what our loader would take for a number: the text ``1e-3``."""
-
-    def ignore_aliases(self, data: Any) -> bool:
-        return True
-
-
-_Dumper.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d[\d_]*)(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def _line(row: Mapping[str, Any]) -> str:
-    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    from safetensors.torch import save_file
-
-    # views of one storage cannot be stored, copies can
-    copies = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
-    _replace(path, lambda draft: save_file(copies, draft))
-
-
-def _replace(path: Path, write: Callable[[Path], Any]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        write(draft)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _refuse_foreign(path: Path, begun: Mapping[str, Any]) -> None:
-    """Raise OutputError unless ``path`` is free or holds the same experiment."""
+def _refuse_foreign(path: Path, begun: Mapping[str, Any], locked: bool = False) -> None:
+    """Raise OutputError unless ``path`` is free or holds the same experiment; ``locked`` by this process."""
     if path.is_file():
         raise OutputError(f"{path}: a file; expected a folder to write the run to")
-    if not path.exists() or not any(path.iterdir()):
+    if not path.exists() or not replacing.entries(path):
         return
     try:
         there = json.loads((path / "manifest.json").read_text("utf-8"))
         same, digest = [there[k] == begun[k] for k in ("digest", "seeds", "data_sha256")], str(there["digest"])
-        barren = there["status"] in ("failed", "interrupted") and {f.name for f in path.iterdir()} <= AT_FIRST
+        barren = there["status"] != "complete" and replacing.entries(path) <= AT_FIRST
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
-    if there["status"] == "running" and _alive(there["process"]):
-        raise OutputError(
-            f"{path}: process {there['process']['pid']} is writing a run there; choose another folder with --out"
-        )
+    if locked and _still_written(there):  # before, the lock has more to tell
+        raise OutputError(f"{path}: process {there['process']['pid']} is {ACTIVITY} there: {ELSEWHERE}")
     if not all(same) and not barren:
         mine = str(begun["digest"])[:8]
         seeds = f"seeds {there['seeds'] or there.get('seed')}" if not same[1] else "the same settings on other data"
@@ -326,7 +361,7 @@ def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
     """Why a run cannot be taken up again, or nothing."""
     if there["status"] == "complete":
         return "it is complete"
-    if there["status"] == "running" and _alive(there["process"]):
+    if _still_written(there):
         return f"process {there['process']['pid']} is writing it; wait for its end, or end it"
     if file.sweep is not None and there["digest"] == file.sweep_digest():
         return "it is a sweep; the same fedsim sweep again plays what is not complete"
@@ -339,9 +374,10 @@ def _lasts(there: Mapping[str, Any], file: ScenarioFile) -> str:
     return ""
 
 
-def _alive(process: Mapping[str, Any]) -> bool:
-    """Whether another process of this machine, named in a manifest, still runs."""
-    if process["host"] != platform.node() or process["pid"] == os.getpid():
+def _still_written(there: Mapping[str, Any]) -> bool:
+    """Whether the process that a manifest names still writes the run, which counts where a file system has no locks."""
+    process = there["process"]
+    if there["status"] != "running" or process["host"] != platform.node() or process["pid"] == os.getpid():
         return False
     try:
         os.kill(int(process["pid"]), 0)
@@ -349,12 +385,21 @@ def _alive(process: Mapping[str, Any]) -> bool:
         return False
     except PermissionError:  # it belongs to somebody else
         pass
-    return not _defunct(int(process["pid"]))
+    begun = datetime.fromisoformat([there["started"], *there.get("resumed", ())][-1]).timestamp()
+    return not _has_ended(int(process["pid"]), begun)
 
 
-def _defunct(pid: int) -> bool:
-    """Whether a process has ended, and only its parent has not taken note; False where the system does not tell."""
+def _has_ended(pid: int, since: float) -> bool:
+    """Whether a process has ended though its number is taken: its parent has not noticed, or a later one has the number.
+
+    Args:
+        pid: the number.
+        since: when the process was there; seconds since the epoch.
+    """
     try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
-    except OSError:
+        status = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        booted = float(Path("/proc/stat").read_text().partition("btime ")[2].split()[0])
+    except (OSError, IndexError):  # the system does not tell
         return False
+    started = booted + int(status[19]) / os.sysconf("SC_CLK_TCK")
+    return status[0] in (b"Z", b"X") or started > since + CLOCK_TOLERANCE_S

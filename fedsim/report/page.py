@@ -13,7 +13,6 @@ from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
 from fedsim.report.figures import figures
-from fedsim.report.folder import write_text
 from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences, unlike_arms
 from fedsim.report.matching import MatchedAttack, match_attacks
 from fedsim.report.paths import PathFilter
@@ -21,6 +20,7 @@ from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
+from fedsim.report.writing import write_text
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -14,6 +14,7 @@ from torch import Tensor
 from fedsim.errors import ConfigError, OutputError
 from fedsim.message import RoleId
 from fedsim.report import manifest, summary
+from fedsim.report.replacing import await_replacement
 from fedsim.report.seeds import rederive
 from fedsim.safeyaml import parse
 
@@ -112,6 +113,7 @@ def read(path: Path) -> Run:
 
 def is_sweep(path: Path) -> bool:
     """Whether a folder holds the report of a sweep."""
+    await_replacement(path)
     return (path / "summary.json").is_file() and "cells" in _json(path / "summary.json")
 
 
@@ -138,6 +140,7 @@ def read_manifest(path: Path) -> dict[str, Any]:
     Raises:
         OutputError: not a run folder.
     """
+    await_replacement(path)
     if not (path / "manifest.json").is_file():
         what = "a folder without manifest.json" if path.is_dir() else "a file" if path.exists() else "no such folder"
         raise OutputError(f"{path}: {what}; expected the folder of a run")

@@ -10,13 +10,13 @@ from typing import Any
 
 from fedsim.axes import short
 from fedsim.errors import OutputError
-from fedsim.report.folder import write_text
 from fedsim.report.page import environment
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
 from fedsim.report.sweeps import by_leakage, has_learned, measures
 from fedsim.report.tradeoff import along, pareto
 from fedsim.report.words import LESS_IS_BETTER, how_certain, listed, number, title
+from fedsim.report.writing import write_text
 
 MATRICES = 12
 """Shown, at most."""

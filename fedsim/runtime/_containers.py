@@ -16,10 +16,12 @@ from typing import Any
 import yaml
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import ConfigError, OutputError
+from fedsim.errors import ConfigError
+from fedsim.files import create_file
 from fedsim.message import RoleId
 from fedsim.plan import Plan
-from fedsim.report.folder import scenario_text
+from fedsim.report.fresh import fresh_folder
+from fedsim.report.writing import scenario_text
 from fedsim.runtime._deployment import APP, SWITCHES
 from fedsim.transport.certificates import HOST, Authority, node_keys
 
@@ -76,14 +78,11 @@ class Federation:
             )
         if not re.fullmatch(r"[A-Za-z0-9][\w./:@-]*", self.image):
             raise ConfigError(f"--image: expected the name of an image, such as fedsim:1.0; found '{self.image:.80}'")
-        try:
-            out.mkdir(mode=0o700, parents=True)
-            self._write(out, hub, parties)
+        with fresh_folder(out) as folder:
+            self._write(folder, hub, parties)
             if os.geteuid() == 0:
-                for path in (out, *out.rglob("*")):
+                for path in (folder, *folder.rglob("*")):
                     os.chown(path, USER, USER)
-        except OSError as error:
-            raise OutputError(f"{error.filename}: cannot be written: {error.strerror}") from error
         return out
 
     def _write(self, out: Path, hub: RoleId, parties: Iterable[RoleId]) -> None:
@@ -225,13 +224,13 @@ def _parties(plans: Iterable[Plan]) -> list[RoleId]:
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700, parents=True)
     for name, content in contents.items():
-        (folder / name).touch(mode=0o600)
-        (folder / name).write_bytes(content)
+        create_file(folder / name, content, 0o600)
 
 
 def _compose(path: Path, services: Mapping[str, Any], internal: bool) -> None:
     whole = {"version": "3.8", "services": dict(services), "networks": {"federation": {"internal": internal}}}
-    path.write_text("# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120), "utf-8")
+    text = "# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120)
+    create_file(path, text.encode())
 
 
 def _after(*services: str) -> dict[str, Any]:

@@ -64,11 +64,14 @@ def sweep(
         failed = _play(file, todo, path, command, tell, verbose) if todo else {}
         summary = over_cells(file, [(run.cell, run.file.seed, run.folder) for run in every], failed, path)
         folder.write_summary(summary)
+        left = sum(not finished(run, path) for run in every)
         if failed:
-            folder.end("failed", _counted(failed, every))
-        elif left := sum(not finished(run, path) for run in every):
-            folder.end("complete", f"{left} of {len(every)} runs left out: the time of the budget was over")
-    sweep_page.write(path)
+            over = folder.conclude("failed", _counted(failed, every))
+        elif left:
+            over = folder.conclude("complete", f"{left} of {len(every)} runs left out: the time of the budget was over")
+        else:
+            over = folder.conclude()
+        folder.write_page(sweep_page.render(over))
     if failed:
         raise SweepError(f"{path}: {_counted(failed, every)}")
     return path

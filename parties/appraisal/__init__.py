@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedsim.message import Message, RoleId
+from fedsim.parties.column_names import ColumnName
 from fedsim.plugins import Settings
 
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -24,7 +25,9 @@ Positive = Annotated[float, Field(gt=0)]
 class Fairness(Settings):
     """Whom the predictions treat how."""
 
-    by: tuple[str, ...] = Field(min_length=1, description="columns that tell groups of people apart, each by itself")
+    by: tuple[ColumnName, ...] = Field(
+        min_length=1, description="columns that tell groups of people apart, each by itself"
+    )
     at: dict[str, RoleId] = Field(
         {}, description="by column, the seat that knows it; default: the party that has it among its features"
     )

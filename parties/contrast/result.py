@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from torch import Tensor
 
-from fedsim.figure import Figure, Grid, Line, Lines
+from fedsim.figure import Bars, Figure, Grid, Line, Lines
 from fedsim.message import RoleId
 from fedsim.parties.contrast import Spent
 from fedsim.parties.contrast.assaults import AUTO, CLEAN, LONG, PGD, RESTARTS, alone, at
@@ -39,14 +39,13 @@ def figures(found: Right, parties: Sequence[RoleId], course: Course) -> Iterator
         RESTARTS: f"{plan.restarts} starts of it",
         AUTO: "APGD-CE and -T",
     }
-    yield Grid(
+    yield Bars(
         "Accuracy under attack",
-        ["accuracy"],
         [said.get(name, name) for name in names],
-        [[_share(found[name]) for name in names]],
-        shaded=False,
+        [_share(found[name]) for name in names],
+        along="accuracy",
         note=f"On {len(found[CLEAN])} held-out rows, eps {eps:g}, true labels, all parties' slices unless one is named. From "
-        "left to right attacks are stronger; an accuracy that rises would speak of masked gradients.",
+        "top to bottom attacks are stronger; an accuracy that rises would speak of masked gradients.",
     )
     if plan.radii:
         at_radius = {0.0: CLEAN, eps: PGD, **{radius: at(radius) for radius in plan.radii}}

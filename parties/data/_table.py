@@ -98,7 +98,7 @@ def check_types(types: Mapping[str, ColumnType], columns: Sequence[str], where: 
     known = set(columns)
     for name in types:
         if name not in known:
-            raise DataError(f"types: {where} has no column '{name}'{suggest(name, columns)}")
+            raise DataError(f"types: no column '{name}' in {where}{suggest(name, known)}")
 
 
 class GivenSplit(Settings):

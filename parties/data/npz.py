@@ -18,7 +18,7 @@ from fedsim.parties.data._cells import pixels
 from fedsim.parties.data._files import reading
 from fedsim.parties.data._images import resized
 from fedsim.parties.data._raw import RawTable
-from fedsim.parties.data._table import SpelledData
+from fedsim.parties.data._table import SpelledData, check_types
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -57,6 +57,11 @@ class Npz(SpelledData):
 
     def schema(self) -> Schema:  # type: ignore[override]
         """Columns or image shape, from the headers in the archive."""
+        schema = self._schema()
+        check_types(self.types, schema.columns if isinstance(schema, TableSchema) else (), self.path)
+        return schema
+
+    def _schema(self) -> Schema:
         if isinstance(self.x, tuple):
             return TableSchema(tuple(f"{key}.{k}" for key in self.x for k in range(self._width(key))))
         shapes = [self._header(key)[0] for key in self._keys(self.x, self.x_test)]

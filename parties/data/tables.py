@@ -17,8 +17,8 @@ from fedsim.parties.cut import Part, TablePart, TableSchema
 from fedsim.parties.data import Array, Columns, Data, Held, file_digest, find_file
 from fedsim.parties.data._csv_settings import CsvSettings, check_names
 from fedsim.parties.data._own import OwnTable
-from fedsim.parties.data._raw import RawTable, ReadOptions
-from fedsim.parties.data._table import SpelledData
+from fedsim.parties.data._raw import RawTable, ReadOptions, read_names
+from fedsim.parties.data._table import SpelledData, check_types
 from fedsim.parties.data.csv import Csv
 
 
@@ -67,6 +67,7 @@ class Tables(CsvSettings, SpelledData):
 
     async def meet(self, held: Held, net: Net, key: bytes) -> Tables:
         """See `Data.meet`."""
+        self._check_types(net.roster)
         own = self._own(held).read(held.columns)
         rows = await align(own.ids, net, key)
         met = self.model_copy()
@@ -138,6 +139,12 @@ class Tables(CsvSettings, SpelledData):
         shared = (*SpelledData.model_fields, *CsvSettings.model_fields, "id", "label")
         names = None if seat is None else self.names.get(seat)
         return Csv(path=path, names=names, **{name: getattr(self, name) for name in shared})
+
+    def _check_types(self, seats: Collection[RoleId]) -> None:
+        """Refuse a type of a column that no table has, where all tables are on this machine; only their headers are read."""
+        if self.types and not self.away(seats):
+            headers = (read_names(find_file(self._path(seat)), self.options(seat)) for seat in seats)
+            check_types(self.types, [name for header in headers for name in header], "any table")
 
     def _own(self, held: Held) -> OwnTable:
         rules, types = self.parse_rules(), self.column_types()

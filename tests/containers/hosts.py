@@ -18,7 +18,7 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 NEAR, FAR = "10.77.0", "10.78.0"
 """The networks of the bridge, and of the switch with faults."""
-PATIENCE = 90.0
+PATIENCE = 300.0
 """Seconds after which what does not happen has failed, on a machine however busy."""
 
 

@@ -21,7 +21,7 @@ T = TypeVar("T")
 HUB, PEERS = "server", ("north", "east")
 ROSTER = (HUB, *PEERS)
 ADMITS = Pass("the token of the run", "d" * 64)
-PATIENCE = 30.0
+PATIENCE = 120.0
 LOOP = asyncio.new_event_loop()
 """One for all, as gRPC's own threads still write to that of a machine which is over."""
 
