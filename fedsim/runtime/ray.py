@@ -68,7 +68,7 @@ SETTINGS = {
 NAMES = {"cpus": "CPU", "gpus": "GPU"}
 """What placement calls by another name than Ray; anything else is a resource of the cluster by its own name."""
 REPORT, ERROR = b"O", b"E"
-ADDRESS = "RAY_ADDRESS"
+ADDRESS, CLIENT_MODE = "RAY_ADDRESS", "RAY_CLIENT_MODE"
 DASHBOARDS = ("http://", "https://")
 SOCKET_BYTES = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1")
 """The length of the longest path of a socket below the temporary folder of a Ray."""
@@ -156,7 +156,9 @@ def resolve_address(address: str) -> tuple[str, str]:
 
 
 def _foreign(own: Collection[str]) -> list[str]:
-    return foreign_variables("RAY_", {*SETTINGS, CLUSTER, *own})
+    """The variables of the user that lead Ray elsewhere; Ray sets one of them itself when it is imported."""
+    imported = {CLIENT_MODE} if os.environ.get(CLIENT_MODE) == "0" else set()
+    return foreign_variables("RAY_", {*SETTINGS, CLUSTER, *imported, *own})
 
 
 def _prepared(joins: bool, settings: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:
