@@ -44,6 +44,7 @@ from fedsim.runtime._environment import (
 )
 from fedsim.runtime._ray_log import SeatLog
 from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.transport.addresses import LOOPBACK_HOSTS, probe_loopback
 from fedsim.transport.grpc import LOOPBACK
 
 START = 120.0
@@ -208,6 +209,9 @@ def _begin(ray: Any, config: Ray, address: str, seats: int, stack: contextlib.Ex
 
 
 def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
+    if reason := probe_loopback(LOOPBACK_HOSTS[0]):
+        remedy = "ip addr add 127.0.0.1/8 dev lo; the other runtimes do with ::1"
+        raise ConfigError(f"runtime 'ray': Ray needs {LOOPBACK_HOSTS[0]} ({reason}): {remedy}")
     folder = make_short_folder("fedsim-ray-", SOCKET_BYTES)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.callback(ray.shutdown)  # before its folder goes
