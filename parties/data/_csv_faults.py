@@ -52,7 +52,9 @@ def explain_misfits(
     count, widths = misfits.count + trailing.count, misfits.widths | trailing.widths
     line, cells = records[0]
     who = "the header line" if header else "'names'"
-    found = f"{source}, line {line}: {count_cells(len(cells))}, but {who} names {width} columns"
+    found = (
+        f"{source}, line {line}: {count_cells(len(cells))}, but {who} names {width} column{'' if width == 1 else 's'}"
+    )
     if count == total and len(widths) == 1:
         cause = _explain_header(len(cells), width, header)
     else:
