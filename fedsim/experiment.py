@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fedsim import config
+from fedsim.calling import accept_any_source
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError, DivergedError, InputError, suggest
 from fedsim.message import RoleId
@@ -38,6 +39,7 @@ def _unwatched(title: str, file: ScenarioFile) -> Watch:
     return lambda role, row: None
 
 
+@accept_any_source
 def run(
     file: ScenarioFile,
     out: Path | None = None,
@@ -50,7 +52,7 @@ def run(
     """Play every arm and write the run folder; returns where it lies.
 
     Args:
-        file: as `fedsim.config.read` gives it.
+        file: as `fedsim.config.read` gives it; also a path, the name of a file that ships with fedsim, or plain values.
         out: the run folder; default ``runs/<name>-<digest8>``. A run of the same experiment is replaced when the new one is
             complete, another is refused.
         command: the command line, for the manifest.
@@ -116,6 +118,7 @@ def resume(
     return _settled(folder, diverged)
 
 
+@accept_any_source
 def run_seeds(
     file: ScenarioFile,
     count: int,

@@ -83,4 +83,6 @@ def determine(threads: int) -> None:
         torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     setattr(torch.utils.deterministic, "fill_uninitialized_memory", False)  # noqa: B010 (no stubs); we write whatever we allocate; filling costs time
+    for kind in (np.float16, np.float32, np.float64):
+        np.finfo(kind)  # up to NumPy 2.3 it is worked out once, and warns where there are no denormals
     torch.set_flush_denormal(True)

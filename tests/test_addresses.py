@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from terminal import refused
+from terminal import TABLE, refused, write_table
 
 from fedsim.errors import ConfigError, TransportBroken
 from fedsim.transport.addresses import (
@@ -123,3 +124,24 @@ def test_a_hub_whose_certificate_has_expired_is_refused_before_it_waits_for_anyb
         way = ["--listen", "127.0.0.1:0"] if role == "server" else ["--connect", "127.0.0.1:9"]
         said = refused("seat", "baseline", "--role", role, *way, *words)
         assert said.startswith(f"seat {role} cannot use its certificate: it has expired; it holds from ")
+
+
+@pytest.mark.netns
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="needs root and ip(8)")
+@pytest.mark.parametrize(("devices", "code"), [("ip link set lo up; ip addr del 127.0.0.1/8 dev lo", 0), ("true", 1)])
+def test_seats_meet_on_a_machine_that_has_only_ipv6_and_say_so_where_there_is_no_loopback(
+    tmp_path: Path, devices: str, code: int
+) -> None:
+    write_table(tmp_path / "table.csv")
+    (tmp_path / "s.yaml").write_text(TABLE)
+    play = f"{devices}; exec {sys.executable} -m fedsim run s.yaml --runtime processes --out o"
+    done = subprocess.run(
+        ["unshare", "--net", "sh", "-c", play], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        last = done.stderr.splitlines()[-1]
+        assert last.startswith(
+            "fedsim: processes cannot reach each other on this machine (127.0.0.1: network is unreachable"
+        )
+        assert last.endswith("only runtime 'local' works without")

@@ -12,6 +12,7 @@ import pytest
 from terminal import fine
 
 from fedsim import config
+from fedsim.cli.sweeping import print_sweep
 from fedsim.cli.tables import print_results
 from fedsim.config import ScenarioFile
 from fedsim.report import page, reading
@@ -345,6 +346,33 @@ def test_a_sweep_over_kinds_of_attack_has_an_axis_for_each_metric(tmp_path: Path
     assert "rebuilt" not in auc_said.partition("Test accuracy")[0]
     assert "norm_scoring at north" in auc_said
     assert "from .500" not in text  # equal everywhere: there is no range
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 200])
+def test_the_table_of_such_a_sweep_is_legible_at_any_width(
+    tmp_path: Path, width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spread = {"mean": 0.512, "low": -4.557, "high": 5.601, "n": 2, "method": "student_t", "values": [0.4, 0.6]}
+    none = {"mean": None, "low": None, "high": None, "n": 0, "method": "none", "values": [None, None]}
+    cells = []
+    for name, metric in (("rebuilt", "psnr"), ("scored", "auc")):
+        ran = {"leakage": spread, "chance": spread, "attacks": {"x at server": 2}, "front": True}
+        not_run = {"leakage": none, "chance": none, "attacks": {}, "front": False}
+        figures = {"task": spread, "baseline": spread, "leakage": spread, "chance": spread}
+        leakages = {m: ran if m == metric else not_run for m in ("psnr", "auc")}
+        cells.append(
+            {"at": {"attacker": name}, "figures": figures, "leakages": leakages, "seeds": [0, 1], "name": name}
+        )
+    summary = {"name": "s", "level": 0.95, "task": "accuracy", "leakage": "psnr", "leakages": ["psnr", "auc"]}
+    summary |= {"axes": {"attacker": ["rebuilt", "scored"]}, "attackers": ["attacker"]}
+    (tmp_path / "summary.json").write_text(json.dumps({**summary, "cells": [{**c, "front": False} for c in cells]}))
+    monkeypatch.setenv("COLUMNS", str(width))
+    print_sweep(tmp_path)
+    text = capsys.readouterr().out.partition("sweep folder")[0]
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("not run") == 2
+    assert {"rebuilt", "scored", "PSNR", "AUC", "-4.557"} <= set(re.findall(r"[\w.-]+", text))
 
 
 def test_attacks_stay_credited_after_the_command(tmp_path: Path) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import tempfile
 from pathlib import Path
 
 import pytest
 from terminal import fedsim, fine
 
 from fedsim.cli import examining
+from fedsim.cli.surroundings import Found, look_around
+from fedsim.runtime._environment import SHORT_FOLDERS
 
 
 def flat(text: str) -> str:
@@ -71,3 +76,50 @@ def test_what_is_no_certificate_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "x").write_text("x")
     assert examining._certificate(tmp_path / "x").state == "wrong"
     assert examining._certificate(tmp_path / "none").state == "wrong"
+
+
+def surroundings() -> dict[str, Found]:
+    return {each.what: each for each in look_around()}
+
+
+def test_an_ordinary_machine_has_next_to_nothing_to_tell_of_its_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [
+        name for name in os.environ if "proxy" in name.lower() or name.startswith(("RAY_", "FLWR_", "FEDSIM_D"))
+    ]:
+        monkeypatch.delenv(name)
+    assert {each.state for each in surroundings().values()} <= {"ok", "note"}
+    assert surroundings()["ports"].state == "ok"
+
+
+def test_what_the_machine_has_set_up_for_others_is_told_with_what_it_means(
+    monkeypatch: pytest.MonkeyPatch, hostile_environment: Path
+) -> None:
+    monkeypatch.setenv("FEDSIM_DEVICE", "meta")
+    found = surroundings()
+    assert found["proxy"].found.startswith("http_proxy, HTTP_PROXY, https_proxy, ")
+    assert found["RAY_ADDRESS"].do == "it is a dashboard for jobs, which no run can join"
+    assert "RAY_NAMESPACE" in found["RAY_*"].found
+    assert "FLWR_DATABASE" in found["FLWR_*"].found
+    assert found["sockets"].found.endswith(f"those of ray and flower go to {SHORT_FOLDERS[0]}")
+    assert found["HOME"].found == "/proc/none cannot be written to"
+    assert found["python"].found.startswith("PYTHONINSPECT, PYTHONSTARTUP")
+    assert {each.what for each in found.values() if each.state == "wrong"} == {"FEDSIM_DEVICE"}
+    assert list(hostile_environment.iterdir()) == []
+
+
+def test_without_any_temporary_folder_it_says_what_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> str:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(tempfile, "gettempdir", none)
+    found = surroundings()["TMPDIR"]
+    assert (found.state, found.found) == ("wrong", "no temporary folder can be written to")
+    assert fedsim("doctor").code == 1
+
+
+def test_an_engine_of_somebody_else_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setattr("fedsim.cli.surroundings.LISTENERS", {"Ray": {server.getsockname()[1]: "its address"}})
+        found = surroundings()["listeners"]
+    assert (found.state, "its address" in found.found) == ("ok", True)
+    assert "runtime.address: auto" in found.do

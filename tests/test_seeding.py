@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import torch
 
 from fedsim.seeding import Rng, determine, simulated_secret
@@ -67,3 +70,9 @@ def test_determine_fixes_the_number_of_threads() -> None:
     determine(1)
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_numpy_finds_nothing_odd_where_denormals_are_flushed() -> None:
+    code = "from fedsim.seeding import determine; determine(1); import numpy.ma, numpy as np; np.finfo(np.float32)"
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

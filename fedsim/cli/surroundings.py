@@ -70,7 +70,7 @@ def find_loopback_state() -> Found:
         return Found("ok", "ports", f"processes reach each other on {' and '.join(working)}")
     if working:
         lacking = f"{LOOPBACK_HOSTS[0]}: {reasons[LOOPBACK_HOSTS[0]]}"
-        do = "nothing for local and processes; for ray and flower: ip addr add 127.0.0.1/8 dev lo"
+        do = "nothing, but for ray: ip addr add 127.0.0.1/8 dev lo"
         return Found("note", "ports", f"processes reach each other on {working[0]} only ({lacking})", do)
     told = "; ".join(f"{host}: {reason}" for host, reason in reasons.items())
     return Found(

@@ -13,10 +13,11 @@ from typing import Any
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
+from rich.table import Table
 from rich.text import Text
 
 from fedsim.axes import short
-from fedsim.cli.tables import bare
+from fedsim.cli.tables import bare, fits
 from fedsim.config import ScenarioFile
 from fedsim.report.seeds import rederive
 from fedsim.report.sweeps import by_leakage, leakage_metric, measures
@@ -133,20 +134,12 @@ def print_sweep(path: Path) -> None:
     """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
     summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
     console = Console()
-    axes, facets = short(summary["axes"]), by_leakage(summary)
-    table = bare(f"{summary['name']} (means over seeds)", *axes.values())
-    leakages = [
-        heading for facet in facets if facet["leakage"] for heading in (title(facet["leakage"]), "blind\nguess")
-    ]
-    for heading in (title(summary["task"]), "constant\nguess", *leakages, "seeds"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for i, cell in enumerate(summary["cells"]):
-        numbers = [
-            part for facet in facets if facet["leakage"] for part in _leakage(facet["cells"][i], facet["leakage"])
-        ]
-        at = (escape(cell["at"][axis]) for axis in axes)
-        table.add_row(*at, *_task(cell, summary["task"]), *numbers, str(len(cell["seeds"])))
-    console.print(table)
+    facets = by_leakage(summary)
+    leakages = [facet for facet in facets if facet["leakage"]]
+    for i, table in enumerate(_tables(summary, leakages, console)):
+        if i:
+            console.print()
+        console.print(table)
     keys = ("task", *(["leakage"] if leakages else []))
     shown = [cell["figures"][key] for facet in facets for cell in facet["cells"] if cell["figures"] for key in keys]
     console.print(how_certain(shown, summary["level"]), highlight=False)
@@ -162,22 +155,50 @@ def print_sweep(path: Path) -> None:
     console.print(f"report:       {path / 'report.html'}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _task(cell: Mapping[str, Any], metric: str) -> tuple[str, str]:
-    """How well a cell solves the task, and what a constant guess scores."""
-    if not cell["figures"]:
-        return "–", "–"
-    constant = cell["figures"].get("baseline", {}).get("mean")
-    return estimate(cell["figures"]["task"], metric), number(constant, metric)
+Column = tuple[str, Sequence[str]]
+"""A heading, and what stands below it, a cell of the sweep each."""
 
 
-def _leakage(cell: Mapping[str, Any], metric: str) -> tuple[str, str]:
-    """What leaks in a cell by one metric, and what a blind guess scores; cells without an attack that has it say so."""
-    if not cell["figures"]:
-        return "–", "–"
-    if cell["figures"]["leakage"]["mean"] is None:
-        return ("–" if cell.get("attacks") else "not run"), "–"
-    found = "◦ " * cell["front"] + estimate(cell["figures"]["leakage"], metric)
-    return found, number(cell["figures"]["chance"]["mean"], metric)
+def _tables(summary: Mapping[str, Any], leakages: Sequence[Mapping[str, Any]], console: Console) -> list[Table]:
+    """One table where it fits, with intervals below their means if need be; else one for the task and one for each leakage."""
+    name = f"{summary['name']} (means over seeds)"
+    parts = [_task(summary), *map(_leakage, leakages)]
+    for broken in (False, True):
+        whole = _table(name, summary, [column for part in parts for column in part], broken)
+        if fits(whole, console):
+            return [whole]
+    return [_table(name if not i else "", summary, part, broken=True) for i, part in enumerate(parts)]
+
+
+def _table(name: str, summary: Mapping[str, Any], columns: Sequence[Column], broken: bool) -> Table:
+    axes, cells = short(summary["axes"]), summary["cells"]
+    table = bare(name, *axes.values())
+    for heading, _ in (*columns, ("seeds", ())):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for i, cell in enumerate(cells):
+        values = [column[i].replace(" (", "\n(") if broken else column[i] for _, column in columns]
+        table.add_row(*(escape(cell["at"][axis]) for axis in axes), *values, str(len(cell["seeds"])))
+    return table
+
+
+def _task(summary: Mapping[str, Any]) -> tuple[Column, Column]:
+    """How well cells solve the task, and what a constant guess scores."""
+    metric, every = summary["task"], [cell["figures"] for cell in summary["cells"]]
+    found = [estimate(figures["task"], metric) if figures else "–" for figures in every]
+    constants = [number(f.get("baseline", {}).get("mean"), metric) if f else "–" for f in every]
+    return (title(metric), found), ("constant\nguess", constants)
+
+
+def _leakage(facet: Mapping[str, Any]) -> tuple[Column, Column]:
+    """What leaks in cells by one metric, and what a blind guess scores; cells without an attack that has it say so."""
+    metric, scores, chances = facet["leakage"], list[str](), list[str]()
+    for cell in facet["cells"]:
+        figures = cell["figures"]
+        known = figures and figures["leakage"]["mean"] is not None
+        gap = "–" if not figures or cell.get("attacks") else "not run"
+        scores.append("◦ " * cell["front"] + estimate(figures["leakage"], metric) if known else gap)
+        chances.append(number(figures["chance"]["mean"], metric) if known else "–")
+    return (title(metric), scores), ("blind\nguess", chances)
 
 
 def _clock(seconds: float) -> str:

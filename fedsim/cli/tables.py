@@ -80,27 +80,28 @@ def _over_arms(summary: Numbers, console: Console) -> list[Table]:
     name, arms = f"{summary['name']} (seed {summary['seed']})", summary["arms"]
     attacks = match_attacks({arm: numbers["trials"] for arm, numbers in arms.items()})
     whole = _row_an_arm(name, arms, attacks)
-    if _fits(whole, console):
+    if fits(whole, console):
         return [whole]
     others = [_row_an_attack(attacks, arms)] if attacks else []
-    if _fits(_row_an_arm(name, {fill(arm, WIDEST): numbers for arm, numbers in arms.items()}, []), console):
+    if fits(_row_an_arm(name, {fill(arm, WIDEST): numbers for arm, numbers in arms.items()}, []), console):
         return [_row_an_arm(name, arms, []), *others]
     return [*_upright(name, arms, console), *others]
 
 
-def _fits(table: Table, console: Console) -> bool:
+def fits(table: Table, console: Console) -> bool:
+    """Whether a table can be printed without a cut."""
     unlimited = console.options.update(width=10 * console.width)
     return console.measure(table, options=unlimited).maximum <= console.width
 
 
 def _upright(name: str, arms: Numbers, console: Console) -> list[Table]:
     """Tables with a column an arm, each with as many arms as fit; constant guesses have a column, or else lines."""
-    if _fits(whole := _row_a_metric(name, arms, _constants(arms)), console):
+    if fits(whole := _row_a_metric(name, arms, _constants(arms)), console):
         return [whole]
     for many in range(len(arms), 0, -1):
         parts = [dict(list(arms.items())[at : at + many]) for at in range(0, len(arms), many)]
         tables = [_row_a_metric(name if not at else "", part) for at, part in enumerate(parts)]
-        if all(_fits(table, console) for table in tables):
+        if all(fits(table, console) for table in tables):
             break
     return tables
 

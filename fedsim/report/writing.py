@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from fedsim.config import ScenarioFile
-from fedsim.errors import OutputError
+from fedsim.errors import OutputError, restore_text
 from fedsim.files import atomic_write
 from fedsim.report.summary import finite
 
@@ -52,7 +52,7 @@ def write_json(path: Path, value: Any, sync: bool = True) -> None:
 def write_text(path: Path, text: str, sync: bool = True) -> None:
     """Write a file so that a reader, at any moment, finds the old one or the new one, whole; folders are made as needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, text.encode(), sync=sync)
+    atomic_write(path, restore_text(text).encode(), sync=sync)  # a path that is no UTF-8 may stand in it
 
 
 def remove(path: Path) -> None:

@@ -29,6 +29,8 @@ LINK, HUB, RUN, REGISTER = "superlink", "hub", "run", "register"
 """The services beside those of the parties, which are called ``party-`` and their name."""
 PORT, DATA_PORT, NODE_PORT = 8000, 7000, 9094
 """Where SuperLink, the hub and (inside its container only) each SuperNode listen."""
+UNPROXIED = ",".join(("localhost", "127.0.0.1", "::1", LINK, HUB))
+"""Hosts that containers reach without a proxy; Docker hands them that of its own configuration."""
 LASTING = {"restart": "unless-stopped"}
 """Of a container: the engine starts it again when it has ended by itself, and after the machine has."""
 USER = 10001
@@ -203,7 +205,7 @@ class Federation:
             "tmpfs": ["/tmp:mode=1777"],
             "cap_drop": ["ALL"],
             "security_opt": ["no-new-privileges:true"],
-            "environment": dict(SWITCHES),
+            "environment": {**SWITCHES, "no_proxy": UNPROXIED, "NO_PROXY": UNPROXIED},
             "networks": ["federation"],
             "volumes": [f"{source}:{target}" for source, target in mounted.items()],
             **more,

@@ -44,6 +44,7 @@ from fedsim.runtime._environment import (
 )
 from fedsim.runtime._ray_log import SeatLog
 from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.transport.addresses import LOOPBACK_HOSTS, probe_loopback
 from fedsim.transport.grpc import LOOPBACK
 
 START = 120.0
@@ -68,7 +69,7 @@ SETTINGS = {
 NAMES = {"cpus": "CPU", "gpus": "GPU"}
 """What placement calls by another name than Ray; anything else is a resource of the cluster by its own name."""
 REPORT, ERROR = b"O", b"E"
-ADDRESS = "RAY_ADDRESS"
+ADDRESS, CLIENT_MODE = "RAY_ADDRESS", "RAY_CLIENT_MODE"
 DASHBOARDS = ("http://", "https://")
 SOCKET_BYTES = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_store.1")
 """The length of the longest path of a socket below the temporary folder of a Ray."""
@@ -156,7 +157,9 @@ def resolve_address(address: str) -> tuple[str, str]:
 
 
 def _foreign(own: Collection[str]) -> list[str]:
-    return foreign_variables("RAY_", {*SETTINGS, CLUSTER, *own})
+    """The variables of the user that lead Ray elsewhere; Ray sets one of them itself when it is imported."""
+    imported = {CLIENT_MODE} if os.environ.get(CLIENT_MODE) == "0" else set()
+    return foreign_variables("RAY_", {*SETTINGS, CLUSTER, *imported, *own})
 
 
 def _prepared(joins: bool, settings: Mapping[str, str]) -> contextlib.AbstractContextManager[None]:
@@ -206,6 +209,9 @@ def _begin(ray: Any, config: Ray, address: str, seats: int, stack: contextlib.Ex
 
 
 def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack: contextlib.ExitStack) -> None:
+    if reason := probe_loopback(LOOPBACK_HOSTS[0]):
+        remedy = "ip addr add 127.0.0.1/8 dev lo; the other runtimes do with ::1"
+        raise ConfigError(f"runtime 'ray': Ray needs {LOOPBACK_HOSTS[0]} ({reason}): {remedy}")
     folder = make_short_folder("fedsim-ray-", SOCKET_BYTES)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.callback(ray.shutdown)  # before its folder goes

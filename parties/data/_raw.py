@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,6 +60,14 @@ class RawTable:
         return f"{self.source}, {'row' if self.typed else 'line'} {self.lines[row]}"
 
 
+MAX_KEPT_BYTES = 1 << 24
+"""The largest file whose table is kept between seats."""
+SETTLED_NS = 100_000_000
+"""A file that has changed since may change once more without another time of its change: its table is not kept."""
+_kept: tuple[tuple[Any, ...], RawTable] | None = None
+"""The table that was read last, by its file and how it was read; nobody writes to it."""
+
+
 def read_names(file: Path, options: ReadOptions = COMMA_SEPARATED, source: str | None = None) -> list[str]:
     """Return the names of all columns of a file, in their order, as `normalise_name` spells them.
 
@@ -68,6 +77,8 @@ def read_names(file: Path, options: ReadOptions = COMMA_SEPARATED, source: str |
         DataError: the file is damaged, or two columns have one name.
     """
     source = source or str(file)
+    if _kept is not None and _kept[0] == _key_of(file, options):
+        return list(_kept[1].cells.columns)
     with reading(source, "a table"), open_unpacked(file, source) as stream:
         if spelt := _typed_names(stream, source):
             return list(spelt)
@@ -84,6 +95,9 @@ def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptio
     import pandas as pd
 
     wanted = [normalise_name(name) for name in columns]
+    if (whole := _keep_whole(file, source, options)) is not None:
+        absent(wanted, whole.cells.columns, where=source)
+        return replace(whole.take_columns(wanted), source=source)
     with reading(source, "a table"), open_unpacked(file, source) as stream:
         spelt = _typed_names(stream, source)
         if spelt is None:
@@ -96,6 +110,43 @@ def read_raw(file: Path, columns: Sequence[str], source: str, options: ReadOptio
     if not len(cells):
         raise DataError(f"{source} has no rows")
     return RawTable(cells, spelt is not None, source, lines)
+
+
+def _keep_whole(file: Path, source: str, options: ReadOptions) -> RawTable | None:
+    """The whole table of a small csv file: it is parsed once for all seats of this process that read it one after the other.
+
+    None for a large file and for a format whose columns are read one by one.
+    """
+    import pandas as pd
+
+    global _kept
+    key = _key_of(file, options)
+    if _kept is not None and _kept[0] == key:
+        return _kept[1]
+    if key is None or key[1] > MAX_KEPT_BYTES:
+        return None
+    with reading(source, "a table"), open_unpacked(file, source) as stream:
+        if _typed_names(stream, source) is not None:
+            return None
+        names = read_csv_names(stream, options, source)
+        stream.seek(0)
+        cells, lines = read_csv_columns(stream, names, options, source)
+    cells.columns = pd.Index(names, dtype=object)
+    if not len(cells):
+        raise DataError(f"{source} has no rows")
+    whole = RawTable(cells, False, source, lines)
+    if time.time_ns() - key[2] > SETTLED_NS:
+        _kept = (key, whole)
+    return whole
+
+
+def _key_of(file: Path, options: ReadOptions) -> tuple[Any, ...] | None:
+    """What is another as soon as the file is another or is read in another way; None where nothing can be said of the file."""
+    try:
+        about = file.stat()
+    except OSError:
+        return None
+    return file.absolute(), about.st_size, about.st_mtime_ns, about.st_ino, options
 
 
 def _typed_names(stream: IO[bytes], source: str) -> dict[str, str] | None:
