@@ -293,6 +293,8 @@ def test_records_keep_their_cells_and_their_lines(
         ("a,b,c\n1,2\n3,4\n", "t.csv, line 2: 2 cells, but the header line names 3 columns"),
         ('a,b\n"1\n",2\n3,4\n5\n', "t.csv, line 5: 1 cell"),
         ('a,b\n1,2\n"3,4\n5,6\n', 't.csv, line 3: a quote (") is opened in this record and never closed'),
+        ('a,b\n1,2\n3,"', 't.csv, line 3: a quote (") is opened in this record and never closed'),
+        ('a\n1\n"', 't.csv, line 3: a quote (") is opened in this record and never closed'),
         ("a;b;y\n1,5;2;0\n2,5;3;1\n", "no line is separated by ','; they look separated by ';': set 'separator'"),
         ("a\tb\n1\t2\n", "they look separated by '\\t' (tab)"),
         ("a|b\n1|2\n", "they look separated by '|'"),

@@ -32,7 +32,7 @@ MAX_CELL_CHARACTERS = 2**31 - 1
 """Python's own limit is 131,072, for the whole process; it is only ever raised, so that two readers cannot undo it."""
 BATCH_ROWS = 50_000
 END = "\0"
-"""A record that follows the text, unless a quote is still open; the text itself holds no NUL."""
+"""Marks the end of the text, which itself holds no NUL."""
 
 
 def iterate_records(data: bytes, separator: str, source: str, width: int = 0) -> Iterator[Record]:
@@ -47,10 +47,11 @@ def iterate_records(data: bytes, separator: str, source: str, width: int = 0) ->
     begin = 1
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     with io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline="") as text:
-        reader = csv.reader(itertools.chain(text, [END]), delimiter=separator)
+        # A record of two cells follows the text; in a quote that is still open it would be part of one cell.
+        reader = csv.reader(itertools.chain(text, [f"{END}{separator}{END}"]), delimiter=separator)
         for cells in reader:
             if cells and cells[-1].endswith(END):
-                if cells != [END]:
+                if cells != [END, END]:
                     raise DataError(f'{source}, line {begin}: a quote (") is opened in this record and never closed')
                 return
             if len(cells) > 1 or (cells and (not cells[0] or not blank.issuperset(cells[0]))):

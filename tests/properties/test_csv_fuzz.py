@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fedsim.errors import DataError
@@ -113,6 +113,8 @@ def read_with_pyarrow(content: bytes, separator: str) -> pd.DataFrame | None:
 
 
 @EXAMPLES
+@example(made=(b'c0\n""\n"', ","))
+@example(made=(b'c0\n""\n0\n', ","))
 @given(made=csv_texts())
 def test_a_damaged_csv_file_is_a_table_or_one_clear_line(made: tuple[bytes, str], tmp_path: Path) -> None:
     content, separator = made
