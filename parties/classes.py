@@ -73,13 +73,24 @@ class LabelEncoder:
         return restore_state(LabelEncoder, state)
 
 
-def fit_classes(labels: Array, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]) -> LabelEncoder:
+def fit_classes(
+    labels: Array, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64], sampled: bool = False
+) -> LabelEncoder:
     """Learn the classes from the labels of the training rows; ``labels`` are of all rows.
 
+    Args:
+        labels: of all rows, (n,).
+        train: the positions of the training rows.
+        test: those of the held-out rows.
+        sampled: whether the user asked for a drawn sample of the training rows. So small a sample as demonstrations of
+            attacks use may miss a class by chance: classes of held-out rows are then classes as well (see `note_unseen`).
+
     Raises:
-        DataError: see `LabelEncoder.fit`; or a class has held-out rows and no training row.
+        DataError: see `LabelEncoder.fit`; or a class has held-out rows and no training row, and none was ``sampled`` away.
     """
     classes = LabelEncoder.fit(labels[train])
+    if sampled:
+        return LabelEncoder.fit(labels[np.concatenate([train, test])])
     held_out = spell_labels(labels[test])
     unseen = Counter(held_out[find_positions(classes.classes, held_out) < 0].tolist())
     if unseen:
@@ -91,6 +102,15 @@ def fit_classes(labels: Array, train: npt.NDArray[np.int64], test: npt.NDArray[n
             "or leave out its rows"
         )
     return classes
+
+
+def note_unseen(labels: torch.Tensor, held_out: torch.Tensor, classes: LabelEncoder) -> list[str]:
+    """What people should know of classes, (n,) and (m,), that held-out rows have and no training row has."""
+    unseen = held_out[~torch.isin(held_out, labels)]
+    if not len(unseen):
+        return []
+    names = tuple(classes.classes[code] for code in sorted(set(unseen.tolist())))
+    return [f"{len(unseen)} of {len(held_out)} held-out rows are of classes without a training row: {_listed(names)}"]
 
 
 def note_labels(labels: Array, classes: LabelEncoder) -> list[str]:

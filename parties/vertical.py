@@ -18,7 +18,7 @@ from fedsim.net import Net
 from fedsim.parties.appraisal import Appraisal, Fairness, Resilience, Worth
 from fedsim.parties.appraisal.taking import Taken, appraiser, check_favourable, may_know, owners, take_up, take_up_top
 from fedsim.parties.augment import Augment
-from fedsim.parties.classes import fit_classes, note_copies, note_labels
+from fedsim.parties.classes import fit_classes, note_copies, note_labels, note_unseen
 from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import Part
 from fedsim.parties.data import Columns, Data, Held
@@ -387,7 +387,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     """Read the labels, build the top; at a party's seat, build the party as well."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = fit_classes(raw, train_rows, test_rows)
+    classes = fit_classes(raw, train_rows, test_rows, scenario.data.rows is not None)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
     check_favourable(scenario, classes.classes)
     top = scenario.hub_model(labels, len(classes.classes), public, private.child("top"))
@@ -406,7 +406,7 @@ def build_hub(scenario: Vertical, public: Rng, private: Rng) -> LabelHolder:
     first, before = (top, held_out, schedule, parties, classes, scenario.sends), (left_out, epilogue, prologue)
     after = appraiser(scenario, scenario.labels, public)
     holder = LabelHolder(*first, bottoms, own, *before, scenario.scoring(top), after, scenario.baseline)
-    holder.notices = note_labels(raw, classes)
+    holder.notices = [*note_labels(raw, classes), *note_unseen(labels, held_out, classes)]
     if own is not None and isinstance(features := scenario.features(scenario.labels, private), RawTable):
         holder.notices += note_copies(features.take_rows(train_rows), raw[train_rows])
     return holder

@@ -13,7 +13,7 @@ import pytest
 from terminal import fedsim, fine, refused
 
 from fedsim.errors import DataError
-from fedsim.parties.classes import LabelEncoder, fit_classes, note_labels
+from fedsim.parties.classes import LabelEncoder, fit_classes, note_labels, note_unseen
 
 ONE_FILE = """\
 scenario:
@@ -119,6 +119,19 @@ def test_held_out_labels_that_training_lacks_are_counted() -> None:
     ):
         fit_classes(labels, np.arange(3), np.arange(3, 7))
     assert fit_classes(labels, np.arange(2), np.arange(2, 4)).classes == ("a", "b"), "unused rows make no class"
+
+
+def test_a_class_that_a_small_sample_misses_is_said() -> None:
+    labels = np.array(["a", "b", "a", "b", "c", "c", "d"], dtype=object)
+    classes = fit_classes(labels, np.arange(3), np.arange(3, 6), sampled=True)
+    assert classes.classes == ("a", "b", "c"), "rows that nobody uses make no class"
+    codes = classes.apply(labels[:6])
+    assert note_unseen(codes[:3], codes[3:], classes) == [
+        "2 of 3 held-out rows are of classes without a training row: 'c'"
+    ]
+    assert note_unseen(codes, codes[3:], classes) == []
+    with pytest.raises(DataError, match="only one class, 'c'"):
+        fit_classes(labels, np.arange(4, 6), np.arange(4), sampled=True)
 
 
 def test_labels_in_several_spellings_are_one_class() -> None:

@@ -35,18 +35,23 @@ def test_the_same_numbers_with_25_ms_each_way(place: Place) -> None:
     the_same_as_alone(place.folder, "labels", "late")
 
 
+AT_HOME = {"no token", "the certificate of another seat", "a certificate of another authority", "another authority"}
+"""What a seat notices itself, before it connects; that a hub refuses those who do not look is a matter of test_hostile.py."""
 STRANGERS: dict[str, tuple[str, str]] = {
     "the token of another seat": ("--token-file keys-leakage/east/token", "refuses north: wrong token: not the one of"),
     "no token": ("--token-file empty", "--token-file empty: no token; "),
     "the certificate of another seat": (
         "--cert keys-leakage/east/cert.pem --key keys-leakage/east/key.pem",
-        "refuses north: wrong certificate: it names east, not north",
+        "seat north cannot use its certificate: it is that of east, not of north",
     ),
     "a certificate of another authority": (
         "--cert keys-others/north/cert.pem --key keys-others/north/key.pem",
-        "it does not take this seat's certificate: of another authority, or out of date",
+        "seat north cannot use its certificate: the authority in --ca has not signed it",
     ),
-    "another authority": ("--ca keys-others/north/ca.pem", "its certificate does not hold: "),
+    "another authority": (
+        "--ca keys-others/north/ca.pem",
+        "seat north cannot use its certificate: the authority in --ca has not signed it",
+    ),
     "plain text": ("--plain", "plain text"),
     "another file": ("--set seed=3", "refuses north: it plays scenario "),
     "a role that is taken": ("--role east", "refuses east: seat east is taken: another process has joined as it"),
@@ -83,7 +88,7 @@ def connected(place: Place, address: str) -> bool:
 @pytest.mark.parametrize("what", STRANGERS)
 def test_who_does_not_belong_is_refused_by_name(refused: dict[str, Ended], what: str) -> None:
     end = refused[what]
-    assert end.code == (2 if what == "no token" else 1), end.said
+    assert end.code == (2 if what in AT_HOME else 1), end.said
     assert STRANGERS[what][1] in end.said.splitlines()[-1]
     assert "Traceback" not in end.said
 
