@@ -53,11 +53,6 @@ def read_typed_columns(stream: IO[bytes], spelt: Mapping[str, str], source: str)
     return pd.DataFrame(dict(zip(spelt, columns, strict=True)), copy=False)
 
 
-def count_parquet_rows(stream: IO[bytes]) -> int:
-    """Return how many rows a parquet file has, from its footer."""
-    return int(import_parquet().read_metadata(stream).num_rows)
-
-
 def import_parquet() -> Any:
     """Return what reads parquet; DataError if it is not installed."""
     try:
