@@ -125,7 +125,7 @@ def build_chooser(scenario: BestArm, public: Rng, private: Rng) -> Chooser:
     """Read the labels, build a head for each candidate; at a party's seat, build the party with a model of its own."""
     train_rows, test_rows = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = fit_classes(raw, train_rows, test_rows, scenario.data.rows is not None)
+    classes = fit_classes(raw, train_rows, test_rows)
     labels, held_out = classes.apply(raw[train_rows]), classes.apply(raw[test_rows])
     holds_features = scenario.labels in scenario.feature_parties()
     own_width = scenario.width(scenario.labels) if holds_features else 0

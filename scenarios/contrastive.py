@@ -143,5 +143,5 @@ def build_registry(scenario: Contrastive, public: Rng, private: Rng) -> Registry
     """A seat that reads the labels and nothing else."""
     train, test = scenario.data.split(public.child("rows"))
     raw = scenario.data.labels()
-    classes = fit_classes(raw, train, test, scenario.data.rows is not None)
+    classes = fit_classes(raw, train, test)
     return Registry(classes.apply(raw[train]), classes.apply(raw[test]), classes)

@@ -126,7 +126,7 @@ class MinMax(Scenario):
     def classes(self, rows: Rows, split: tuple[Rows, Rows]) -> tuple[Tensor, int]:
         """The classes (n,) of these rows, and how many classes the training rows of ``split`` have."""
         raw = self.data.labels()
-        classes = fit_classes(raw, *split, sampled=self.data.rows is not None)
+        classes = fit_classes(raw, *split)
         return classes.apply(raw[rows]), len(classes.classes)
 
 
