@@ -48,6 +48,11 @@ class SeatReport:
         exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
         figures: that the role brought, as plain values (`fedsim.figure`).
+        withheld: of ``model``, ``schema`` and ``samples``, what the seat's own operator has kept from this report
+            (`fedsim.residency`); None: the report is whole, as in a simulation or in the seat's own process.
+        weights_sha256: the digest of the trained parameters where the report does not hold them.
+        judged: as a victim, the attacks on this seat with their claims. It is for the seat's own page only:
+            the attacker reports the same attacks as ``findings``, and bytes do not carry it.
     """
 
     role: RoleId
@@ -60,6 +65,9 @@ class SeatReport:
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
     figures: Sequence[Mapping[str, Any]] = ()
+    withheld: tuple[str, ...] | None = None
+    weights_sha256: str = ""
+    judged: Sequence[Finding] = ()
 
 
 def to_bytes(report: SeatReport, plan: Plan) -> bytes:
@@ -79,6 +87,8 @@ def to_bytes(report: SeatReport, plan: Plan) -> bytes:
         "exhibits": list(report.exhibits),
         "stages": report.stages,
         "figures": list(report.figures),
+        "withheld": None if report.withheld is None else list(report.withheld),
+        "weights_sha256": report.weights_sha256,
     }
     text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
     # views of one storage cannot be stored, copies can
@@ -103,6 +113,8 @@ def from_bytes(block: bytes, plan: Plan) -> SeatReport:
         {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
         plain["stages"],
         plain["figures"],
+        None if plain["withheld"] is None else tuple(plain["withheld"]),
+        plain["weights_sha256"],
     )
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile, read
-from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
+from fedsim.errors import ConfigError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
+from fedsim.residency import describe_failure
 from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
@@ -35,6 +36,7 @@ class Belongings:
         ids_key: the file with the key that ids are hashed with; the same at every seat.
         agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
         checkpoints: the folder in which it keeps its parts of checkpoints, where the hub brings the file.
+        runs: the folder in which its own run folders are made, where the hub brings the file.
     """
 
     data: str = ""
@@ -42,6 +44,7 @@ class Belongings:
     ids_key: str = ""
     agrees: str = ""
     checkpoints: str = ""
+    runs: str = ""
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:
@@ -93,6 +96,7 @@ async def play_hub(
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
     ready: Callable[[], None] = lambda: None,
+    admitted: Callable[[RoleId, str], None] = lambda role, holder: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
@@ -106,6 +110,7 @@ async def play_hub(
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
         ready: called when every seat is connected.
+        admitted: told each seat that joins, and in whose name its token and certificate are.
         patience: seconds to wait for the others.
 
     Raises:
@@ -114,7 +119,7 @@ async def play_hub(
     plan = file.plan()
     admits = Pass(token, file.digest())
     hub = await Hub.listen(
-        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line})
+        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line}), admitted
     )
     try:
         listening(hub.address)
@@ -123,7 +128,7 @@ async def play_hub(
         report = await play(file, plan.hub, hub, secrets=secrets, watch=watch, reminds=REMINDS)
         await hub.deserted()
     except BaseException as error:
-        await hub.abort(_told(error))
+        await hub.abort(describe_failure(error))
         raise
     await hub.aclose()
     return report
@@ -163,17 +168,11 @@ async def play_spoke(
     try:
         report = await play(file, role, spoke, secrets=secrets, watch=watch, reminds=REMINDS)
     except BaseException as error:
-        await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
+        lost = isinstance(error, TransportError)  # of a seat that is lost all know
+        await spoke.abort("" if lost else describe_failure(error))
         raise
     await spoke.aclose()
     return report
-
-
-def _told(error: BaseException) -> str:
-    """What the other seats may know of an error here: what lies between seats as it is, of all else only the kind."""
-    if isinstance(error, (ProtocolError, TransportError, WireError)):
-        return str(error)
-    return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
 
 
 def _content(path: str, what: str) -> bytes | None:
