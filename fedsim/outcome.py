@@ -16,6 +16,9 @@ from fedsim.net import Traffic
 from fedsim.plan import Aim, Plan
 from fedsim.threat import Claim, Verdict
 
+MODEL, SCHEMA, SAMPLES = "model", "schema", "samples"
+"""What the operator of a seat may withhold from its report, as `SeatReport.withheld` names it."""
+
 
 @dataclass(frozen=True)
 class Finding:

@@ -20,11 +20,9 @@ from fedsim import safeyaml
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, FedsimError, ProtocolError, TransportError, WireError, suggest
 from fedsim.message import Message, RoleId
-from fedsim.outcome import SeatReport
+from fedsim.outcome import MODEL, SAMPLES, SCHEMA, SeatReport
 from fedsim.state import digest
 
-MODEL, SCHEMA, SAMPLES = "model", "schema", "samples"
-"""What a seat may withhold, as `SeatReport.withheld` names it."""
 MAX_SETTINGS_BYTES = 1 << 16
 COUNTS = ("embedding", "parameters", "left_out")
 """Facts of a seat's description that are one number each."""
@@ -62,7 +60,9 @@ def read_consent(settings: Mapping[str, Any]) -> SharingConsent:
     path = str(settings.get("sharing", ""))
     found = read_sharing_file(Path(path)) if path else {}
     found |= {key: settings[key] for key in CONSENT_KEYS if key in settings}
-    return SharingConsent(**{key: _check_value(key, value, path or "the seat's settings") for key, value in found.items()})
+    return SharingConsent(
+        **{key: _check_value(key, value, path or "the seat's settings") for key, value in found.items()}
+    )
 
 
 def read_sharing_file(path: Path) -> dict[str, Any]:

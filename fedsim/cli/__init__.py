@@ -334,6 +334,10 @@ def predict(
             "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
         ),
     ] = None,
+    parts: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--part", metavar="SEAT=RUN", help="a seat's own run folder, where its model stayed; repeatable"),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -342,7 +346,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, rows, data or [], overrides or [], out)
+    write_predictions(folder, rows, data or [], overrides or [], out, parts or [])
 
 
 @app.command()
@@ -384,10 +388,17 @@ def report(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="default: report.html or comparison.html in the first folder"),
     ] = None,
+    own: Annotated[
+        bool,
+        typer.Option("--own", help="the page of a seat's own run folder: its rows, and what attacks rebuilt of them"),
+    ] = False,
 ) -> None:
     """Make the HTML report of a run again, or one that compares several."""
-    from fedsim.report import page, reading, sweep_page
+    from fedsim.report import page, reading, seat_page, sweep_page
 
+    if own:
+        typer.echo(f"report: {seat_page.write(folders, out)}")
+        return
     alone = len(folders) == 1 and reading.is_sweep(folders[0])
     typer.echo(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 

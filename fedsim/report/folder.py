@@ -19,10 +19,11 @@ from fedsim.errors import OutputError
 from fedsim.files import sync_tree
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.outcome import MODEL, SCHEMA
 from fedsim.report import manifest, replacing
 from fedsim.report.lock import FolderLock
 from fedsim.report.reading import Run, read, read_manifest
-from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
+from fedsim.report.record import claim_file, exhibits, is_part, record, shown_file, slugs
 from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, rows, summarise
@@ -274,13 +275,20 @@ class RunFolder:
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
             stem = written["seats"][report.role]["model"]
-            tensors.store(self.path / f"{stem}.safetensors", report.tensors, sync=False)
-            write_json(self.path / f"{stem}.json", report.sidecar, sync=False)
+            withheld = report.withheld or ()  # what its own operator keeps has no file here
+            if MODEL not in withheld:
+                tensors.store(self.path / f"{stem}.safetensors", report.tensors, sync=False)
+            if SCHEMA not in withheld:
+                write_json(self.path / f"{stem}.json", report.sidecar, sync=False)
 
     def _write_claims(self, arm: Arm, slug: str) -> None:
-        for finding in (f for report in arm.reports for f in report.findings):
+        made = [f for report in arm.reports for f in report.findings]
+        for finding in made:
             name, claim = claim_file(slug, finding), finding.claim
             tensors.store(self.path / name, {"rows": claim.rows, "values": claim.values}, sync=False)
+        judged = [f for report in arm.reports for f in report.judged] if is_part(arm) else []
+        for finding in (*made, *judged):
+            name = claim_file(slug, finding)
             if shown := exhibits(finding, arm):
                 tensors.store(self.path / shown_file(name), shown, sync=False)
 
