@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedsim import safeyaml
 from fedsim.config import ScenarioFile
-from fedsim.errors import ConfigError, FedsimError, ProtocolError, TransportError, WireError, suggest
+from fedsim.errors import AgreementError, ConfigError, FedsimError, ProtocolError, TransportError, WireError, suggest
 from fedsim.message import Message, RoleId
 from fedsim.outcome import MODEL, SAMPLES, SCHEMA, SeatReport
 from fedsim.state import digest
@@ -30,6 +30,8 @@ TABLES = ("rows", "bytes")
 """Facts that are numbers by a name: of a split of the rows, or of a kind of message."""
 PLAIN = ("model", "step")
 """Facts that follow from the scenario file: the settings of the model, and the name of a step."""
+TOLD = (AgreementError, ProtocolError, TransportError, WireError)
+"""Errors about what lies between seats: their texts hold nothing of a seat's own."""
 ROW_SPLITS = ("train", "test", "held-out")
 
 
@@ -210,14 +212,14 @@ def describe_failure(error: BaseException) -> str:
 
     What lies between seats is told as it is; of all else, such as a faulty cell of a table, only the kind of error.
     """
-    if isinstance(error, (ProtocolError, TransportError, WireError)):
+    if isinstance(error, TOLD):
         return str(error)
     return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
 
 
 def release_error(role: RoleId, error: BaseException) -> tuple[str, str]:
     """The class and the text under which an error at a seat is told at the hub; the seat's own log has the rest."""
-    if isinstance(error, (ProtocolError, TransportError, WireError)):
+    if isinstance(error, TOLD):
         return type(error).__name__, str(error)
     return type(error).__name__, f"{role}: {describe_failure(error)}; its own log says why"
 

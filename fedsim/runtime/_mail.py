@@ -16,18 +16,18 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan, Secrets
 from fedsim.play import play
-from fedsim.residency import log_failure, release_error
 from fedsim.runtime._crew import raised
 from fedsim.runtime._deployment import TICK
-from fedsim.runtime._followed import confess, voice_of
 from fedsim.runtime._seat import Belongings
-from fedsim.runtime._sharing import identify_operator, sharing
+from fedsim.runtime._sharing import identify_operator
 from fedsim.transport.post import Mail, PostOffice, Replay, Waiting, marked, pack, unpack
 
 Nodes = Callable[[], Awaitable[Iterable[int]]]
 """Which nodes there are."""
 Ask = Callable[[Mapping[int, Mapping[str, Any]]], Awaitable[Mapping[int, Mapping[str, Any]]]]
 """What nodes answer, by node, to what each is asked; all of them."""
+Release = Callable[[RoleId, ScenarioFile, SeatReport], SeatReport]
+Tell = Callable[[RoleId, Exception], tuple[str, str]]
 MAX_ERROR_CHARACTERS = 2000
 """What is told of an error that a node tells of."""
 SLOW = "frames travel as messages: one way and back takes seconds, and each seat plays again from its start"
@@ -125,10 +125,8 @@ class _Correspondents:
                     raise ProtocolError(f"a report of {report.role!r:.80}")
                 self.reports[role] = report
             return unpack(said["mail"])
-        except (KeyError, ValueError, TypeError, OutputError, ProtocolError) as error:
-            raise ProtocolError(
-                f"the node that plays {role} sent {error or 'an answer that cannot be read'}"
-            ) from error
+        except (KeyError, TypeError, FedsimError) as error:
+            raise ProtocolError(f"the node that plays {role} sent what cannot be read: {error}") from error
 
 
 def read_error(said: Mapping[str, Any]) -> tuple[str, str]:
@@ -145,7 +143,11 @@ def read_error(said: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def answered(
-    asked: Mapping[str, Any], node: Mapping[str, Any], kept: Mapping[str, Any]
+    asked: Mapping[str, Any],
+    node: Mapping[str, Any],
+    kept: Mapping[str, Any],
+    release: Release = lambda role, file, report: report,
+    tell: Tell = lambda role, error: (type(error).__name__, str(error)),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Play a party over all its mail: what it answers, and what is to be kept until it is asked again.
 
@@ -153,6 +155,8 @@ def answered(
         asked: the run, the scenario file and new mail.
         node: where the seat is played, and what belongs to it; see `fedsim.runtime.flower.follow`.
         kept: what was kept the last time.
+        release: makes of the seat's report what the hub gets; by default all of it, for nodes of one operator.
+        tell: makes of an error what the hub is told of it; by default all of it.
     """
     plain = json.loads(asked["file"])
     file = validate(plain, plain["name"], {})
@@ -169,14 +173,10 @@ def answered(
         own, secrets = Belongings.named(node).at(file, role)
         with contextlib.suppress(Waiting):
             whole = asyncio.run(play(own, role, way, secrets=secrets))
-            with voice_of(role) as voice, sharing(file, role, node, voice, str(asked.get("operator", ""))) as share:
-                answer["report"] = to_bytes(share.release(whole), plan)
+            answer["report"] = to_bytes(release(role, file, whole), plan)
         answer["mail"] = pack(way.news(before["sent"], before["mark"]))
     except Exception as error:
-        with voice_of(role) as voice:
-            confess(voice, error)
-        log_failure(role, error)
-        answer["error"] = list(release_error(role, error))
+        answer["error"] = list(tell(role, error))
     return answer, {"run": asked["run"], "come": pack(come), "sent": len(way.sent), "mark": marked(way.sent)}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile, read
-from fedsim.errors import ConfigError, TransportError
+from fedsim.errors import AgreementError, ConfigError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
@@ -64,7 +64,7 @@ class Belongings:
             agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
             if file.digest() not in agreed:
                 mine = ", ".join(digest[:8] for digest in agreed)
-                raise ConfigError(
+                raise AgreementError(
                     f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
                 )
         if self.data and Path(self.data).is_dir():

@@ -402,12 +402,30 @@ def answer(message: Any, node: Mapping[str, Any], state: Any) -> Any:
     from flwr.app import ConfigRecord, Message, RecordDict
 
     try:
-        content, kept = answered(message.content["post"], node, state.get("post", {}))
+        asked = message.content["post"]
+        release = partial(_release_mailed, node, str(asked.get("operator", "")))
+        content, kept = answered(asked, node, state.get("post", {}), release, _tell_failure)
     except Exception as error:  # Flower would send the text of any exception to the hub
         log_failure(str(node.get("party", "a node")), error)
         content, kept = {"idle": f"a node {describe_failure(error)}"}, {}
     state["post"] = ConfigRecord(kept)
     return Message(RecordDict({"post": ConfigRecord(content)}), reply_to=message)
+
+
+def _release_mailed(
+    node: Mapping[str, Any], operator: str, role: RoleId, file: ScenarioFile, report: SeatReport
+) -> SeatReport:
+    """What the hub gets of the report of a seat that was played over its mail."""
+    with voice_of(role) as voice, sharing(file, role, node, voice, operator) as share:
+        return share.release(report)
+
+
+def _tell_failure(role: RoleId, error: Exception) -> tuple[str, str]:
+    """What the hub is told of an error at a seat; all of it goes to the seat's log, and to who has started all seats."""
+    log_failure(role, error)
+    with voice_of(role) as voice:
+        confess(voice, error)
+    return release_error(role, error)
 
 
 def follow(message: Any, node: Mapping[str, Any]) -> Any:
