@@ -3,7 +3,6 @@
 FedsimError
 ├── InputError             what the user gave is wrong: one clear line, exit code 2
 │   ├── ConfigError        the scenario file, an override or a plugin's settings
-│   │   └── AgreementError a seat is asked to play a scenario that its operator has not agreed to
 │   ├── DataError          a data set, its columns, its labels
 │   ├── ThreatModelError   an attack asks for what it was not granted, or cannot run on this exchange
 │   └── OutputError        the run folder: holds another run, is missing, is not a run
@@ -36,10 +35,6 @@ class InputError(FedsimError):
 
 class ConfigError(InputError):
     """The scenario file, an override or a plugin's settings are wrong."""
-
-
-class AgreementError(ConfigError):
-    """A seat is asked to play a scenario that its operator has not agreed to."""
 
 
 class DataError(InputError):

@@ -17,7 +17,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
-from fedsim.report import manifest, page, reading
+from fedsim.report import manifest, page, reading, seat_page
 from fedsim.report.folder import RunFolder, complete, default_path, discard_attempts
 from fedsim.report.record import slugs
 from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
@@ -154,7 +154,7 @@ def run_seat(
 ) -> Path:
     """Play one seat of one arm over the network, and write a run folder with its part; returns where it lies.
 
-    There is no page in it: that takes the parts of all seats.
+    Its page shows this seat only, with rows of its own data: it is for the seat's operator.
 
     Args:
         file: one arm of a scenario file; every seat must have the same.
@@ -193,6 +193,7 @@ def run_seat(
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
+        folder.write_page(seat_page.render(folder.conclude()))
     return folder.path
 
 

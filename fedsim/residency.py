@@ -18,7 +18,7 @@ from torch import Tensor
 
 from fedsim import safeyaml
 from fedsim.config import ScenarioFile
-from fedsim.errors import AgreementError, ConfigError, FedsimError, ProtocolError, TransportError, WireError, suggest
+from fedsim.errors import ConfigError, FedsimError, ProtocolError, TransportError, WireError, suggest
 from fedsim.message import Message, RoleId
 from fedsim.outcome import MODEL, SAMPLES, SCHEMA, SeatReport
 from fedsim.state import digest
@@ -30,6 +30,12 @@ TABLES = ("rows", "bytes")
 """Facts that are numbers by a name: of a split of the rows, or of a kind of message."""
 PLAIN = ("model", "step")
 """Facts that follow from the scenario file: the settings of the model, and the name of a step."""
+
+
+class AgreementError(ConfigError):
+    """A seat is asked to play a scenario that its operator has not agreed to; the text names digests only."""
+
+
 TOLD = (AgreementError, ProtocolError, TransportError, WireError)
 """Errors about what lies between seats: their texts hold nothing of a seat's own."""
 ROW_SPLITS = ("train", "test", "held-out")
@@ -177,9 +183,9 @@ def _release_facts(facts: Mapping[str, Any], known: Collection[str], consent: Sh
 
 
 def _release_deed(deed: Mapping[str, Any], known: Collection[str], consent: SharingConsent) -> dict[str, Any]:
-    """What a wrapper counted; the weights that it changed belong to the model."""
-    numbers = deed.get("numbers", {})
-    kept: dict[str, Any] = {"numbers": {name: value for name, value in numbers.items() if _is_number(value)}}
+    """What a wrapper counted. How far it moved a cell is as good as the cell, and the weights it changed are the model's."""
+    counts = {name: value for name, value in deed.get("numbers", {}).items() if type(value) is int}
+    kept: dict[str, Any] = {"numbers": counts}
     if deed.get("kind") in known:
         kept["kind"] = deed["kind"]
     if "knowledge" in deed:
@@ -220,7 +226,7 @@ def describe_failure(error: BaseException) -> str:
 def release_error(role: RoleId, error: BaseException) -> tuple[str, str]:
     """The class and the text under which an error at a seat is told at the hub; the seat's own log has the rest."""
     if isinstance(error, TOLD):
-        return type(error).__name__, str(error)
+        return ConfigError.__name__ if isinstance(error, AgreementError) else type(error).__name__, str(error)
     return type(error).__name__, f"{role}: {describe_failure(error)}; its own log says why"
 
 

@@ -12,6 +12,7 @@ import yaml
 from terminal import TABLE, fine, refused
 
 from fedsim import config
+from fedsim.residency import SharingConsent, read_consent
 
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
@@ -37,7 +38,7 @@ def test_on_one_machine_every_seat_has_a_container_with_its_own_folder(source: P
     assert said == f"containers: {tmp_path}/out; all seats read the same data, whose files belong in {where}\n"
     found = services(tmp_path / "out")
     assert list(found) == ["superlink", "hub", "party-a", "party-b", "register", "run"]
-    assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data"}
+    assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data", "./seats/a/runs"}
     assert folders(found["superlink"]) == {"./superlink/settings", "./superlink/state"}
     mounted = [volume for name in ("hub", "party-b") for volume in folders(found[name])]
     assert [volume for volume in mounted if "/a/" in volume] == []
@@ -58,7 +59,7 @@ def test_on_several_machines_only_the_hubs_has_open_ports(source: Path, tmp_path
     own = services(tmp_path / "out/seats/a")
     assert list(own) == ["party-a"]
     assert "hub.example.org:8000" in own["party-a"]["command"]
-    assert folders(own["party-a"]) == {"./settings", "./data"}
+    assert folders(own["party-a"]) == {"./settings", "./data", "./runs"}
 
 
 def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path) -> None:
@@ -67,6 +68,17 @@ def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path
         own = tmp_path / "out/seats" / seat / "settings/scenario.yaml"
         assert config.read(str(own)).digest() == config.read(str(source)).digest()
         assert 'agrees="/settings/scenario.yaml"' in services(tmp_path / "out")[f"party-{seat}"]["command"][-1]
+
+
+def test_a_party_keeps_what_it_owns_and_says_itself_what_it_shares(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fine("compose", source, "--out", out)
+    for seat in ("a", "b"):
+        assert read_consent({"sharing": str(out / "seats" / seat / "settings/sharing.yaml")}) == SharingConsent()
+        assert (out / "seats" / seat / "runs").stat().st_mode & 0o777 == 0o700
+        own = services(out)[f"party-{seat}"]
+        assert 'runs="/runs" sharing="/settings/sharing.yaml"' in own["command"][-1]
+        assert f"./seats/{seat}/runs:/runs" in own["volumes"]
 
 
 def test_with_checkpoints_a_party_has_a_folder_for_its_parts_that_outlives_its_container(

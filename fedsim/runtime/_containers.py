@@ -35,6 +35,13 @@ LASTING = {"restart": "unless-stopped"}
 """Of a container: the engine starts it again when it has ended by itself, and after the machine has."""
 USER = 10001
 """Whose processes they are, and whose files, if root asks for them; else they are of the user that asks."""
+SHARING = b"""\
+# What this seat hands to the hub when a run is over, beside metrics and the scores and claims of attacks.
+# It is for the operator of the seat to decide; everything else stays in the folder runs.
+samples: 0            # rows of truth beside each claim, at most
+share_model: false    # the trained parameters
+share_schema: false   # names of columns, categories and scale
+"""
 CONNECTION = """\
 [superlink]
 default = "here"
@@ -95,14 +102,13 @@ class Federation:
         own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
         scenario = scenario_text(self.file).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
-        (out / "seats" / hub / "runs").mkdir(mode=0o700)
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
         services = {LINK: self._link(), HUB: self._hub(hub)}
         for party in parties:
             private, public = node_keys()
             run[f"{party}.pub"] = public
             own = {"ca.pem": link.ca, "node": private, "secret": os.urandom(32).hex().encode(), **secret}
-            own["scenario.yaml"] = scenario
+            own |= {"scenario.yaml": scenario, "sharing.yaml": SHARING}
             _fill(out / "seats" / party / "settings", own)
             if self.host:
                 there = {f"party-{party}": self._party(party, ".")}
@@ -111,6 +117,7 @@ class Federation:
                 services[f"party-{party}"] = self._party(party, f"./seats/{party}")
         for seat in (hub, *parties):
             (out / "seats" / seat / "data").mkdir(mode=0o700)
+            (out / "seats" / seat / "runs").mkdir(mode=0o700)
             if self.lasting and seat != hub:  # the hub's lie in its run folder
                 (out / "seats" / seat / "checkpoints").mkdir(mode=0o700)
         _fill(out / RUN / "settings", run)
@@ -166,13 +173,13 @@ class Federation:
     def _party(self, party: RoleId, folder: str) -> dict[str, Any]:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
         node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
-        node["agrees"] = "/settings/scenario.yaml"
+        node |= {"agrees": "/settings/scenario.yaml", "runs": "/runs", "sharing": "/settings/sharing.yaml"}
         if self.lasting:
             node["checkpoints"] = "/checkpoints"
         command = ["flower-supernode", "--superlink", f"{self.host or LINK}:{PORT}", "--port", str(NODE_PORT)]
         command += ["--root-certificates", "/settings/ca.pem", "--auth-supernode-private-key", "/settings/node"]
         command += ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in node.items())]
-        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro"}
+        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro", f"{folder}/runs": "/runs"}
         if self.lasting:
             mounted[f"{folder}/checkpoints"] = "/checkpoints"
         after = {} if self.host else _after(LINK, REGISTER)

@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile, read
-from fedsim.errors import AgreementError, ConfigError, TransportError
+from fedsim.errors import ConfigError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
-from fedsim.residency import describe_failure
+from fedsim.residency import AgreementError, describe_failure
 from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
