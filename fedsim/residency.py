@@ -43,20 +43,22 @@ ROW_SPLITS = ("train", "test", "held-out")
 
 @dataclass(frozen=True)
 class SharingConsent:
-    """What the operator of a seat agrees to hand to the hub's operator when a run is over.
+    """What the operator of a seat agrees to hand to the hub's operator when a run is over, and where all the rest goes.
 
     Attributes:
         samples: rows of truth beside each claim, at most; how many a victim has to show is up to the scenario.
         share_model: the trained parameters.
         share_schema: names of columns, categories and scale, and what is drawn with them.
+        runs: the folder in which the seat's own run folders are made; empty: ``runs`` in the current folder.
     """
 
     samples: int = 0
     share_model: bool = False
     share_schema: bool = False
+    runs: str = ""
 
 
-CONSENT_KEYS = ("samples", "share_model", "share_schema")
+CONSENT_KEYS = ("samples", "share_model", "share_schema", "runs")
 
 
 def read_consent(settings: Mapping[str, Any]) -> SharingConsent:
@@ -99,6 +101,9 @@ def _check_value(key: str, value: Any, where: str) -> Any:
     if key == "samples":
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise ConfigError(f"{where}: samples: expected a number of rows, 0 or more; found {value!r:.40}")
+    elif key == "runs":
+        if not isinstance(value, str):
+            raise ConfigError(f"{where}: runs: expected a folder; found {value!r:.40}")
     elif not isinstance(value, bool):
         raise ConfigError(f"{where}: {key}: expected true or false; found {value!r:.40}")
     return value

@@ -14,6 +14,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.report import seat_page
 from fedsim.report.folder import RunFolder, default_path
+from fedsim.report.record import slugs
 from fedsim.report.summary import Arm
 
 RUNS = "runs"
@@ -45,7 +46,7 @@ class OwnFolder:
 
 def name_folder(file: ScenarioFile, role: RoleId) -> str:
     """Name the run folder of a seat: ``<name>-<digest8>-<role>``."""
-    return f"{default_path(file).name}-{role}"
+    return f"{default_path(file).name}-{slugs([role])[role]}"
 
 
 @contextlib.contextmanager

@@ -38,7 +38,6 @@ class Belongings:
         ids_key: the file with the key that ids are hashed with; the same at every seat.
         agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
         checkpoints: the folder in which it keeps its parts of checkpoints, where the hub brings the file.
-        runs: the folder in which its own run folders are made, where the hub brings the file.
     """
 
     data: str = ""
@@ -46,7 +45,6 @@ class Belongings:
     ids_key: str = ""
     agrees: str = ""
     checkpoints: str = ""
-    runs: str = ""
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:

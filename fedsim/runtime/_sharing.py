@@ -14,12 +14,14 @@ from fedsim.config import ScenarioFile
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, to_bytes
-from fedsim.residency import SharingConsent, read_consent, release_report
+from fedsim.report.record import slugs
+from fedsim.residency import SharingConsent, read_consent, release_report, release_row
 from fedsim.runtime._child import REPORT, Voice
-from fedsim.runtime._own_folder import OwnFolder, own_folder
-from fedsim.runtime._seat import Belongings
+from fedsim.runtime._own_folder import RUNS, OwnFolder, own_folder
 
 BOOT = Path("/proc/sys/kernel/random/boot_id")
+SHARING_VARIABLE = "FEDSIM_SHARING"
+"""The environment variable that names a machine's file of what its seats share, where an engine starts them there."""
 
 
 class Sharing(Protocol):
@@ -55,18 +57,24 @@ class _Launched:
         return release_report(report, self._file, SharingConsent())
 
 
-class _Deployed:
-    """The seat has an operator of its own: everything goes into its own run folder."""
+class OwnSharing:
+    """The seat has an operator of its own: everything goes into its own run folder, and words for people into its log."""
 
-    def __init__(self, folder: OwnFolder, file: ScenarioFile, consent: SharingConsent) -> None:
-        self._folder, self._file, self._consent = folder, file, consent
+    def __init__(
+        self, folder: OwnFolder, file: ScenarioFile, consent: SharingConsent, watch: Watch = lambda role, row: None
+    ) -> None:
+        self._folder, self._file, self._consent, self._watch = folder, file, consent, watch
 
     def watch(self, role: RoleId, row: Mapping[str, Any]) -> None:
+        """Keep a row, and show what may leave of it to whoever watches the run."""
         self._folder.watch(role, row)
         if "notice" in row:
             write_log(str(row["notice"]))
+        if (released := release_row(row, self._file)) is not None:
+            self._watch(role, released)
 
     def release(self, report: SeatReport) -> SeatReport:
+        """See `Sharing.release`."""
         self._folder.write(report)
         return release_report(report, self._file, self._consent)
 
@@ -94,8 +102,8 @@ def sharing(
         yield _Simulated()
     else:
         consent = read_consent(settings)
-        with own_folder(Belongings.named(settings).runs, file, role, write_log) as folder:
-            yield _Deployed(folder, file, consent)
+        with own_folder(consent.runs, file, role, write_log) as folder:
+            yield OwnSharing(folder, file, consent)
 
 
 def is_simulation(settings: Mapping[str, Any]) -> bool:
@@ -116,3 +124,31 @@ def identify_operator() -> str:
 def write_log(line: str) -> None:
     """Write a line to the log of the seat's own process."""
     print(line, file=sys.stderr, flush=True)
+
+
+def read_own_settings() -> dict[str, Any]:
+    """The settings of a seat that an engine has started on this machine: those that this machine's operator gives it."""
+    path = os.environ.get(SHARING_VARIABLE, "")
+    return {"sharing": path} if path else {}
+
+
+def redirect_output(settings: Mapping[str, Any], role: RoleId) -> None:
+    """Send all that this process prints from now on to a log of the seat's own: an engine hands its output around.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    null = os.open(os.devnull, os.O_WRONLY)
+    for number in (1, 2):
+        os.dup2(null, number)
+    os.close(null)
+    folder = Path(read_consent(settings).runs or RUNS)
+    with contextlib.suppress(OSError):  # it prints nowhere, then
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        log = os.open(folder / f"{slugs([role])[role]}.log", flags, 0o600)
+        for number in (1, 2):
+            os.dup2(log, number)
+        os.close(log)
