@@ -19,13 +19,16 @@ from pathlib import Path
 import pytest
 from engine import PROJECT, ROOT, compose, docker
 from listening import children, words
+from marked_tables import marks_of
 from safetensors import safe_open
+from safetensors.torch import load_file
 from terminal import fine
 
 from fedsim import config, experiment
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
 from fedsim.seeding import Rng, simulated_secret
+from fedsim.state import digest
 
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
@@ -93,6 +96,11 @@ class Played:
     def run(self) -> Path:
         """The run folder, at the hub."""
         return self.folder / "out" / "seats" / "server" / "runs" / "run"
+
+    def own_run(self, party: str) -> Path:
+        """The run folder of a party, at the party."""
+        (found,) = (self.folder / "out" / "seats" / party / "runs").iterdir()
+        return found
 
     def secrets(self) -> list[bytes]:
         """What nobody may see: tokens, keys, in the form in which a file has them."""
@@ -172,6 +180,11 @@ def same_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> N
         assert here[what] == there[what], what
     assert (played.run / "metrics.jsonl").read_text() == (alone / "metrics.jsonl").read_text()
     assert [trial["scores"] for trial in here["trials"]] == [trial["scores"] for trial in there["trials"]]
+    for party in PARTIES:  # what the hub reports of a party is what lies in the party's own folder
+        own = json.loads((played.own_run(party) / "summary.json").read_text())
+        weights = load_file(played.own_run(party) / "model" / f"{party}.safetensors")
+        assert own["weights_sha256"] == {party: digest(weights)} == {party: there["weights_sha256"][party]}
+        assert weights.keys() == load_file(alone / "model" / f"{party}.safetensors").keys()
 
 
 def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +217,20 @@ def test_no_key_no_label_and_no_id_is_in_a_log_a_report_or_the_list_of_processes
     for place, content in places.items():
         assert [secret for secret in (*secrets, b"PRIVATE KEY", b"person-0") if secret in content] == [], place
     assert [mark for mark in played.marks.values() if mark.encode() in places["processes"] + places["logs"]] == []
+
+
+def test_rows_of_truth_models_and_categories_lie_with_their_parties_and_not_at_the_hub(played: Played) -> None:
+    at_hub = {str(path): path.read_bytes() for path in played.run.rglob("*") if path.is_file()}
+    assert [path for path in at_hub if path.endswith("-shown.safetensors")] == []
+    for party in PARTIES:
+        own = played.own_run(party)
+        (shown,) = own.rglob("*-shown.safetensors")
+        owned = [*marks_of("truth", load_file(shown)["truth"]).values(), played.marks[party].encode()]
+        for tensor in load_file(own / "model" / f"{party}.safetensors").values():
+            owned += marks_of("weights", tensor).values()
+        assert [path for path, content in at_hub.items() if any(mark in content for mark in owned)] == []
+        assert any(mark in path.read_bytes() for path in own.rglob("*.safetensors") for mark in owned)
+        assert "Truth and reconstruction" in (own / "report.html").read_text()
 
 
 def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
