@@ -222,6 +222,7 @@ def test_no_key_no_label_and_no_id_is_in_a_log_a_report_or_the_list_of_processes
 def test_rows_of_truth_models_and_categories_lie_with_their_parties_and_not_at_the_hub(played: Played) -> None:
     at_hub = {str(path): path.read_bytes() for path in played.run.rglob("*") if path.is_file()}
     assert [path for path in at_hub if path.endswith("-shown.safetensors")] == []
+    at_hub = {path: content for path, content in at_hub.items() if "/claims/" not in path}  # an attacker may be right
     for party in PARTIES:
         own = played.own_run(party)
         (shown,) = own.rglob("*-shown.safetensors")
