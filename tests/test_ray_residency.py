@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def test_no_object_row_or_log_of_ray_is_of_what_a_machine_keeps(tmp_path: Path) 
     command = [sys.executable, Path(__file__).with_name("ray_residency.py"), tmp_path, tmp_path / "s.yaml"]
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), "TMPDIR": str(short)}
     said = subprocess.run(command, env=env, capture_output=True, timeout=PATIENCE, check=False)
-    short.rmdir()
+    shutil.rmtree(short)
     assert said.returncode == 0, said.stderr.decode()
     logs = {"logs": (tmp_path / "logs").read_bytes(), "printed": said.stdout + said.stderr}
     assert len(logs["logs"]) > 1000

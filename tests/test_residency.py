@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,12 +25,15 @@ from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
 from fedsim.report import seat_page
+from fedsim.report.folder import RunFolder
 from fedsim.report.reading import read
 from fedsim.residency import SharingConsent, read_consent, release_report
 from fedsim.runtime._crew import tokens
+from fedsim.runtime._own_folder import name_folder, own_folder
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.runtime.flower import Flower, conducting
 from fedsim.runtime.local import Local, memory
+from fedsim.state import digest
 from fedsim.threat import Claim
 
 PARTIES = ("north", "east")
@@ -219,7 +223,7 @@ def deployed(here: Path, **more: Mapping[str, Any]) -> Iterator[Grid]:
         yield village
 
 
-def own_folder(here: Path, party: str) -> Path:
+def folder_of(here: Path, party: str) -> Path:
     (found,) = (here / party / "runs").iterdir()
     assert found.name.endswith(f"-{party}")
     return found
@@ -229,7 +233,7 @@ def trained(here: Path) -> dict[str, bytes]:
     """Marks of what the parties have in their own folders: weights and rows of truth."""
     found: dict[str, bytes] = {}
     for party in PARTIES:
-        for path in own_folder(here, party).rglob("*.safetensors"):
+        for path in folder_of(here, party).rglob("*.safetensors"):
             for name, tensor in load_file(path).items():
                 if name not in ("claim", "rows", "values"):
                     found |= marks_of(f"{party} {path.stem} {name}", tensor)
@@ -280,7 +284,7 @@ def test_each_party_has_its_own_model_page_and_rows_of_truth(here: Path) -> None
     hub = json.loads((led / "summary.json").read_text())
     alone = played_with_secrets(scenario(files(here), **ATTACKED))
     for party in PARTIES:
-        own = own_folder(here, party)
+        own = folder_of(here, party)
         there = json.loads((own / "summary.json").read_text())["weights_sha256"][party]
         assert there == hub["weights_sha256"][party]
         shown = load_file(own / f"claims/marked/0-cafe-{party}-shown.safetensors")
@@ -305,13 +309,13 @@ def test_what_the_hub_lacks_is_said_in_a_line_and_the_folders_of_parties_help(he
     )
     card = fedsim("card", led)
     assert (card.code, card.err.startswith(f"fedsim: {led}: north, east keep their trained model")) == (2, True)
-    parts = [word for party in PARTIES for word in ("--part", f"{party}={own_folder(here, party)}")]
+    parts = [word for party in PARTIES for word in ("--part", f"{party}={folder_of(here, party)}")]
     predicted = fedsim("predict", led, *new, *parts)
     assert (predicted.code, len(predicted.out.splitlines())) == (0, 61), predicted.err
-    swapped = fedsim("predict", led, *new, "--part", f"north={own_folder(here, 'east')}", *parts[2:])
-    assert (swapped.code, swapped.err) == (2, f"fedsim: {own_folder(here, 'east')}: holds nothing of seat 'north'\n")
-    own = fedsim("report", "--own", own_folder(here, "north"))
-    assert (own.code, own.out) == (0, f"report: {own_folder(here, 'north')}/report.html\n")
+    swapped = fedsim("predict", led, *new, "--part", f"north={folder_of(here, 'east')}", *parts[2:])
+    assert (swapped.code, swapped.err) == (2, f"fedsim: {folder_of(here, 'east')}: holds nothing of seat 'north'\n")
+    own = fedsim("report", "--own", folder_of(here, "north"))
+    assert (own.code, own.out) == (0, f"report: {folder_of(here, 'north')}/report.html\n")
 
 
 def test_an_error_at_a_seat_is_told_by_its_kind_and_its_own_log_has_the_rest(
@@ -326,7 +330,7 @@ def test_an_error_at_a_seat_is_told_by_its_kind_and_its_own_log_has_the_rest(
     places = {"messages": b"\n".join(village.answers), **read_folder(here / "led")}
     assert search(places, {**marks("north"), "the cell": b"geheimwert"}) == set()
     assert "geheimwert" in capfd.readouterr().err
-    assert search(read_folder(own_folder(here, "north")), {"the cell": b"geheimwert"}) != set()
+    assert search(read_folder(folder_of(here, "north")), {"the cell": b"geheimwert"}) != set()
 
 
 def test_a_seat_without_a_folder_plays_on_and_its_log_says_that_nothing_is_kept(
@@ -343,6 +347,26 @@ def test_a_seat_without_a_folder_plays_on_and_its_log_says_that_nothing_is_kept(
         pytest.raises(Exception, match="north: it failed"),
     ):
         lead(scenario({}), here, village)
+
+
+def test_a_seat_that_is_started_again_waits_for_its_earlier_process(here: Path) -> None:
+    file, opened = scenario(files(here)), threading.Event()
+    path = here / "runs" / name_folder(file, "north")
+
+    def earlier() -> None:
+        with RunFolder.open_for(path, file):
+            opened.set()
+            threading.Event().wait(0.5)  # until it notices that its run is lost
+
+    process = threading.Thread(target=earlier)
+    process.start()
+    opened.wait()
+    said: list[str] = []
+    with own_folder(str(here / "runs"), file, "north", said.append) as folder:
+        folder.write(local(file)["north"])
+    process.join()
+    assert said == [f"north: run folder: {path}"]
+    assert json.loads((path / "summary.json").read_text())["weights_sha256"].keys() == {"north"}
 
 
 # A node speaks for its own seat only -----------------------------------------------------------------------------------
@@ -401,8 +425,6 @@ def test_a_node_that_has_no_seat_is_passed_over(here: Path, what: str, capfd: py
         led = lead(scenario({}), here, village)
     alone = played_with_secrets(scenario(files(here)))
     found = json.loads((led / "summary.json").read_text())["weights_sha256"]
-    from fedsim.state import digest
-
     assert found == {role: digest(report.tensors) for role, report in alone.items()}
 
 

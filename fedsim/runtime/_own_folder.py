@@ -14,9 +14,13 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.report import seat_page
 from fedsim.report.folder import RunFolder, default_path
+from fedsim.report.lock import FolderLockedError
 from fedsim.report.record import slugs
 from fedsim.report.summary import Arm
 
+BUSY_TIMEOUT_S = 60.0
+"""How long a seat that is started again waits for its earlier process, which notices later that its run is lost."""
+BUSY_TICK_S = 0.2
 RUNS = "runs"
 """Where run folders go unless the settings of a seat say otherwise: below the current folder."""
 
@@ -44,6 +48,17 @@ class OwnFolder:
         self._folder.write_page(seat_page.render(self._folder.conclude()))
 
 
+def _open_folder(path: Path, file: ScenarioFile, command: Sequence[str]) -> RunFolder:
+    deadline = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            return RunFolder.open_for(path, file, command, going_on=True)
+        except FolderLockedError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(BUSY_TICK_S)
+
+
 def name_folder(file: ScenarioFile, role: RoleId) -> str:
     """Name the run folder of a seat: ``<name>-<digest8>-<role>``."""
     return f"{default_path(file).name}-{slugs([role])[role]}"
@@ -68,7 +83,7 @@ def own_folder(
     """
     path = Path(runs or RUNS) / name_folder(file, role)
     try:
-        folder = RunFolder.open_for(path, file, command, going_on=True)
+        folder = _open_folder(path, file, command)
     except OutputError as error:
         if runs:
             raise
