@@ -297,6 +297,17 @@ def test_each_party_has_its_own_model_page_and_rows_of_truth(here: Path) -> None
     assert [trial["victim"] for trial in hub["trials"]] == list(PARTIES)
 
 
+@pytest.mark.parametrize("kind", ["local", "processes"])
+def test_a_simulation_says_that_one_operator_saw_everything(here: Path, kind: str) -> None:
+    file = scenario(files(here), **ATTACKED, runtime={"kind": kind})
+    run = experiment.run(file, here / "alone")
+    page = (run / "report.html").read_text()
+    assert page.count("A simulation: one operator started every seat and saw everything") == 1
+    assert "Each seat has an operator of its own" not in page
+    assert "Truth and reconstruction" in page
+    assert search(read_folder(run), marks_of("truth", local(file)["north"].exhibits["0/truth"]))
+
+
 def test_what_the_hub_lacks_is_said_in_a_line_and_the_folders_of_parties_help(here: Path) -> None:
     with deployed(here) as village:
         led = lead(scenario({}), here, village)
