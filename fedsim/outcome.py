@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load, save
@@ -15,6 +15,10 @@ from fedsim.message import RoleId
 from fedsim.net import Traffic
 from fedsim.plan import Aim, Plan
 from fedsim.threat import Claim, Verdict
+
+
+NoiseSource = Literal["seed", "secret"]
+"""What a seat's noise and initial weights follow from: the public seed, or a secret and fresh bytes of its own."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,7 @@ class SeatReport:
         exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
         figures: that the role brought, as plain values (`fedsim.figure`).
+        noise_source: whether its noise can be computed, and subtracted, by everybody who has the file (``seed``).
     """
 
     role: RoleId
@@ -60,6 +65,7 @@ class SeatReport:
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
     figures: Sequence[Mapping[str, Any]] = ()
+    noise_source: NoiseSource = "seed"
 
 
 def to_bytes(report: SeatReport, plan: Plan) -> bytes:
@@ -79,6 +85,7 @@ def to_bytes(report: SeatReport, plan: Plan) -> bytes:
         "exhibits": list(report.exhibits),
         "stages": report.stages,
         "figures": list(report.figures),
+        "noise_source": report.noise_source,
     }
     text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
     # views of one storage cannot be stored, copies can
@@ -103,6 +110,7 @@ def from_bytes(block: bytes, plan: Plan) -> SeatReport:
         {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
         plain["stages"],
         plain["figures"],
+        "secret" if plain.get("noise_source") == "secret" else "seed",
     )
 
 
