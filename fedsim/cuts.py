@@ -26,7 +26,6 @@ from fedsim.seeding import SeatRoot
 from fedsim.shelf import Part, Shelf
 from fedsim.state import Lasting, Packed, pack, unpack
 
-
 ROOT = "root"
 """Under which name a part holds what the root of the seat's private draws follows from; the secret is not in it."""
 

@@ -16,7 +16,6 @@ from fedsim.net import Traffic
 from fedsim.plan import Aim, Plan
 from fedsim.threat import Claim, Verdict
 
-
 NoiseSource = Literal["seed", "secret"]
 """What a seat's noise and initial weights follow from: the public seed, or a secret and fresh bytes of its own."""
 

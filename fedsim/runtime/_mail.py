@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fedsim.config import ScenarioFile, validate
@@ -19,6 +21,7 @@ from fedsim.play import play
 from fedsim.runtime._crew import raised
 from fedsim.runtime._deployment import TICK
 from fedsim.runtime._seat import Belongings
+from fedsim.seeding import draw_fresh
 from fedsim.transport.post import Mail, PostOffice, Replay, Waiting, marked, pack, unpack
 
 Nodes = Callable[[], Awaitable[Iterable[int]]]
@@ -119,18 +122,37 @@ def answered(
     if why:
         return {"idle": why}, {}
     before: Mapping[str, Any] = (
-        kept if kept.get("run") == asked["run"] else {"come": pack(()), "sent": 0, "mark": marked(())}
+        kept if kept.get("run") == asked["run"] else {"come": pack(()), "sent": 0, "mark": marked(()), "fresh": b""}
     )
+    fresh = before["fresh"] or draw_fresh()
     answer: dict[str, Any] = {"role": role}
     way = Replay(come := [*unpack(before["come"]), *unpack(asked["mail"])])
     try:
-        own, secrets = Belongings.named(node).at(file, role)
+        own, secrets = find_belongings(node).at(file, role)
+        if secrets.own is not None:  # each time the seat plays from its start it must draw what it drew before
+            secrets = replace(secrets, fresh=fresh)
         with contextlib.suppress(Waiting):
             answer["report"] = to_bytes(asyncio.run(play(own, role, way, secrets=secrets)), plan)
         answer["mail"] = pack(way.news(before["sent"], before["mark"]))
     except Exception as error:
         answer["error"] = [type(error).__name__, str(error)]
-    return answer, {"run": asked["run"], "come": pack(come), "sent": len(way.sent), "mark": marked(way.sent)}
+    sent = {"sent": len(way.sent), "mark": marked(way.sent)}
+    return answer, {"run": asked["run"], "come": pack(come), **sent, "fresh": fresh}
+
+
+def find_belongings(node: Mapping[str, Any]) -> Belongings:
+    """Find what belongs to the seat of a node; in Flower's simulation, where a node has no settings, it simulates."""
+    own = Belongings.named(node)
+    return replace(own, simulate=True) if not own.secret and is_simulated(node) else own
+
+
+def is_simulated(node: Mapping[str, Any]) -> bool:
+    """Whether a node is one of Flower's simulation, which runs in Ray's processes and numbers its nodes.
+
+    A SuperNode may be numbered, too. That the hub says it is a simulation counts for nothing: it is the hub that would profit.
+    """
+    ray = sys.modules.get("ray")
+    return "party" not in node and "partition-id" in node and ray is not None and bool(ray.is_initialized())
 
 
 def whose(plan: Plan, node: Mapping[str, Any]) -> tuple[RoleId, str]:

@@ -12,10 +12,11 @@ import contextlib
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -32,8 +33,8 @@ from fedsim.runtime._child import REPORT
 from fedsim.runtime._crew import Crew, environment, no_gpu, raised
 from fedsim.runtime._deployment import TICK, Deployment, describe_ignored_settings
 from fedsim.runtime._followed import Followed, confess, voice_of
-from fedsim.runtime._mail import Ask, answered, correspond, whose
-from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
+from fedsim.runtime._mail import Ask, answered, correspond, find_belongings, is_simulated, whose
+from fedsim.runtime._seat import PATIENCE, Belongings, describe_simulated, play_hub, play_spoke
 from fedsim.transport.addresses import find_loopback, join_address
 from fedsim.transport.grpc import LOOPBACK, token_of
 
@@ -151,6 +152,14 @@ def lead(grid: Any, arm: str) -> None:
         except Exception as error:
             confess(voice, error)
             raise
+
+
+def find_hub_belongings(settings: Mapping[str, Any], grid: Any) -> Belongings:
+    """Find what belongs to the hub's seat among the settings of a run; in Flower's simulation it simulates."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    own = Belongings.named(settings)
+    return replace(own, simulate=True) if not own.secret and isinstance(grid, InMemoryGrid) else own
 
 
 @contextlib.contextmanager
@@ -349,8 +358,8 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 
     Args:
         message: as `_Nodes` sends it.
-        node: the node's own settings: ``party``, and where its ``data``, ``secret`` and ``ids_key`` lie. In Flower's
-            simulation, which has none, the node's number says which party it is.
+        node: the node's own settings: ``party``, and where its ``data``, ``secret`` and ``ids_key`` lie; or ``simulate``, for
+            one without a secret. In Flower's simulation, which has none, the node's number says which party it is.
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -374,11 +383,13 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
     from fedsim.transport.tls import Identity
 
-    own = Belongings.named(node)
+    own = find_belongings(node)
     file, secrets = own.at(file, role)
     with voice_of(role) as voice:
         if voice is None:  # this node is not of the machine that began the run
             file = own.keeping(file, role)
+            if own.simulate and not is_simulated(node):
+                print(describe_simulated(role), file=sys.stderr, flush=True)
         playing = play_spoke(
             file,
             role,
