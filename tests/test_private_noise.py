@@ -3,25 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import json
 import math
+import shutil
+import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor
 
 import fedsim.scenarios.defences
 from fedsim.config import ScenarioFile, validate
 from fedsim.errors import ConfigError
 from fedsim.message import Message, RoleId, tensors_of
-from fedsim.outcome import SeatReport
+from fedsim.outcome import SeatReport, to_bytes
 from fedsim.plan import Secrets
 from fedsim.play import play
+from fedsim.report import manifest, words
+from fedsim.runtime._mail import find_belongings, is_simulated
+from fedsim.runtime._seat import Belongings
 from fedsim.runtime.local import memory
 from fedsim.seeding import Rng, SeatRoot, derive_root, simulate_root, simulated_secret
+from fedsim.state import digest
+from fedsim.supervision import keeping
+from fedsim.testing.runtimes import _check_equal
 from fedsim.transport.wrappers import Record
 from fedsim.vfl.messages import Embedding
 from fedsim.wire import decode
@@ -306,3 +319,194 @@ def test_a_run_draws_its_fresh_bytes_itself() -> None:
 def test_the_key_of_ids_is_no_secret() -> None:
     with pytest.raises(ConfigError, match="the seat's secret is the key that ids are hashed with"):
         Secrets(b"one", b"one")
+
+
+# checkpoints
+
+
+class CutShort(Exception):
+    pass
+
+
+def until(step: int) -> Callable[[str, Mapping[str, Any]], None]:
+    def watch(role: str, row: Mapping[str, Any]) -> None:
+        if row.get("step") == step and "loss" in row:
+            raise CutShort
+
+    return watch
+
+
+ALL = ("a", "b", "server")
+
+
+def make_lasting(folder: Path) -> ScenarioFile:
+    scenario = {**SCENARIO, "steps": 12, "evaluate": 6}
+    return keeping(make_file(scenario=scenario, checkpoint={"every": 2}), folder)
+
+
+def read_fresh(folder: Path, role: RoleId) -> str:
+    """The fresh bytes in the newest part of a seat, in hex."""
+    with safe_open(sorted((folder / f"seat-{role}").glob("step-*"))[-1], "pt") as part:
+        state = json.loads(json.loads(part.metadata()["part"])["state"])
+    fresh: str = dict(json.loads(state["root"])["map"])["fresh"]
+    return fresh
+
+
+def cut(file: ScenarioFile, secrets: Mapping[RoleId, Secrets], step: int) -> None:
+    with pytest.raises(CutShort):
+        play_all(file, secrets, watch=until(step))
+
+
+def test_a_run_with_own_secrets_that_is_taken_up_is_the_run_that_was_not_cut_short(tmp_path: Path) -> None:
+    file, secrets = make_lasting(tmp_path), {role: Secrets(role.encode(), b"ids") for role in ALL}
+    fresh = set()
+    for step in (3, 8):
+        cut(file, secrets, step)
+        fresh.add(tuple(read_fresh(tmp_path, role) for role in ALL))
+    found = play_all(file, secrets)
+    (kept,) = fresh
+    assert len(set(kept)) == 3
+    whole = {role: Secrets(role.encode(), b"ids", bytes.fromhex(each)) for role, each in zip(ALL, kept, strict=True)}
+    for role, report in play_all(file.model_copy(update={"checkpoint": None}), whole).items():
+        _check_equal(found[role], report, role)
+    other = play_all(file.model_copy(update={"checkpoint": None}), secrets)
+    assert digest(other["a"].tensors) != digest(found["a"].tensors)
+
+
+def test_a_run_that_begins_anew_draws_anew(tmp_path: Path) -> None:
+    file, secrets = make_lasting(tmp_path), {role: Secrets(role.encode(), b"ids") for role in ALL}
+    drawn = set()
+    for _ in range(2):
+        cut(file, secrets, 3)
+        drawn.add(read_fresh(tmp_path, "a"))
+        for path in (tmp_path / "seat-b").glob("step-*"):  # so that there is no checkpoint that all have
+            path.unlink()
+    assert len(drawn) == 2
+
+
+MINE = Secrets(b"one", b"ids")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(MINE, Secrets(b"other", b"ids")), (MINE, Secrets()), (Secrets(), MINE)],
+    ids=["another secret", "simulates later", "simulated before"],
+)
+def test_checkpoints_of_another_secret_are_not_used(tmp_path: Path, before: Secrets, after: Secrets) -> None:
+    file, notices = make_lasting(tmp_path), list[str]()
+    cut(file, dict.fromkeys(ALL, before), 5)
+    rows: list[Mapping[str, Any]] = []
+    reports = play_all(file, {"a": after, "b": before, "server": before}, watch=lambda role, row: rows.append(row))
+    notices = [row["notice"] for row in rows if "notice" in row]
+    why = "a: its checkpoints after training steps 2, 4 were made with another secret, or as a simulation, and are not used"
+    assert why in notices
+    assert not any(line.startswith("all go on after") for line in notices)
+    assert reports["a"].noise_source == ("seed" if after.own is None else "secret")
+
+
+def test_a_part_from_before_roots_were_kept_is_that_of_a_simulation_only(tmp_path: Path) -> None:
+    file = make_lasting(tmp_path)
+    cut(file, {}, 5)
+    for path in tmp_path.glob("seat-*/step-*"):
+        with safe_open(path, "pt") as part:
+            about = json.loads(part.metadata()["part"])
+            tensors = {name: part.get_tensor(name) for name in part.keys()}  # noqa: SIM118 (no mapping)
+        about["state"] = json.dumps({k: v for k, v in json.loads(about["state"]).items() if k != "root"})
+        block = save(tensors, {"part": json.dumps(about)})
+        path.unlink()
+        path.with_name(f"{path.name[:15]}-{hashlib.sha256(block).hexdigest()}.safetensors").write_bytes(block)
+    for secrets, goes_on in (({}, True), ({"a": Secrets(b"one", b"ids")}, False)):
+        rows: list[Mapping[str, Any]] = []
+        copied = tmp_path / f"{goes_on}"
+        shutil.copytree(tmp_path, copied, ignore=shutil.ignore_patterns("True", "False"))
+        play_all(make_lasting(copied), secrets, watch=lambda role, row: rows.append(row))  # noqa: B023
+        assert ({"notice": "all go on after training step 4"} in rows) is goes_on
+
+
+# what stays
+
+
+def test_neither_secret_nor_fresh_bytes_leave_their_seat(tmp_path: Path) -> None:
+    """Looked for in every frame, report and notice, and in what the other seats keep."""
+    file = make_lasting(tmp_path / "checkpoints")
+    secrets = {role: Secrets(f"hushed by {role}".encode(), b"a key of ids") for role in ALL}
+    inner, rows = memory(file.plan()), list[Mapping[str, Any]]()
+    ways = {role: Record(way) for role, way in inner.items()}
+    reports = play_over(file, ways, secrets, watch=lambda role, row: rows.append(row))
+    fresh = {role: read_fresh(tmp_path / "checkpoints", role) for role in ALL}
+    roots = {role: secrets[role].root(file.digest(), SEED, role, bytes.fromhex(fresh[role])).rng for role in ALL}
+    frames = [frame for way in ways.values() for _, frame in way.sent]
+    assert len(frames) > 50
+    said = [
+        json.dumps([dict(row) for row in rows]).encode(),
+        *(to_bytes(report, file.plan()) for report in reports.values()),
+    ]
+    for role in ALL:
+        node = roots[role].child("stage", "server", 2, 0).key
+        hidden = [f"hushed by {role}".encode(), bytes.fromhex(fresh[role]), roots[role].key, node]
+        hidden += [each.hex().encode() for each in hidden]
+        files = {path: path.read_bytes() for path in (tmp_path / "checkpoints").rglob("*") if path.is_file()}
+        theirs = [content for path, content in files.items() if path.parent.name != f"seat-{role}"]
+        assert theirs
+        assert [each for each in (*frames, *said, *theirs) if any(word in each for word in hidden)] == []
+        mine = [path for path in files if path.parent.name == f"seat-{role}"]
+        kept_from_disk = f"hushed by {role}".encode(), roots[role].key.hex().encode()
+        assert [path for path in mine if any(word in files[path] for word in kept_from_disk)] == []
+        holding = [path for path in mine if fresh[role].encode() in files[path]]
+        assert holding  # the control: the search finds them where they are
+        assert {path.stat().st_mode & 0o777 for path in holding} == {0o600}
+
+
+# who must have a secret
+
+
+def test_a_node_without_a_secret_is_refused_unless_it_is_told_to_simulate(tmp_path: Path) -> None:
+    file = make_file()
+    (tmp_path / "secret").write_text("mine\n")
+    with pytest.raises(
+        ConfigError, match=r"a has no secret of its own, so that everybody .* --secret FILE, or secret="
+    ):
+        Belongings.named({"party": "a"}).at(file, "a")
+    with pytest.raises(ConfigError, match="a has a secret and is to simulate"):
+        Belongings.named({"secret": str(tmp_path / "secret"), "simulate": True}).at(file, "a")
+    with pytest.raises(ConfigError, match="simulate: expected true or false, found 'yes'"):
+        Belongings.named({"simulate": "yes"})
+    assert Belongings.named({"simulate": True}).at(file, "a")[1] == Secrets()
+    assert Belongings.named({"secret": str(tmp_path / "secret"), "simulate": False}).at(file, "a")[1].own == b"mine"
+
+
+NUMBERED = {"partition-id": 0, "num-partitions": 2}
+"""The settings of a node of Flower's simulation, and of a SuperNode that somebody has numbered."""
+
+
+def test_a_numbered_node_without_a_secret_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "ray", raising=False)
+    assert not is_simulated(NUMBERED)
+    with pytest.raises(ConfigError, match="a has no secret of its own"):
+        find_belongings(NUMBERED).at(make_file(), "a")
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_node_of_flowers_simulation_which_plays_in_a_process_of_ray_simulates() -> None:
+    assert is_simulated(NUMBERED)
+    assert not is_simulated({"party": "a", **NUMBERED})
+    assert find_belongings(NUMBERED).at(make_file(), "a")[1] == Secrets()
+
+
+def test_the_report_of_a_run_says_what_its_noise_follows_from() -> None:
+    assert words.describe_noise({}) == ""
+    found = manifest.find_noise_sources(
+        replace(report, noise_source=source)
+        for source, file in (("secret", make_file()), ("seed", make_file()))
+        for report in play_all(file, {}).values()
+        if report.role != "b" or source == "secret"
+    )
+    assert found == {"server": "seed", "a": "seed", "b": "secret"}
+    assert words.describe_noise({"noise_source": found}) == (
+        "Simulated: noise and initial weights of server, a follow from the public seed; everybody who has the file can "
+        "subtract this noise."
+    )
+    assert "of all seats follow" in words.describe_noise({"noise_source": dict.fromkeys(found, "seed")})
+    assert words.describe_noise({"noise_source": dict.fromkeys(found, "secret")}).startswith(
+        "Noise and initial weights follow"
+    )
