@@ -23,7 +23,7 @@ from fedsim.report.record import slugs
 from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
 from fedsim.report.summary import Arm
 from fedsim.role import Role
-from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, describe_simulated, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
@@ -147,6 +147,7 @@ def run_seat(
     identity: Identity | None = None,
     wait: float = PATIENCE,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
+    simulate: bool = False,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -164,23 +165,27 @@ def run_seat(
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
         wait: seconds for the others to come.
-        secrets: the seat's own; without, as in a simulation.
+        secrets: the seat's own.
+        simulate: play without a secret, as in a simulation; whoever has the file can then subtract the seat's noise.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
             is gone on from if all seats have theirs.
         command, started, replace: as for `run`.
 
     Raises:
         ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used.
+            cannot be used; there is no secret, or it is no secret.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
+    _check_secret(role, secrets, simulate, token)
     _check_seat(file, role, connect, listen, secrets, identity)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         kept = keeping(file, folder.path / CHECKPOINTS)
+        if simulate:
+            watch(role, {"notice": describe_simulated(role)})
 
         def play() -> SeatReport:
             if role == plan.hub:
@@ -195,6 +200,15 @@ def run_seat(
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
         folder.write_page(seat_page.render(folder.conclude()))
     return folder.path
+
+
+def _check_secret(role: RoleId, secrets: Secrets, simulate: bool, token: str) -> None:
+    """Refuse a seat of a network whose noise somebody else could subtract, unless it is to simulate."""
+    if simulate != (secrets.own is None):
+        found = "has a secret, and is to simulate" if simulate else "has no secret of its own"
+        raise ConfigError(f"seat {role} {found}; expected a secret that only this seat has, or else to simulate")
+    if secrets.own is not None and secrets.own == token.encode():
+        raise ConfigError(f"the secret of seat {role} is its token, which the hub knows; fedsim keys makes both")
 
 
 def _check_seat(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import load, save
@@ -18,6 +18,8 @@ from fedsim.threat import Claim, Verdict
 
 MODEL, SCHEMA, SAMPLES = "model", "schema", "samples"
 """What the operator of a seat may withhold from its report, as `SeatReport.withheld` names it."""
+NoiseSource = Literal["seed", "secret"]
+"""What a seat's noise and initial weights follow from: the public seed, or a secret and fresh bytes of its own."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,7 @@ class SeatReport:
         exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
         figures: that the role brought, as plain values (`fedsim.figure`).
+        noise_source: whether its noise can be computed, and subtracted, by everybody who has the file (``seed``).
         withheld: of ``model``, ``schema`` and ``samples``, what the seat's own operator has kept from this report
             (`fedsim.residency`); None: the report is whole, as in a simulation or in the seat's own process.
         weights_sha256: the digest of the trained parameters where the report does not hold them.
@@ -68,6 +71,7 @@ class SeatReport:
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
     figures: Sequence[Mapping[str, Any]] = ()
+    noise_source: NoiseSource = "seed"
     withheld: tuple[str, ...] | None = None
     weights_sha256: str = ""
     judged: Sequence[Finding] = ()
@@ -90,6 +94,7 @@ def to_bytes(report: SeatReport, plan: Plan) -> bytes:
         "exhibits": list(report.exhibits),
         "stages": report.stages,
         "figures": list(report.figures),
+        "noise_source": report.noise_source,
         "withheld": None if report.withheld is None else list(report.withheld),
         "weights_sha256": report.weights_sha256,
     }
@@ -116,6 +121,7 @@ def from_bytes(block: bytes, plan: Plan) -> SeatReport:
         {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
         plain["stages"],
         plain["figures"],
+        "secret" if plain.get("noise_source") == "secret" else "seed",
         None if plain["withheld"] is None else tuple(plain["withheld"]),
         plain["weights_sha256"],
     )

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,10 +25,10 @@ from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import INSTEAD, Net, Watch
-from fedsim.outcome import Finding, SeatReport
+from fedsim.outcome import Finding, NoiseSource, SeatReport
 from fedsim.plan import Aim, Plan, Secrets
 from fedsim.role import Role
-from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.seeding import Rng, SeatRoot, determine
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
 from fedsim.waiting import reminding
@@ -79,15 +80,15 @@ async def play(
     determine(file.threads)
     cut = plan is None and file.checkpoint is not None and bool(file.checkpoint.folder)
     plan, public = plan or file.plan(), Rng.root(file.seed)
-    private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
+    find_root = partial(secrets.root, file.digest(), file.seed, role)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     net.instead = None if reminds is None else INSTEAD
     await _greet(file, net)
     if not cut or not plan.seats[role].trains:
-        return await _play(file, plan, net, public, private, secrets, reminds)
-    cuts = await agree(file, [name for name, seat in plan.seats.items() if seat.trains], net)
+        return await _play(file, plan, net, public, find_root(), secrets, reminds)
+    cuts = await agree(file, [name for name, seat in plan.seats.items() if seat.trains], net, find_root)
     try:
-        return await _play(file, plan, net, public, private, secrets, reminds, cuts)
+        return await _play(file, plan, net, public, cuts.root, secrets, reminds, cuts)
     finally:
         cuts.close()
 
@@ -97,13 +98,13 @@ async def _play(
     plan: Plan,
     net: Net,
     public: Rng,
-    private: Rng,
+    root: SeatRoot,
     secrets: Secrets,
     reminds: float | None,
     cuts: Cuts | None = None,
 ) -> SeatReport:
     """What comes after the greeting."""
-    role = net.me
+    role, private = net.me, root.rng
     seat = plan.seats[role]
     if seat.meet is not None:
         seat = await seat.meet(net, ids_key(secrets, public))
@@ -124,6 +125,7 @@ async def _play(
     rows = [dict(row) for row in net.rows]
     numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
     figures = [plain(figure) for figure in net.figures]
+    source: NoiseSource = "seed" if root.simulated else "secret"
     return SeatReport(
         role,
         rows,
@@ -135,6 +137,7 @@ async def _play(
         exhibits,
         numbers,
         figures,
+        source,
         judged=judged,
     )
 

@@ -23,8 +23,8 @@ from fedsim.testing import check_runtime
 from fedsim.transport.post import PostOffice, Replay, marked, pack, unpack
 
 
-def parties(*names: str) -> dict[int, dict[str, str]]:
-    return {100 + i: {"party": name} for i, name in enumerate(names)}
+def parties(*names: str) -> dict[int, dict[str, Any]]:
+    return {100 + i: {"party": name, "simulate": True} for i, name in enumerate(names)}
 
 
 class Village:
@@ -98,7 +98,8 @@ def test_what_a_seat_raises_is_raised_at_the_hub(tmp_path: Path) -> None:
 def test_a_seat_plays_the_scenario_that_it_agrees_to_and_no_other(tmp_path: Path) -> None:
     file = small("labels", trials=())
     (tmp_path / "agreed.yaml").write_text(json.dumps(file.resolved()))
-    nodes = {100: {"party": "north", "agrees": str(tmp_path / "agreed.yaml")}, 101: {"party": "east"}}
+    nodes = parties("north", "east")
+    nodes[100]["agrees"] = str(tmp_path / "agreed.yaml")
     reports = Village(nodes).play(file)
     assert [report.role for report in reports] == ["server", "north", "east"]
     other = small("labels", trials=(), links=())

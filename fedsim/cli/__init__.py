@@ -181,8 +181,11 @@ def seat(
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Annotated[
-        str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
+        str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
     ] = "",
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="play without a secret: everybody with the file can subtract its noise")
+    ] = False,
     ids_key: Annotated[
         str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
     ] = "",
@@ -199,7 +202,7 @@ def seat(
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
-    own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
+    own, identity = Belongings(data, secret, ids_key, simulate=simulate), (ca, cert, key)
     path = play(
         config.read(source, overrides or [], profile),
         arm,
@@ -230,7 +233,7 @@ def keys(
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
-    """Make what the seats of a run need to know each other: for each a certificate, its key and a token."""
+    """Make what the seats of a run need: for each a certificate, its key, a token and a secret of its own."""
     from fedsim import config
     from fedsim.cli.seating import write_keys
 
@@ -251,13 +254,16 @@ def compose(
     image: Annotated[str, typer.Option(metavar="NAME", help="as docker build -t has named it")] = "fedsim",
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="in which every party must have joined")] = 300,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the SuperLink's certificate holds")] = 30,
+    simulate: Annotated[
+        bool, typer.Option("--simulate", help="seats without secrets: everybody with the file can subtract their noise")
+    ] = False,
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, out))
+    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, simulate, out))
 
 
 @app.command()

@@ -251,6 +251,7 @@ class RunFolder:
                 self._write_claims(arm, places[arm.name])
             write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
             write_json(self.path / "summary.json", summary, sync=False)
+        self._manifest["noise_source"] = manifest.find_noise_sources(r for arm in arms for r in arm.reports)
         return summary
 
     def write_page(self, html: str) -> None:

@@ -71,7 +71,7 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings", "describe_noise"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found

@@ -62,6 +62,7 @@ class Federation:
         image: what they are made of.
         wait: seconds in which every party must have joined.
         days: how long the certificate of the SuperLink holds.
+        simulate: whether seats have no secrets of their own: their noise then follows from the public seed.
     """
 
     file: ScenarioFile
@@ -69,6 +70,7 @@ class Federation:
     image: str
     wait: float
     days: float
+    simulate: bool = False
 
     def write(self, out: Path) -> Path:
         """Write all folders; returns where they lie.
@@ -95,11 +97,11 @@ class Federation:
     def _write(self, out: Path, hub: RoleId, parties: Iterable[RoleId]) -> None:
         authority, shared = Authority(self.days), os.urandom(32).hex().encode()
         link = authority.identity(LINK, [LINK, "localhost", *([self.host] if self.host else [])])
-        secret = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
+        common = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
         contents = {"ca.pem": link.ca, "cert.pem": link.certificate, "key.pem": link.key, "superexec": shared}
         _fill(out / LINK / "settings", contents)
         (out / LINK / "state").mkdir(mode=0o700)
-        own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
+        own = {"ca.pem": link.ca, **self._draw_secret(), **common}
         scenario = scenario_text(self.file).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
@@ -107,7 +109,7 @@ class Federation:
         for party in parties:
             private, public = node_keys()
             run[f"{party}.pub"] = public
-            own = {"ca.pem": link.ca, "node": private, "secret": os.urandom(32).hex().encode(), **secret}
+            own = {"ca.pem": link.ca, "node": private, **self._draw_secret(), **common}
             own |= {"scenario.yaml": scenario, "sharing.yaml": SHARING}
             _fill(out / "seats" / party / "settings", own)
             if self.host:
@@ -127,6 +129,10 @@ class Federation:
         services[RUN] = self._submission(RUN, str(restarts), **_after(LINK, REGISTER), profiles=[RUN])
         _compose(out / "compose.yaml", services, internal=not self.host)
 
+    def _draw_secret(self) -> dict[str, bytes]:
+        """The file with a seat's own secret: another for each seat."""
+        return {} if self.simulate else {"secret": os.urandom(32).hex().encode()}
+
     def _settings(self) -> str:
         """What the Flower app is told of the hub."""
         settings: dict[str, Any] = {
@@ -140,8 +146,9 @@ class Federation:
             "wait": self.wait,
             "transport": "stream",
             "data": "/data",
-            "secret": "/settings/secret",
+            "secret": "" if self.simulate else "/settings/secret",
             "ids_key": "/settings/ids_key" if self.apart else "",
+            "simulate": self.simulate,
         }
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
@@ -172,7 +179,8 @@ class Federation:
 
     def _party(self, party: RoleId, folder: str) -> dict[str, Any]:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
-        node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
+        own = {"simulate": True} if self.simulate else {"secret": "/settings/secret"}
+        node: dict[str, Any] = {"party": party, "data": "/data", **own, **tables}
         node |= {"agrees": "/settings/scenario.yaml", "runs": "/runs", "sharing": "/settings/sharing.yaml"}
         if self.lasting:
             node["checkpoints"] = "/checkpoints"

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from fedsim.config import ScenarioFile, validate
@@ -19,7 +20,8 @@ from fedsim.play import play
 from fedsim.runtime._crew import raised
 from fedsim.runtime._deployment import TICK
 from fedsim.runtime._seat import Belongings
-from fedsim.runtime._sharing import identify_operator
+from fedsim.runtime._sharing import identify_operator, is_simulated
+from fedsim.seeding import draw_fresh
 from fedsim.transport.post import Mail, PostOffice, Replay, Waiting, marked, pack, unpack
 
 Nodes = Callable[[], Awaitable[Iterable[int]]]
@@ -165,19 +167,29 @@ def answered(
     if why:
         return {"idle": why}, {}
     before: Mapping[str, Any] = (
-        kept if kept.get("run") == asked["run"] else {"come": pack(()), "sent": 0, "mark": marked(())}
+        kept if kept.get("run") == asked["run"] else {"come": pack(()), "sent": 0, "mark": marked(()), "fresh": b""}
     )
+    fresh = before["fresh"] or draw_fresh()
     answer: dict[str, Any] = {"role": role}
     way = Replay(come := [*unpack(before["come"]), *unpack(asked["mail"])])
     try:
-        own, secrets = Belongings.named(node).at(file, role)
+        own, secrets = find_belongings(node).at(file, role)
+        if secrets.own is not None:  # each time the seat plays from its start it must draw what it drew before
+            secrets = replace(secrets, fresh=fresh)
         with contextlib.suppress(Waiting):
             whole = asyncio.run(play(own, role, way, secrets=secrets))
             answer["report"] = to_bytes(release(role, file, whole), plan)
         answer["mail"] = pack(way.news(before["sent"], before["mark"]))
     except Exception as error:
         answer["error"] = list(tell(role, error))
-    return answer, {"run": asked["run"], "come": pack(come), "sent": len(way.sent), "mark": marked(way.sent)}
+    sent = {"sent": len(way.sent), "mark": marked(way.sent)}
+    return answer, {"run": asked["run"], "come": pack(come), **sent, "fresh": fresh}
+
+
+def find_belongings(node: Mapping[str, Any]) -> Belongings:
+    """Find what belongs to the seat of a node; in Flower's simulation, where a node has no settings, it simulates."""
+    own = Belongings.named(node)
+    return replace(own, simulate=True) if not own.secret and is_simulated(node) else own
 
 
 def whose(plan: Plan, node: Mapping[str, Any]) -> tuple[RoleId, str]:

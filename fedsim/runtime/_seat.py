@@ -34,10 +34,13 @@ class Belongings:
 
     Attributes:
         data: its data file, or a folder in which to look for those that the scenario names (``FEDSIM_DATA``).
-        secret: the file from whose bytes its noise and its initial weights follow.
+        secret: the file with the seat's own secret, from which, with fresh bytes of each run, its noise and its initial
+            weights follow.
         ids_key: the file with the key that ids are hashed with; the same at every seat.
         agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
         checkpoints: the folder in which it keeps its parts of checkpoints, where the hub brings the file.
+        simulate: whether it is to play without a secret of its own, as in a simulation: its noise and its initial weights
+            then follow from the public seed.
     """
 
     data: str = ""
@@ -45,19 +48,22 @@ class Belongings:
     ids_key: str = ""
     agrees: str = ""
     checkpoints: str = ""
+    simulate: bool = False
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:
         """Those among other settings."""
-        return Belongings(*(str(settings.get(each.name, "")) for each in fields(Belongings)))
+        own = {each.name: str(settings.get(each.name, "")) for each in fields(Belongings) if each.type == "str"}
+        return Belongings(**own, simulate=_is_set(settings, "simulate"))
 
     def at(self, file: ScenarioFile, role: RoleId) -> tuple[ScenarioFile, Secrets]:
         """The file as this seat plays it, the same experiment, and its secrets.
 
         Raises:
-            InputError: a file cannot be read or is empty, the scenario reads no data that could lie there, or the seat has
-                agreed to another.
+            InputError: a file cannot be read or is empty, the scenario reads no data that could lie there, the seat has
+                agreed to another, or it has no secret and is not to simulate.
         """
+        self._check_secret(role)
         if self.agrees:
             agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
             if file.digest() not in agreed:
@@ -70,6 +76,16 @@ class Belongings:
         elif self.data:
             file = file.model_copy(update={"scenario": file.scenario.at(role, self.data)})
         return file, Secrets(_content(self.secret, "secret"), _content(self.ids_key, "key of ids"))
+
+    def _check_secret(self, role: RoleId) -> None:
+        if self.secret and self.simulate:
+            raise ConfigError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
+        if not self.secret and not self.simulate:
+            raise ConfigError(
+                f"{role} has no secret of its own, so that everybody who has the scenario file could subtract its noise; "
+                "expected a file that only this seat has (fedsim keys makes one): --secret FILE, or secret='FILE' in the "
+                "settings of a node or of the app; --simulate, or simulate=true, to play without"
+            )
 
     def keeping(self, file: ScenarioFile, role: RoleId) -> ScenarioFile:
         """The file with this seat's own folder for parts of checkpoints: that of the hub lies on another machine.
@@ -175,6 +191,22 @@ async def play_spoke(
         raise
     await spoke.aclose()
     return report
+
+
+def describe_simulated(role: RoleId) -> str:
+    """Describe in one line what it means that a seat of a network plays without a secret."""
+    return (
+        f"{role} SIMULATES: without a secret of its own its noise and its initial weights follow from the public seed, and "
+        "everybody who has the scenario file can subtract its noise"
+    )
+
+
+def _is_set(settings: Mapping[str, Any], name: str) -> bool:
+    """Read a switch among settings that people write by hand."""
+    value = settings.get(name, False)
+    if value in (True, False, "true", "false", ""):
+        return value in (True, "true")
+    raise ConfigError(f"{name}: expected true or false, found '{value!s:.80}'")
 
 
 def _content(path: str, what: str) -> bytes | None:

@@ -98,7 +98,7 @@ def sharing(
     """
     if voice is not None:
         yield _Launched(voice, file)
-    elif is_simulation(settings) and operator == identify_operator():
+    elif is_simulated(settings) and operator == identify_operator():
         yield _Simulated()
     else:
         consent = read_consent(settings)
@@ -106,9 +106,13 @@ def sharing(
             yield OwnSharing(folder, file, consent)
 
 
-def is_simulation(settings: Mapping[str, Any]) -> bool:
-    """Whether these are the settings that Flower's simulation gives its nodes; those of an operator name a party."""
-    return "partition-id" in settings and "party" not in settings
+def is_simulated(node: Mapping[str, Any]) -> bool:
+    """Whether a node is one of Flower's simulation, which runs in Ray's processes and numbers its nodes.
+
+    A SuperNode may be numbered, too. That the hub says it is a simulation counts for nothing: it is the hub that would profit.
+    """
+    ray = sys.modules.get("ray")
+    return "party" not in node and "partition-id" in node and ray is not None and bool(ray.is_initialized())
 
 
 def identify_operator() -> str:

@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -33,9 +33,9 @@ from fedsim.runtime._child import REPORT
 from fedsim.runtime._crew import Crew, environment, no_gpu, raised
 from fedsim.runtime._deployment import TICK, Deployment, describe_ignored_settings
 from fedsim.runtime._followed import Followed, confess, voice_of
-from fedsim.runtime._mail import Ask, answered, correspond, read_error, whose
-from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
-from fedsim.runtime._sharing import identify_operator, sharing
+from fedsim.runtime._mail import Ask, answered, correspond, find_belongings, read_error, whose
+from fedsim.runtime._seat import PATIENCE, Belongings, describe_simulated, play_hub, play_spoke
+from fedsim.runtime._sharing import identify_operator, is_simulated, sharing, write_log
 from fedsim.transport.addresses import find_loopback, join_address
 from fedsim.transport.grpc import LOOPBACK, token_of
 
@@ -154,6 +154,14 @@ def lead(grid: Any, arm: str) -> None:
         except Exception as error:
             confess(voice, error)
             raise
+
+
+def find_hub_belongings(settings: Mapping[str, Any], grid: Any) -> Belongings:
+    """Find what belongs to the hub's seat among the settings of a run; in Flower's simulation it simulates."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    own = Belongings.named(settings)
+    return replace(own, simulate=True) if not own.secret and isinstance(grid, InMemoryGrid) else own
 
 
 @contextlib.contextmanager
@@ -433,9 +441,9 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 
     Args:
         message: as `_Nodes` sends it.
-        node: the node's own settings: ``party``, where its ``data``, ``secret`` and ``ids_key`` lie, where its ``runs`` go,
-            and what it agrees to share (`fedsim.residency.read_consent`). In Flower's simulation, which has none, the
-            node's number says which party it is.
+        node: the node's own settings: ``party``, where its ``data``, ``secret`` and ``ids_key`` lie; or ``simulate``, for one
+            without a secret; where its ``runs`` go, and what it agrees to share (`fedsim.residency.read_consent`). In
+            Flower's simulation, which has none, the node's number says which party it is.
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
@@ -466,11 +474,13 @@ def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Ma
     """Play a seat; returns as much of its report as the hub may have."""
     from fedsim.transport.tls import Identity
 
-    own = Belongings.named(node)
+    own = find_belongings(node)
     with voice_of(role) as voice, sharing(file, role, node, voice, str(session.get("operator", ""))) as share:
         played, secrets = own.at(file, role)
         if voice is None:  # this node is not of the machine that began the run
             played = own.keeping(played, role)
+            if own.simulate and not is_simulated(node):
+                write_log(describe_simulated(role))
         playing = play_spoke(
             played,
             role,
