@@ -23,7 +23,6 @@ from fedsim.message import RoleId
 from fedsim.net import Net
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
-from fedsim.play import play
 from fedsim.report import seat_page
 from fedsim.report.folder import RunFolder
 from fedsim.report.reading import read
@@ -32,7 +31,7 @@ from fedsim.runtime._crew import tokens
 from fedsim.runtime._own_folder import name_folder, own_folder
 from fedsim.runtime._seat import play_hub, play_spoke
 from fedsim.runtime.flower import Flower, conducting
-from fedsim.runtime.local import Local, memory
+from fedsim.runtime.local import Local
 from fedsim.state import digest
 from fedsim.threat import Claim
 
@@ -143,8 +142,8 @@ def test_an_agreement_that_cannot_be_is_refused(here: Path, settings: dict[str, 
 # Every byte that reaches the hub --------------------------------------------------------------------------------------
 
 
-async def play_over_the_network(file: ScenarioFile) -> bytes:
-    """Play every seat over its own stream, as by hand; all that the parties sent."""
+async def play_over_the_network(file: ScenarioFile) -> tuple[bytes, dict[RoleId, SeatReport]]:
+    """Play every seat over its own stream, as by hand; all that the parties sent, and what each seat keeps."""
     plan, proxy = file.plan(), Proxy()
     shown = tokens(plan)
     own = {role: Secrets(f"secret of {role}".encode(), IDS) for role in plan.roster}
@@ -152,30 +151,17 @@ async def play_over_the_network(file: ScenarioFile) -> bytes:
     others = [role for role in plan.roster if role != plan.hub]
     try:
         spokes = (play_spoke(file, role, shown[role], proxy.address, secrets=own[role]) for role in others)
-        await asyncio.gather(hub, *spokes)
+        reports = await asyncio.gather(hub, *spokes)
     finally:
         sent = await asyncio.to_thread(proxy.close)
-    return sent
-
-
-def played_with_secrets(file: ScenarioFile) -> dict[RoleId, SeatReport]:
-    """The same run in this process: whose weights the parties have trained."""
-
-    async def all_seats() -> list[SeatReport]:
-        tasks = [
-            play(file, role, way, secrets=Secrets(f"secret of {role}".encode(), IDS))
-            for role, way in memory(file.plan()).items()
-        ]
-        return await asyncio.gather(*tasks)
-
-    return {report.role: report for report in asyncio.run(all_seats())}
+    return sent, {report.role: report for report in reports}
 
 
 def test_no_byte_on_the_streams_to_the_hub_is_of_what_a_party_owns(here: Path) -> None:
     file = scenario(files(here))
-    sent = asyncio.run(play_over_the_network(file))
+    sent, reports = asyncio.run(play_over_the_network(file))
     assert len(sent) > 5000
-    assert search({"streams": sent}, owned(played_with_secrets(file))) == set()
+    assert search({"streams": sent}, owned(reports)) == set()
 
 
 def test_the_search_finds_rows_that_a_party_does_send(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +178,7 @@ def test_the_search_finds_rows_that_a_party_does_send(here: Path, monkeypatch: p
         await send(self, to, message)
 
     monkeypatch.setattr(Net, "send", send_rows_first)
-    sent = asyncio.run(play_over_the_network(file))
+    sent, _ = asyncio.run(play_over_the_network(file))
     assert len(search({"streams": sent}, marks_of("north", rows))) == len(rows) == 8
 
 
@@ -282,7 +268,7 @@ def test_each_party_has_its_own_model_page_and_rows_of_truth(here: Path) -> None
     with deployed(here) as village:
         led = lead(file, here, village)
     hub = json.loads((led / "summary.json").read_text())
-    alone = played_with_secrets(scenario(files(here), **ATTACKED))
+    alone = local(scenario(files(here), **ATTACKED))
     for party in PARTIES:
         own = folder_of(here, party)
         there = json.loads((own / "summary.json").read_text())["weights_sha256"][party]
@@ -434,9 +420,9 @@ def test_a_node_that_has_no_seat_is_passed_over(here: Path, what: str, capfd: py
     content = {**GARBAGE[what], **({"role": "nobody"} if GARBAGE[what].get("role") == "east" else {})}
     with grid(liar(**content), *(seat(**settings(here, party)) for party in PARTIES)) as village:
         led = lead(scenario({}), here, village)
-    alone = played_with_secrets(scenario(files(here)))
     found = json.loads((led / "summary.json").read_text())["weights_sha256"]
-    assert found == {role: digest(report.tensors) for role, report in alone.items()}
+    for party in PARTIES:
+        assert found[party] == digest(load_file(folder_of(here, party) / f"model/{party}.safetensors"))
 
 
 def test_over_mail_too_nothing_leaves_and_a_node_speaks_for_its_own_seat(here: Path) -> None:
