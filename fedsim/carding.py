@@ -11,7 +11,7 @@ from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.figure import Figure, figure
-from fedsim.files import atomic_write_all
+from fedsim.files import write_files
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Scenario
@@ -88,7 +88,7 @@ def _write(
     contents = markdown.encode(), card.html(run, title, parts).encode(), json_bytes(plain)
     paths = tuple(folder / name for name in CARD)
     with reporting_failures(folder):
-        atomic_write_all(dict(zip(paths, contents, strict=True)))
+        write_files(folder, dict(zip(CARD, contents, strict=True)))
     return paths
 
 

@@ -98,7 +98,7 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
             contents = {"ca.pem": identity.ca, "cert.pem": identity.certificate, "key.pem": identity.key}
             contents |= {"token": f"{shown}\n".encode()} | ({"ids": f"{ids_key}\n".encode()} if tables else {})
             for name, content in contents.items():
-                create_file(folder / name, content, 0o600)
+                create_file(folder / name, content)
     return out
 
 

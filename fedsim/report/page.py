@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsim.errors import OutputError
+from fedsim.errors import OutputError, restore_text
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
@@ -20,7 +20,7 @@ from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
-from fedsim.report.writing import write_text
+from fedsim.report.writing import write_named
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,7 +43,7 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
     page = out or paths[0] / ("report.html" if len(paths) == 1 else "comparison.html")
     html = render([read(path) for path in paths])
     try:
-        write_text(page, html)
+        write_named(page, restore_text(html).encode(), paths)
     except OSError as error:
         raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
     return page
