@@ -24,19 +24,35 @@ def parse(content: bytes | str) -> Any:
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = json.loads(
-            text,
-            parse_int=_read_integer,
-            parse_float=_read_float,
-            parse_constant=_refuse_constant,
-            object_pairs_hook=_read_object,
-        )
+        value = _DECODER.decode(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"no text in UTF-8 (byte {error.start})") from error
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
-    _check(value, 0, bool(_SURROGATE.search(text)))
+    check_depth(value, bool(_SURROGATE.search(text)))
     return value
+
+
+def check_depth(node: Any, texts: bool = False, depth: int = 0) -> None:
+    """Refuse plain values that lie too deep and, where ``texts`` says so, halves of characters, which no file can hold.
+
+    Raises:
+        ValueError: there are some.
+    """
+    if depth > MOST_DEPTH:
+        raise ValueError(f"nested too deeply; {MOST_DEPTH} levels are read")
+    if isinstance(node, dict):
+        for name, value in node.items():
+            if texts or isinstance(value, dict | list):
+                check_depth(value, texts, depth + 1)
+            if texts:
+                check_depth(name, texts, depth)
+    elif isinstance(node, list):
+        for value in node:
+            if texts or isinstance(value, dict | list):
+                check_depth(value, texts, depth + 1)
+    elif texts and isinstance(node, str) and any("\ud800" <= letter <= "\udfff" for letter in node):
+        raise ValueError("half a character (a lone surrogate)")
 
 
 def _read_integer(text: str) -> int:
@@ -64,19 +80,9 @@ def _read_object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _check(node: Any, depth: int, texts: bool) -> None:
-    """Look at the depth and, where there may be some, at halves of characters, which no file can hold."""
-    if depth > MOST_DEPTH:
-        raise ValueError(f"nested too deeply; {MOST_DEPTH} levels are read")
-    if isinstance(node, dict):
-        for name, value in node.items():
-            if texts or isinstance(value, dict | list):
-                _check(value, depth + 1, texts)
-            if texts:
-                _check(name, depth, texts)
-    elif isinstance(node, list):
-        for value in node:
-            if texts or isinstance(value, dict | list):
-                _check(value, depth + 1, texts)
-    elif texts and isinstance(node, str) and any("\ud800" <= letter <= "\udfff" for letter in node):
-        raise ValueError("half a character (a lone surrogate)")
+_DECODER = json.JSONDecoder(
+    parse_int=_read_integer,
+    parse_float=_read_float,
+    parse_constant=_refuse_constant,
+    object_pairs_hook=_read_object,
+)

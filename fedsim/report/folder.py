@@ -21,10 +21,10 @@ from fedsim.errors import OutputError
 from fedsim.files import make_folder, open_plain, read_file, sync_tree, write_files
 from fedsim.message import RoleId
 from fedsim.net import Watch
-from fedsim.report import manifest, replacing
+from fedsim.report import manifest, replacing, schema
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.lock import FolderLock
-from fedsim.report.reading import Run, read, read_manifest
+from fedsim.report.reading import MOST_JSON_BYTES, Run, read, read_manifest, read_numbers
 from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
 from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
@@ -37,6 +37,7 @@ from fedsim.report.writing import (
     write_json,
     write_text,
 )
+from fedsim.safejson import parse
 
 ACTIVITY = "writing a run"
 CLOCK_TOLERANCE_S = 2.0
@@ -126,7 +127,7 @@ class RunFolder:
         inspect_folder(path)
         with reporting_failures(path), _locked(path) as lock:
             place = replacing.find_unfinished(path) or path
-            there = read_manifest(place)
+            there = read_manifest(place, schema.WrittenManifest)
             if why := _lasts(there, file):
                 raise OutputError(f"{path}: cannot be resumed: {why}")
             if place.name == replacing.ASIDE:
@@ -147,7 +148,7 @@ class RunFolder:
         The folder says so when it is left as a context: what is written until then belongs to the run.
         """
         self._manifest = manifest.end(self._manifest, status, cause)
-        return Run(self.path, self._manifest, json.loads((self.path / "summary.json").read_text("utf-8")))
+        return Run(self.path, self._manifest, json.loads(read_file(self.path, "summary.json", MOST_JSON_BYTES)))
 
     def __enter__(self) -> RunFolder:
         return self
@@ -264,9 +265,7 @@ class RunFolder:
 
     def write_seeds(self, runs: Sequence[Path]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
-        found = {
-            run.relative_to(self.path).as_posix(): json.loads((run / "summary.json").read_text("utf-8")) for run in runs
-        }
+        found = {run.relative_to(self.path).as_posix(): read_numbers(run) for run in runs}
         summary = over_seeds(found)
         self.write_summary(summary)
         return summary
@@ -352,10 +351,11 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any], locked: bool = False) 
     if not path.exists() or not replacing.entries(path):
         return
     try:
-        there = json.loads(read_file(path, "manifest.json", replacing.MOST_MANIFEST_BYTES))
+        there = parse(read_file(path, "manifest.json", replacing.MOST_MANIFEST_BYTES))
         same, digest = [there[k] == begun[k] for k in ("digest", "seeds", "data_sha256")], str(there["digest"])
         barren = there["status"] != "complete" and replacing.entries(path) <= AT_FIRST
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        schema.WrittenManifest.model_validate(there)
+    except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
     if locked and _still_written(there):  # before, the lock has more to tell
         raise OutputError(f"{path}: process {there['process']['pid']} is {ACTIVITY} there: {ELSEWHERE}")

@@ -226,7 +226,7 @@ def _stages(shown: Sequence[View]) -> list[Row]:
 def _around(shown: Sequence[View]) -> list[Row]:
     """What is around seats and what it did, in each arm."""
     return [
-        {"view": view, "seat": role, "settings": wrapper, **told}
+        {**told, "view": view, "seat": role, "settings": wrapper}
         for view in shown
         for role, seat in view.record["seats"].items()
         for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)
@@ -240,7 +240,7 @@ def _traffic(shown: Sequence[View]) -> list[Row]:
         for t in view.record["traffic"]:
             cells = found.setdefault((t["from"], t["to"], t["message"]), [None] * len(shown))
             cells[i] = (t["frames"], t["bytes"])
-    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1)
+    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1) or 1
     rows = [{"from": f, "to": t, "message": m, "cells": cells, "most": most} for (f, t, m), cells in found.items()]
     return sorted(rows, key=lambda row: -max(cell[1] for cell in row["cells"] if cell))
 
