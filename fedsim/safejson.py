@@ -16,15 +16,19 @@ LARGEST = 1e150
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-def parse(content: bytes | str) -> Any:
+def parse(content: bytes | str, finite: bool = True) -> Any:
     """Plain values from JSON.
+
+    Args:
+        content: the text.
+        finite: whether NaN and infinite numbers, which Python writes and JSON does not have, are refused.
 
     Raises:
         ValueError: it is no JSON in UTF-8, or goes beyond the limits; says where, in one line.
     """
     try:
         text = content if isinstance(content, str) else content.decode("utf-8")
-        value = _DECODER.decode(text)
+        value = (_DECODER if finite else _LAX_DECODER).decode(text)
     except UnicodeDecodeError as error:
         raise ValueError(f"no text in UTF-8 (byte {error.start})") from error
     except RecursionError as error:
@@ -86,3 +90,4 @@ _DECODER = json.JSONDecoder(
     parse_constant=_refuse_constant,
     object_pairs_hook=_read_object,
 )
+_LAX_DECODER = json.JSONDecoder(parse_int=_read_integer, object_pairs_hook=_read_object)

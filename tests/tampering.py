@@ -1,4 +1,4 @@
-"""Run folders that somebody has tampered with: each is a small run with one change, and every command must take it or say why not.
+"""Run folders that somebody has tampered with: each is a small run with one change, which a command takes, or says why not.
 
 Usage: ``python tests/tampering.py COUNT [FIRST]`` tries COUNT changes from number FIRST on, and prints each that ended in
 anything but a page or one line of an error. A change follows from its number alone.
@@ -55,10 +55,8 @@ IMAGES: dict[str, Any] = {
         }
     ],
 }
-SWEPT: dict[str, Any] = {
-    **SPLIT,
-    "sweep": {"grid": {"scenario.batch": [10, 8], "scenario.embedding": [4, 3]}, "seeds": 1, "pack": False},
-}
+GRID = {"scenario.batch": [10, 8], "scenario.embedding": [4, 3]}
+SWEPT: dict[str, Any] = {**SPLIT, "sweep": {"grid": GRID, "seeds": 1, "pack": False}}
 BOTH = {"compare": {"plain": {}, "noisy": NOISE}}
 
 OTHERS: list[Any] = [
