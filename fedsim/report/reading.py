@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from pydantic import ValidationError
@@ -117,6 +117,8 @@ class Run:
 
     def tensors(self, name: str, most: int = MOST_TENSOR_BYTES) -> dict[str, Tensor]:
         """The tensors in a file of this run, by name; the file has ``most`` bytes."""
+        if "\0" in name or ".." in PurePath(name).parts or PurePath(name).is_absolute():
+            raise ContentError(f"{self.path}: names a file outside of itself: {ascii(name)[:200]}")
         try:
             return decode(read_file(self.path, name, most))
         except ValueError as error:
@@ -248,6 +250,8 @@ def _records(path: Path) -> dict[str, Any]:
 
 
 def _text(root: Path, name: str, most: int) -> str:
+    if "\0" in name:
+        raise ContentError(f"{root}: names a file that cannot be: {ascii(name)[:200]}")
     try:
         return read_file(root, name, most).decode("utf-8")
     except UnicodeDecodeError as error:

@@ -530,11 +530,16 @@ class Bars(Drawn):
 
 
 def _form(value: Any) -> str:
-    return str(value.get("form")) if isinstance(value, dict) else ""
+    form = value.get("form") if isinstance(value, dict) else None
+    return form if form in ("lines", "grid", "bars") else "other"
 
 
 Figure = Annotated[
-    Annotated[Lines, Tag("lines")] | Annotated[Grid, Tag("grid")] | Annotated[Bars, Tag("bars")], Discriminator(_form)
+    Annotated[Lines, Tag("lines")]
+    | Annotated[Grid, Tag("grid")]
+    | Annotated[Bars, Tag("bars")]
+    | Annotated[dict[str, Any], Tag("other")],  # whoever draws it refuses it
+    Discriminator(_form),
 ]
 
 
