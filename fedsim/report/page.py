@@ -43,6 +43,7 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
     page = out or paths[0] / ("report.html" if len(paths) == 1 else "comparison.html")
     html = render([read(path) for path in paths])
     try:
+        page.parent.mkdir(parents=True, exist_ok=True)
         write_named(page, restore_text(html).encode(), paths)
     except OSError as error:
         raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error

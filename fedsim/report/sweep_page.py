@@ -52,6 +52,7 @@ def write(path: Path, out: Path | None = None) -> Path:
     page = out or path / "report.html"
     html = render(read_sweep(path))
     try:
+        page.parent.mkdir(parents=True, exist_ok=True)
         write_named(page, restore_text(html).encode(), [path])
     except OSError as error:
         raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error

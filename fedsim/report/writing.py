@@ -54,14 +54,13 @@ def write_text(root: Path, name: str, text: str, sync: bool = True) -> None:
 
 
 def write_named(path: Path, content: bytes, runs: Sequence[Path]) -> None:
-    """Write a file that the user has named, in one step; its folder is made if it is missing.
+    """Write a file that the user has named, in one step; its folder must exist.
 
     Args:
         path: the file.
         content: everything that it will hold.
         runs: run folders; in one of these the file is for this user only, elsewhere as the umask says.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     inside = any(path.parent.resolve().is_relative_to(run.resolve()) for run in runs)
     atomic_write(path, content, PRIVATE if inside else SHARED)
 
