@@ -17,8 +17,9 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
-from fedsim.report import manifest, page, reading, seat_page
+from fedsim.report import manifest, page, reading, schema, seat_page
 from fedsim.report.folder import RunFolder, complete, default_path, discard_attempts
+from fedsim.report.inspection import inspect_folder
 from fedsim.report.record import slugs
 from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
 from fedsim.report.summary import Arm
@@ -91,8 +92,9 @@ def resume(
         FedsimError: whatever ended the run; the folder says so too.
     """
     path = public_folder(path)
+    inspect_folder(path)
     place = find_unfinished(path) or path
-    there = reading.read_manifest(place)
+    there = reading.read_manifest(place, schema.WrittenManifest)
     drifted = manifest.drift(there)
     file = config.read(str(place / "scenario.yaml"), runtime=runtime)
     if verbose:

@@ -12,11 +12,10 @@ from typing import Any
 
 from fedsim import config
 from fedsim.errors import ConfigError
-from fedsim.files import atomic_write
 from fedsim.message import RoleId
 from fedsim.plan import NewRows, complete
 from fedsim.report.reading import load_seats, read
-from fedsim.report.writing import reporting_failures
+from fedsim.report.writing import reporting_failures, write_named
 from fedsim.runtime.local import memory, play_all
 
 
@@ -52,7 +51,7 @@ def write_predictions(
         [i, *([] if ids is None else [ids[i]]), classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())]
         for i, row in enumerate(hub.tensors["probabilities"])
     )
-    _write([["row", *named, "prediction", *(f"p({name})" for name in classes)], *rows], out)
+    _write([["row", *named, "prediction", *(f"p({name})" for name in classes)], *rows], out, folder)
     if "scores" in hub.sidecar:
         print(_describe_scores(hub.sidecar), file=sys.stderr if out is None else sys.stdout)
 
@@ -112,7 +111,7 @@ def _describe_scores(sidecar: Mapping[str, Any]) -> str:
     )
 
 
-def _write(lines: Iterable[list[object]], out: Path | None) -> None:
+def _write(lines: Iterable[list[object]], out: Path | None, run: Path) -> None:
     if out is None:
         csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
         return
@@ -122,4 +121,4 @@ def _write(lines: Iterable[list[object]], out: Path | None) -> None:
         if out.exists() and not out.is_file():  # such as /dev/stdout
             out.write_text(table.getvalue(), encoding="utf-8")
         else:
-            atomic_write(out, table.getvalue().encode())
+            write_named(out, table.getvalue().encode(), [run])

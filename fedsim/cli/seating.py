@@ -103,7 +103,7 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
             contents |= {"token": f"{shown}\n".encode(), "secret": f"{os.urandom(32).hex()}\n".encode()}
             contents |= {"ids": f"{ids_key}\n".encode()} if tables else {}
             for name, content in contents.items():
-                create_file(folder / name, content, 0o600)
+                create_file(folder / name, content)
     return out
 
 

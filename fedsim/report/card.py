@@ -65,10 +65,10 @@ class Found:
     versions: Mapping[str, str | None]
 
 
-def sections(run: Run, arm: str, found: Found) -> list[Section]:
-    """Everything that the card of one arm says."""
+def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> list[Section]:
+    """Everything that the card of one arm says; ``scenario`` as its file resolves it."""
     numbers, record = run.summary["arms"][arm], run.records[arm]
-    parts = [_what(run, numbers, record), _data(run, record), _task(found)]
+    parts = [_what(scenario, numbers, record), _data(run, scenario, record), _task(found)]
     unasked = ["Not asked: nobody named a column that tells groups of people apart."]
     return [
         *parts,
@@ -108,8 +108,8 @@ def _shown(run: Run, part: Section) -> list[Shown]:
     return figures([View("", run, {}, record, [])])
 
 
-def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
-    scenario, seats = run.scenario["scenario"], record["seats"]
+def _what(scenario: Mapping[str, Any], numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
+    seats = record["seats"]
     holder = seats[record["hub"]]["describe"]
     travels = (
         "embeddings, gradients and models" if scenario["exchange"] == "shared" else "only embeddings and gradients"
@@ -133,8 +133,8 @@ def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Se
     return Section("What it is", text, [Sheet(["seat", "model", "parameters"], models)])
 
 
-def _data(run: Run, record: Mapping[str, Any]) -> Section:
-    data = run.scenario["scenario"]["data"]
+def _data(run: Run, scenario: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
+    data = scenario["data"]
     rows = [
         [role, _columns(each), *(words.number(each["rows"].get(k)) for k in ("train", "test"))]
         for role, seat in record["seats"].items()
@@ -182,7 +182,7 @@ def _leaks(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
     rows = [
         [
             f"{t['label']} at {t['seat']} against {t['victim']}",
-            ", ".join(t["knows"]) or "nothing",
+            ", ".join(t.get("knows", ())) or "nothing",
             words.title(t["metric"]),
             words.number(t["score"], t["metric"]),
             words.number(t["chance"], t["metric"]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.errors import OutputError
+from fedsim.files import open_plain
 from fedsim.report.manifest import now
 
 LOCK = ".lock"
@@ -49,8 +50,7 @@ class FolderLock:
             OSError: the folder cannot be written.
         """
         while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = FolderLock(folder, os.open(folder / LOCK, flags, 0o644))
+            lock = FolderLock(folder, open_plain(folder / LOCK, os.O_RDWR | os.O_CREAT))
             try:
                 fcntl.flock(lock._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsim.errors import OutputError
+from fedsim.errors import OutputError, restore_text
 from fedsim.outcome import MODEL, SAMPLES, SCHEMA
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
@@ -21,7 +21,7 @@ from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
-from fedsim.report.writing import write_text
+from fedsim.report.writing import write_named
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -44,7 +44,8 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
     page = out or paths[0] / ("report.html" if len(paths) == 1 else "comparison.html")
     html = render([read(path) for path in paths])
     try:
-        write_text(page, html)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_named(page, restore_text(html).encode(), paths)
     except OSError as error:
         raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
     return page
@@ -257,7 +258,7 @@ def _stages(shown: Sequence[View]) -> list[Row]:
 def _around(shown: Sequence[View]) -> list[Row]:
     """What is around seats and what it did, in each arm."""
     return [
-        {"view": view, "seat": role, "settings": wrapper, **told}
+        {**told, "view": view, "seat": role, "settings": wrapper}
         for view in shown
         for role, seat in view.record["seats"].items()
         for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)
@@ -271,7 +272,7 @@ def _traffic(shown: Sequence[View]) -> list[Row]:
         for t in view.record["traffic"]:
             cells = found.setdefault((t["from"], t["to"], t["message"]), [None] * len(shown))
             cells[i] = (t["frames"], t["bytes"])
-    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1)
+    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1) or 1
     rows = [{"from": f, "to": t, "message": m, "cells": cells, "most": most} for (f, t, m), cells in found.items()]
     return sorted(rows, key=lambda row: -max(cell[1] for cell in row["cells"] if cell))
 

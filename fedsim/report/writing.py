@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import yaml
 
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError, restore_text
-from fedsim.files import atomic_write
+from fedsim.files import PRIVATE, SHARED, atomic_write, write_files
 from fedsim.report.summary import finite
 
 
@@ -43,16 +43,26 @@ def json_line(row: Mapping[str, Any]) -> str:
     return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def write_json(path: Path, value: Any, sync: bool = True) -> None:
-    """Write plain values as `json_bytes` gives them, in one step; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json_bytes(value), sync=sync)
+def write_json(root: Path, name: str, value: Any, sync: bool = True) -> None:
+    """Write plain values as `json_bytes` gives them below a run folder, in one step; folders are made as needed."""
+    write_files(root, {name: json_bytes(value)}, sync=sync)
 
 
-def write_text(path: Path, text: str, sync: bool = True) -> None:
-    """Write a file so that a reader, at any moment, finds the old one or the new one, whole; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, restore_text(text).encode(), sync=sync)  # a path that is no UTF-8 may stand in it
+def write_text(root: Path, name: str, text: str, sync: bool = True) -> None:
+    """Write a file below a run folder so that a reader finds the old one or the new one, whole; folders are made as needed."""
+    write_files(root, {name: restore_text(text).encode()}, sync=sync)  # a path that is no UTF-8 may stand in it
+
+
+def write_named(path: Path, content: bytes, runs: Sequence[Path]) -> None:
+    """Write a file that the user has named, in one step; its folder must exist.
+
+    Args:
+        path: the file.
+        content: everything that it will hold.
+        runs: run folders; in one of these the file is for this user only, elsewhere as the umask says.
+    """
+    inside = any(path.parent.resolve().is_relative_to(run.resolve()) for run in runs)
+    atomic_write(path, content, PRIVATE if inside else SHARED)
 
 
 def remove(path: Path) -> None:

@@ -17,7 +17,7 @@ import yaml
 
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError
-from fedsim.files import create_file
+from fedsim.files import SHARED, create_file
 from fedsim.message import RoleId
 from fedsim.plan import Plan
 from fedsim.report.fresh import fresh_folder
@@ -239,13 +239,13 @@ def _parties(plans: Iterable[Plan]) -> list[RoleId]:
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700, parents=True)
     for name, content in contents.items():
-        create_file(folder / name, content, 0o600)
+        create_file(folder / name, content)
 
 
 def _compose(path: Path, services: Mapping[str, Any], internal: bool) -> None:
     whole = {"version": "3.8", "services": dict(services), "networks": {"federation": {"internal": internal}}}
     text = "# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120)
-    create_file(path, text.encode())
+    create_file(path, text.encode(), SHARED)
 
 
 def _after(*services: str) -> dict[str, Any]:
