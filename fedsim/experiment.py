@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedsim import config
 from fedsim.calling import accept_any_source
@@ -186,14 +187,13 @@ def run_seat(
         kept = keeping(file, folder.path / CHECKPOINTS)
         if simulate:
             watch(role, {"notice": describe_simulated(role)})
+        shared: Any = {"identity": identity, "secrets": secrets, "watch": watch, "patience": wait}
 
         def play() -> SeatReport:
             if role == plan.hub:
-                playing = play_hub(kept, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
+                playing = play_hub(kept, token, listen, **shared)
             else:
-                playing = play_spoke(
-                    kept, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
-                )
+                playing = play_spoke(kept, role, token, connect, **shared)
             return asyncio.run(playing)
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
