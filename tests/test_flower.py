@@ -184,7 +184,7 @@ def test_each_node_has_its_own_table_secret_and_key(here: Path) -> None:
 
 def test_a_node_without_a_secret_says_what_it_needs(here: Path) -> None:
     (here / "hub").write_text("of the hub")
-    with nodes(here, {"a": 'party="a"', "b": 'party="b" simulate=true'}) as (deployed, logs):
+    with nodes(here, {"a": 'party="a"', "b": 'party="b" simulate=true'}) as (deployed, _):
         said = submit(deployed, f"scenario='{here}/s.yaml' out='{here}/led' secret='{here}/hub' wait=20")
     assert "a has no secret of its own, so that everybody who has the scenario file could subtract its noise" in said, (
         said
