@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedsim import config
 from fedsim.calling import accept_any_source
@@ -167,8 +168,7 @@ def run_seat(
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
         wait: seconds for the others to come.
-        secrets: the seat's own.
-        simulate: play without a secret, as in a simulation; whoever has the file can then subtract the seat's noise.
+        secrets: the seat's own. Only to ``simulate`` it plays without: whoever has the file can then subtract its noise.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
             is gone on from if all seats have theirs.
         command, started, replace: as for `run`.
@@ -188,15 +188,12 @@ def run_seat(
         kept = keeping(file, folder.path / CHECKPOINTS)
         if simulate:
             watch(role, {"notice": describe_simulated(role)})
+        shared: Any = {"identity": identity, "secrets": secrets, "watch": watch, "patience": wait}
 
         def play() -> SeatReport:
             if role == plan.hub:
-                playing = play_hub(kept, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
-            else:
-                playing = play_spoke(
-                    kept, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
-                )
-            return asyncio.run(playing)
+                return asyncio.run(play_hub(kept, token, listen, **shared))
+            return asyncio.run(play_spoke(kept, role, token, connect, **shared))
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])

@@ -32,11 +32,11 @@ PLAIN = ("model", "step")
 """Facts that follow from the scenario file: the settings of the model, and the name of a step."""
 
 
-class AgreementError(ConfigError):
-    """A seat is asked to play a scenario that its operator has not agreed to; the text names digests only."""
+class SeatSettingsError(ConfigError):
+    """A seat cannot play a scenario with the settings that its operator gives it; the text quotes nothing of its own."""
 
 
-TOLD = (AgreementError, ProtocolError, TransportError, WireError)
+TOLD = (SeatSettingsError, ProtocolError, TransportError, WireError)
 """Errors about what lies between seats: their texts hold nothing of a seat's own."""
 ROW_SPLITS = ("train", "test", "held-out")
 
@@ -231,7 +231,7 @@ def describe_failure(error: BaseException) -> str:
 def release_error(role: RoleId, error: BaseException) -> tuple[str, str]:
     """The class and the text under which an error at a seat is told at the hub; the seat's own log has the rest."""
     if isinstance(error, TOLD):
-        return ConfigError.__name__ if isinstance(error, AgreementError) else type(error).__name__, str(error)
+        return ConfigError.__name__ if isinstance(error, SeatSettingsError) else type(error).__name__, str(error)
     return type(error).__name__, f"{role}: {describe_failure(error)}; its own log says why"
 
 

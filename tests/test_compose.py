@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from terminal import TABLE, fine, refused
+from terminal import TABLE, fedsim, fine, refused
 
 from fedsim import config
 from fedsim.residency import SharingConsent, read_consent
@@ -113,6 +114,26 @@ def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path
     alone = [path.read_bytes() for path in secret if path.name != "superexec"]
     assert len(set(alone)) == len(alone)
     assert [path for path in out.rglob("compose.yaml") if any(each[:60] in path.read_bytes() for each in alone)] == []
+
+
+def test_seats_that_simulate_have_no_secrets_and_it_says_so(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = fedsim("compose", source, "--out", out, "--simulate")
+    assert said.code == 0
+    assert said.err.startswith(
+        "fedsim: every seat SIMULATES: without a secret of its own its noise and its initial weights"
+    )
+    assert list(out.rglob("secret")) == []
+    for seat in ("a", "b"):
+        node = services(out)[f"party-{seat}"]["command"][-1]
+        assert "simulate=true" in node
+        assert "secret" not in node
+    app = tomllib.loads((out / "run/app/pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert (app["simulate"], app["secret"]) == (True, "")
+    fine("compose", source, "--out", tmp_path / "own")
+    assert 'secret="/settings/secret"' in services(tmp_path / "own")["party-a"]["command"][-1]
+    app = tomllib.loads((tmp_path / "own/run/app/pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert (app["simulate"], app["secret"]) == (False, "/settings/secret")
 
 
 def test_what_cannot_be_is_refused(source: Path, tmp_path: Path) -> None:

@@ -64,6 +64,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engin
 Force = Annotated[
     bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
 ]
+Secret = Annotated[
+    str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
+]
+Simulate = Annotated[
+    bool, typer.Option("--simulate", help="without secrets of seats: whoever has the file can subtract their noise")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -180,12 +186,8 @@ def seat(
     ] = None,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
-    secret: Annotated[
-        str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
-    ] = "",
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="play without a secret: everybody with the file can subtract its noise")
-    ] = False,
+    secret: Secret = "",
+    simulate: Simulate = False,
     ids_key: Annotated[
         str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
     ] = "",
@@ -254,9 +256,7 @@ def compose(
     image: Annotated[str, typer.Option(metavar="NAME", help="as docker build -t has named it")] = "fedsim",
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="in which every party must have joined")] = 300,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the SuperLink's certificate holds")] = 30,
-    simulate: Annotated[
-        bool, typer.Option("--simulate", help="seats without secrets: everybody with the file can subtract their noise")
-    ] = False,
+    simulate: Simulate = False,
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:

@@ -15,7 +15,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
-from fedsim.residency import AgreementError, describe_failure
+from fedsim.residency import SeatSettingsError, describe_failure
 from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
@@ -68,7 +68,7 @@ class Belongings:
             agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
             if file.digest() not in agreed:
                 mine = ", ".join(digest[:8] for digest in agreed)
-                raise AgreementError(
+                raise SeatSettingsError(
                     f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
                 )
         if self.data and Path(self.data).is_dir():
@@ -79,9 +79,9 @@ class Belongings:
 
     def _check_secret(self, role: RoleId) -> None:
         if self.secret and self.simulate:
-            raise ConfigError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
+            raise SeatSettingsError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
         if not self.secret and not self.simulate:
-            raise ConfigError(
+            raise SeatSettingsError(
                 f"{role} has no secret of its own, so that everybody who has the scenario file could subtract its noise; "
                 "expected a file that only this seat has (fedsim keys makes one): --secret FILE, or secret='FILE' in the "
                 "settings of a node or of the app; --simulate, or simulate=true, to play without"
@@ -96,7 +96,7 @@ class Belongings:
         if file.checkpoint is None:
             return file
         if not self.checkpoints:
-            raise ConfigError(
+            raise SeatSettingsError(
                 f"{role} has no folder for checkpoints, which the scenario takes; name one: checkpoints='DIR'"
             )
         return keeping(file, Path(self.checkpoints) / file.digest()[:8])

@@ -22,12 +22,9 @@ from listening import children, words
 from marked_tables import marks_of
 from safetensors import safe_open
 from safetensors.torch import load_file
-from terminal import fine
+from terminal import fedsim
 
 from fedsim import config, experiment
-from fedsim.plan import Secrets
-from fedsim.play import ids_key
-from fedsim.seeding import Rng, simulated_secret
 from fedsim.state import digest
 
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
@@ -120,16 +117,14 @@ def _image() -> None:
 
 
 @contextlib.contextmanager
-def started(folder: Path, scenario: str) -> Iterator[Played]:
-    """The containers of a scenario, of which no run has been handed in yet."""
+def started(folder: Path, scenario: str, *more: str) -> Iterator[Played]:
+    """The containers of a scenario, of which no run has been handed in yet; ``more`` are options of `fedsim compose`."""
     (folder / "s.yaml").write_text(scenario)
     marks = write_tables(folder)
-    fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE)
+    said = fedsim("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *more)
+    assert said.code == 0, said.err
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
-        settings = folder / "out" / "seats" / seat / "settings"
-        (settings / "secret").write_bytes(simulated_secret(5, seat))  # as the run that this one is compared with
-        (settings / "ids_key").write_bytes(ids_key(Secrets(), Rng.root(5)))
     try:
         compose(folder / "out", "up", "-d")
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
@@ -141,9 +136,11 @@ def started(folder: Path, scenario: str) -> Iterator[Played]:
 
 @pytest.fixture(scope="module")
 def played(_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """One run, looked at from outside while it goes on."""
+    """Two runs with secrets of the seats, of which the first is set aside; looked at from outside while they go on."""
     with started(tmp_path_factory.mktemp("containers"), SCENARIO) as result:
         with watching(result):
+            compose(result.folder / "out", "run", "--rm", "-T", "run")
+            shutil.copytree(result.run, result.folder / "before")
             result.said = compose(result.folder / "out", "run", "--rm", "-T", "run")
         result.logs = compose(result.folder / "out", "logs")
         yield result
@@ -187,8 +184,28 @@ def same_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> N
         assert weights.keys() == load_file(alone / "model" / f"{party}.safetensors").keys()
 
 
-def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    same_as_in_one_process(played, monkeypatch)
+@pytest.mark.usefixtures("_image")
+def test_the_same_numbers_as_in_one_process_where_seats_simulate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(tmp_path, SCENARIO, "--simulate") as simulated:
+        simulated.said = compose(simulated.folder / "out", "run", "--rm", "-T", "run")
+        same_as_in_one_process(simulated, monkeypatch)
+        assert {*json.loads((simulated.run / "manifest.json").read_text())["noise_source"].values()} == {"seed"}
+
+
+def test_with_secrets_of_the_seats_two_runs_have_in_common_what_does_not_depend_on_noise(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSIM_DATA", str(played.folder))
+    alone = experiment.run(config.read(str(played.folder / "s.yaml")), played.folder / "alone", pages=False)
+    before = played.folder / "before"
+    runs = [json.loads((path / "summary.json").read_text()) for path in (before, played.run, alone)]
+    for what in ("digest", "traffic", "baseline", "steps"):
+        assert runs[0][what] == runs[1][what] == runs[2][what], what
+    for seat in (*PARTIES, "server"):
+        assert len({run["weights_sha256"][seat] for run in runs}) == 3, seat
+    assert {*json.loads((played.run / "manifest.json").read_text())["noise_source"].values()} == {"secret"}
 
 
 def tensors(path: Path) -> list[bytes]:
@@ -252,7 +269,8 @@ def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
 ) -> None:
     """With ``kill -9``, one after the other: a SuperNode, the ServerApp, the SuperLink."""
     steps = SCENARIO.replace("steps: 12", "steps: 3000").replace("evaluate: 6", "evaluate: 1500")
-    with started(tmp_path, steps + "checkpoint: {every: 100}\n") as played, ThreadPoolExecutor(1) as pool:
+    lasting = steps + "checkpoint: {every: 100}\n"
+    with started(tmp_path, lasting, "--simulate") as played, ThreadPoolExecutor(1) as pool:
         running = pool.submit(compose, played.folder / "out", "run", "--rm", "-T", "run")
         still_for(played.run, running)
         pauses = []
