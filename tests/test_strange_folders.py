@@ -4,6 +4,7 @@ a run folder of one's own is for nobody else to see."""
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -20,6 +21,7 @@ from terminal import TABLE, fedsim, fine, write_table
 from fedsim import config, experiment
 from fedsim.errors import ContentError, OutputError
 from fedsim.files import atomic_write, create_file, make_folder, open_plain, read_file, write_files
+from fedsim.report import reading
 from fedsim.report.fresh import fresh_folder
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.lock import FolderLock
