@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import io
 import json
 import random
@@ -15,9 +16,9 @@ import resource
 import shutil
 import sys
 import tempfile
+import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from fedsim.cli.predicting import write_predictions
 from fedsim.cli.sweeping import print_sweep
 from fedsim.cli.tables import print_results
 from fedsim.errors import FedsimError
-from fedsim.report import diff, page, reading, sweep_page
+from fedsim.report import diff, figures, page, reading, sweep_page
 from fedsim.sweep.play import sweep
 
 NOISE = {"links": [{"to": "server", "message": "Embedding", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}]}
@@ -67,6 +68,30 @@ OTHERS: list[Any] = [
 ]  # fmt: skip
 
 
+_drawn: dict[str, Any] = {}
+
+
+def once(draw: Any, key: Any) -> Any:
+    """A function that draws, which is not asked twice for the same: of a page most of the time goes into pictures."""
+
+    def drawn(*args: Any) -> Any:
+        said = f"{draw.__name__} {key(*args)!r}"
+        if said not in _drawn:
+            _drawn[said] = draw(*args)
+        return _drawn[said]
+
+    return drawn
+
+
+def draw_once() -> None:
+    """Have the pictures of all pages from now on drawn once as long as what is in them stays the same."""
+    page.curves = once(page.curves, lambda views: [(v.name, v.rows, v.numbers["task"], v.baseline) for v in views])
+    figures._picture = once(figures._picture, lambda panels, arms: ([(v.name, each) for v, each in panels], arms))
+    sweep_page.pareto = once(sweep_page.pareto, dict)
+    sweep_page.along = once(sweep_page.along, dict)
+    page.environment = sweep_page.environment = functools.cache(page.environment)
+
+
 def nested(depth: int) -> Any:
     value: Any = 0
     for _ in range(depth):
@@ -93,19 +118,18 @@ def make_folders(home: Path) -> list[Path]:
     return [home / name for name in (*made, "seeds", "swept")]
 
 
-def places(node: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
-    """The path of every value but the root."""
-    if path:
-        yield path
-    if isinstance(node, dict | list):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from places(value, (*path, key))
+def descend(node: Any, draw: random.Random) -> tuple[Any, ...]:
+    """The path of some value; each name of an object is as likely as another, however much is below it."""
+    if not isinstance(node, dict | list) or not node or draw.random() < 0.1:
+        return ()
+    key = draw.choice([*node]) if isinstance(node, dict) else draw.randrange(len(node))
+    return (key, *descend(node[key], draw))
 
 
 def change(root: Any, draw: random.Random) -> Any:
     """Plain values with one change."""
     root = copy.deepcopy(root)
-    path = draw.choice([*places(root), ()])
+    path = descend(root, draw)
     if not path:
         return draw.choice([*OTHERS, nested(70), nested(2000)])
     holder = root
@@ -119,7 +143,7 @@ def change(root: Any, draw: random.Random) -> Any:
     elif what == 1:
         holder[str(draw.choice(["x", "", "north", "\x00", "y" * 3000, *holder]))] = holder.pop(key)
     elif what == 2:
-        other = draw.choice(list(places(root)))
+        other = descend(root, draw)
         value = root
         for step in other:
             value = value[step]
@@ -190,7 +214,7 @@ def use(folder: Path, original: Path, draw: random.Random) -> list[str]:
     ]
     if folder.name == "swept":
         commands = [commands[0], commands[3]]
-    for command in (commands[0], draw.choice(commands[1:])):
+    for command in (commands[0], *draw.choices(commands[1:], [1] if len(commands) == 2 else [1, 4, 4, 4])):
         try:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
                 command()
@@ -215,7 +239,8 @@ def attempt(number: int, originals: list[Path], home: Path) -> tuple[str, list[s
 
 def main(count: int, first: int) -> int:
     resource.setrlimit(resource.RLIMIT_AS, (16 << 30, 16 << 30))
-    broken, seen = 0, Counter[str]()
+    broken, seen, begun = 0, Counter[str](), time.monotonic()
+    draw_once()
     with tempfile.TemporaryDirectory() as place:
         (Path(place) / "whole").mkdir()
         originals = make_folders(Path(place) / "whole")
@@ -226,6 +251,8 @@ def main(count: int, first: int) -> int:
             except Exception:
                 broken += 1
                 print(f"change {number}:\n{traceback.format_exc(limit=-4)}", flush=True)
+            if (number - first) % 500 == 499:
+                print(f"{number - first + 1} after {time.monotonic() - begun:.0f} s", flush=True)
     print(f"{count} changes from {first} on: {dict(seen)}, {broken} ended otherwise")
     return int(broken > 0)
 

@@ -251,7 +251,7 @@ def _stages(shown: Sequence[View]) -> list[Row]:
     return [
         {"view": view, **{k: s[k] for k in fixed}, "numbers": {k: v for k, v in s.items() if k not in fixed}}
         for view in shown
-        for s in view.record["stages"]
+        for s in view.record.get("stages", ())
     ]
 
 

@@ -61,7 +61,11 @@ def write_named(path: Path, content: bytes, runs: Sequence[Path]) -> None:
         content: everything that it will hold.
         runs: run folders; in one of these the file is for this user only, elsewhere as the umask says.
     """
-    inside = any(path.parent.resolve().is_relative_to(run.resolve()) for run in runs)
+    own = {
+        place for run in runs for place in (run.resolve(), *run.resolve().parents[:2])
+    }  # a run of seeds, or of a sweep
+    around = [place for place in own if (place / "manifest.json").is_file()]
+    inside = any(path.parent.resolve().is_relative_to(place) for place in around)
     atomic_write(path, content, PRIVATE if inside else SHARED)
 
 

@@ -41,8 +41,8 @@ from fedsim.runtime._environment import (
     describe_ignored,
     exempt_loopback,
     foreign_variables,
-    make_short_folder,
 )
+from fedsim.runtime._leftovers import make_owned_folder
 from fedsim.runtime._own_folder import own_folder
 from fedsim.runtime._ray_log import SeatLog
 from fedsim.runtime._seat import play_hub, play_spoke
@@ -223,7 +223,7 @@ def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack
     if reason := probe_loopback(LOOPBACK_HOSTS[0]):
         remedy = "ip addr add 127.0.0.1/8 dev lo; the other runtimes do with ::1"
         raise ConfigError(f"runtime 'ray': Ray needs {LOOPBACK_HOSTS[0]} ({reason}): {remedy}")
-    folder = make_short_folder("fedsim-ray-", SOCKET_BYTES)
+    folder = make_owned_folder("fedsim-ray-", SOCKET_BYTES)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.callback(ray.shutdown)  # before its folder goes
     try:
