@@ -232,7 +232,8 @@ def release_error(role: RoleId, error: BaseException) -> tuple[str, str]:
     """The class and the text under which an error at a seat is told at the hub; the seat's own log has the rest."""
     if isinstance(error, TOLD):
         return ConfigError.__name__ if isinstance(error, SeatSettingsError) else type(error).__name__, str(error)
-    return type(error).__name__, f"{role}: {describe_failure(error)}; its own log says why"
+    kind = type(error) if isinstance(error, FedsimError) else FedsimError
+    return kind.__name__, f"{role}: {describe_failure(error)}; its own log says why"
 
 
 def log_failure(role: RoleId, error: BaseException) -> None:
