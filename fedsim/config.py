@@ -24,6 +24,7 @@ from fedsim.outcome import SeatReport
 from fedsim.override import apply_override, merge
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
+from fedsim.printable import DisplayName, make_printable
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 from fedsim.vfl.device import find_device
@@ -64,7 +65,7 @@ def _local() -> Runtime:
 class ScenarioFile(Settings):
     """A scenario file, resolved."""
 
-    name: str = Field("", description="what the run is called; default: the name of the file")
+    name: DisplayName = Field("", description="what the run is called; default: the name of the file")
     seed: int = Field(0, ge=0, description="the public seed: schedule and protocol follow from it")
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of each process; part of the experiment: it changes bits"
@@ -73,8 +74,10 @@ class ScenarioFile(Settings):
     links: tuple[LinkConfig, ...] = Field((), description="stages on links")
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
     trials: tuple[Trial, ...] = Field((), description="who attacks whom, knowing what")
-    compare: dict[str, dict[str, Any]] = Field({}, description="arms: each overrides this file; one report over all")
-    profiles: dict[str, dict[str, Any]] = Field(
+    compare: dict[DisplayName, dict[str, Any]] = Field(
+        {}, description="arms: each overrides this file; one report over all"
+    )
+    profiles: dict[DisplayName, dict[str, Any]] = Field(
         {},
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
@@ -283,7 +286,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
-    data.setdefault("name", restore_text(path.stem))
+    data.setdefault("name", make_printable(restore_text(path.stem)))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
     given = data.get("runtime")

@@ -6,14 +6,17 @@ file can name no code of its own: no dotted paths, no registry to edit, no decor
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import itertools
 import pkgutil
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -22,6 +25,8 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -48,6 +53,8 @@ Other distributions add kinds through the entry point groups ``fedsim.attacks``,
 
 
 T = TypeVar("T")
+LEADING_ZERO = re.compile(r"[-+]?0[\d_]*\d[\d_]*")
+"""A whole number that begins with a zero."""
 
 
 class Settings(BaseModel):
@@ -64,6 +71,19 @@ class Settings(BaseModel):
                 if key not in allowed:
                     about = {"key": str(key), "hint": suggest(str(key), allowed)}
                     raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", about)
+        return value
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_reading(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse, where a number is expected, the text ``010``: it is 8 in YAML 1.1, 10 in YAML 1.2, and no number here."""
+        annotation: Any = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if _takes_numbers_only(annotation):
+            for text in _texts(value):
+                if LEADING_ZERO.fullmatch(text):
+                    raise ValueError(
+                        f"expected a number without a zero in front, which some read to the base of 8; found '{text}'"
+                    )
         return value
 
     def remember(self, name: str, make: Callable[[], T]) -> T:
@@ -104,6 +124,36 @@ class Plugin(Settings):
         if info.context and info.context.get("experiment"):
             values = {name: value for name, value in values.items() if name not in self.location}
         return {"kind": self.kind(), **values}
+
+
+@functools.cache
+def _takes_numbers_only(annotation: Any) -> bool:
+    """Whether a setting, or each entry of it, is a number, and text would be turned into one."""
+    kinds = set(_kinds_of(annotation))
+    return bool(kinds & {int, float}) and str not in kinds
+
+
+def _kinds_of(annotation: Any) -> Iterator[Any]:
+    """The types that a value, or an entry of a list or mapping, may have."""
+    origin, inner = get_origin(annotation), [each for each in get_args(annotation) if each is not Ellipsis]
+    if origin is Annotated:
+        yield from _kinds_of(inner[0])
+    elif inner and inspect.isclass(origin) and issubclass(origin, Mapping):
+        yield from _kinds_of(inner[-1])
+    elif inner and origin is not Literal:
+        yield from itertools.chain.from_iterable(map(_kinds_of, inner))
+    else:
+        yield annotation
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in plain values, without keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_texts, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from itertools.chain.from_iterable(map(_texts, value))
 
 
 class NestedError(ValueError):
