@@ -13,8 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from fedsim.override import around, merge, put
-from fedsim.plugins import Settings
-from fedsim.printable import DisplayName
+from fedsim.plugins import DisplayName, Settings
 from fedsim.seeding import Rng
 
 MOST = 1000

@@ -23,8 +23,8 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override, merge
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
-from fedsim.printable import DisplayName, make_printable
+from fedsim.plugins import GROUPS, DisplayName, OneOf, Plugin, Settings, load
+from fedsim.printable import make_printable
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 from fedsim.vfl.device import find_device

@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
@@ -33,6 +34,7 @@ from pydantic import (
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from fedsim.errors import ConfigError, suggest
+from fedsim.printable import check_name
 
 GROUPS: Mapping[str, str] = {
     "attacks": "fedsim.scenarios.attacks",
@@ -53,6 +55,8 @@ Other distributions add kinds through the entry point groups ``fedsim.attacks``,
 
 
 T = TypeVar("T")
+DisplayName = Annotated[str, AfterValidator(check_name)]
+"""A name in a scenario file that stands in tables, on pages and on terminals."""
 LEADING_ZERO = re.compile(r"[-+]?0[\d_]*\d[\d_]*")
 """A whole number that begins with a zero."""
 

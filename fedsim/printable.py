@@ -1,23 +1,23 @@
 r"""Make text of strangers fit to be shown: control characters, bidirectional overrides and invisible signs are spelled out.
 
 A terminal obeys escape sequences, and an override turns text around so that it reads as another. Text that a file, a table or a
-peer brings passes through `make_printable` where it is shown: in `fedsim.cli.terminal`, in the templates of pages, in Markdown,
-and where a transport decodes it.
+peer brings passes through `make_printable` where it is shown: in `print_text` and `fedsim.cli.terminal`, in the templates of
+pages, in Markdown, and where a transport decodes it.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 import unicodedata
-from typing import Annotated
-
-from pydantic import AfterValidator
 
 HARMFUL = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\U00013430-\U0001343f"
     r"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0001-\U000e007f\ud800-\udfff]"
 )
 """Unicode's categories Cc, Cf, Cs, Zl and Zp, less what words need (the soft hyphen, joiners) or has a sign."""
+LAYOUT = "\n\t"
+"""Harmful characters that a text with several lines may have."""
 MAX_SEAT_BYTES = 200
 """Bytes of the name of a seat, at most: it names files and folders, whose names have 255."""
 SEAT_SIGNS = frozenset("._- ")
@@ -32,6 +32,16 @@ def make_printable(text: str, keep: str = "") -> str:
         keep: harmful characters to leave alone, such as the line feeds of a text with several lines.
     """
     return HARMFUL.sub(lambda found: found[0] if found[0] in keep else _spell(found[0]), text)
+
+
+def replace_harmful(text: str) -> str:
+    """Put a replacement character where `make_printable` spells out: what a peer sends is not to grow."""
+    return HARMFUL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def print_text(text: object, err: bool = False) -> None:
+    """Print a text, which may have several lines, to standard output or standard error."""
+    print(make_printable(str(text), LAYOUT), file=sys.stderr if err else sys.stdout, flush=True)
 
 
 def is_printable(text: str) -> bool:
@@ -55,10 +65,6 @@ def check_name(name: str) -> str:
             "leave it out"
         )
     return name
-
-
-DisplayName = Annotated[str, AfterValidator(check_name)]
-"""A name in a scenario file that stands in tables, pages and on terminals."""
 
 
 def describe_bad_seat(name: str) -> str:

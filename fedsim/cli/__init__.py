@@ -20,6 +20,7 @@ from fedsim.cli.streams import (
     use_utf8_for_files,
 )
 from fedsim.errors import FedsimError, InputError
+from fedsim.printable import print_text
 
 app = typer.Typer(
     name="fedsim",
@@ -181,7 +182,7 @@ def seat(
         out,
         force,
     )
-    typer.echo(f"run folder: {path}")
+    print_text(f"run folder: {path}")
 
 
 @app.command()
@@ -203,9 +204,9 @@ def keys(
     from fedsim.cli.seating import write_keys
 
     file = config.read(source, overrides or [], profile)
-    typer.echo(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
+    print_text(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
     if not host:
-        typer.echo("seats reach the hub at localhost with these; for other machines: --host NAME")
+        print_text("seats reach the hub at localhost with these; for other machines: --host NAME")
 
 
 @app.command()
@@ -225,7 +226,7 @@ def compose(
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, out))
+    print_text(write_containers(source, overrides or [], profile, host, image, wait, days, out))
 
 
 @app.command()
@@ -311,7 +312,7 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
         from fedsim.testing import check_plugin
 
         for line in check_plugin(Path(source)):
-            typer.echo(line)
+            print_text(line)
         return
     from fedsim.cli.checking import print_plan
 
@@ -364,7 +365,7 @@ def card(
     with Progress() as progress:
         paths = carding.write(folder, arm=arm, by=by or [], runtime=kind, training=training, started=progress.arm)
     for path in paths:
-        typer.echo(f"card: {path}")
+        print_text(f"card: {path}")
 
 
 @app.command()
@@ -374,7 +375,7 @@ def diff(one: Folder, other: Folder) -> None:
     from fedsim.report.reading import read
 
     for line in compare(read(one), read(other)).lines():
-        typer.echo(line)
+        print_text(line)
 
 
 @app.command()
@@ -389,7 +390,7 @@ def report(
     from fedsim.report import page, reading, sweep_page
 
     alone = len(folders) == 1 and reading.is_sweep(folders[0])
-    typer.echo(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
+    print_text(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 
 
 def main() -> NoReturn:
@@ -417,7 +418,7 @@ def main() -> NoReturn:
             raise
         _fail(line, 2)
     if code == INTERRUPTED:
-        typer.echo("fedsim: interrupted", err=True)
+        print_text("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -428,7 +429,7 @@ def _notes() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         for note in getattr(error, "__notes__", ())[-1:]:  # the last is that of the outermost run
-            typer.echo(f"fedsim: {note}", err=True)
+            print_text(f"fedsim: {note}", err=True)
         raise
 
 
@@ -442,5 +443,5 @@ def _interrupt(number: int, frame: object) -> None:
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
     notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
     with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
-        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
+        print_text(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

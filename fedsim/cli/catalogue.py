@@ -15,6 +15,7 @@ from rich.markup import escape
 
 from fedsim.axes import Sweep
 from fedsim.cli.tables import bare
+from fedsim.cli.terminal import Terminal
 from fedsim.config import Runtime, ScenarioFile, shipped
 from fedsim.dataset import Dataset
 from fedsim.errors import ConfigError, suggest
@@ -57,7 +58,7 @@ def print_kinds(group: str) -> None:
     """
     if group and group not in GROUPS:
         raise ConfigError(f"no group '{group}'{suggest(group, GROUPS)}")
-    console = Console()
+    console = Terminal()
     for each in [group] if group else GROUPS:
         table = bare(each)
         table.show_header = False
@@ -80,13 +81,13 @@ def print_kind(kind: str) -> None:
         ConfigError: no such kind in any group, and no such part.
     """
     if kind in PARTS:
-        _print_settings(Console(), PARTS[kind])
+        _print_settings(Terminal(), PARTS[kind])
         return
     homes = [group for group in GROUPS if kind in names(group)]
     if not homes:
         everything = {*PARTS, *(name for group in GROUPS for name in names(group))}
         raise ConfigError(f"no kind '{kind}'{suggest(kind, everything)}")
-    console = Console()
+    console = Terminal()
     for group in homes:
         _print_one(console, group, _find(group, kind))
 

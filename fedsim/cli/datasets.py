@@ -10,6 +10,7 @@ from rich import progress
 from rich.console import Console
 
 from fedsim import config
+from fedsim.cli.terminal import Terminal
 from fedsim.dataset import Source, all_datasets, find_dataset
 from fedsim.download import Progress
 from fedsim.fetch import default_folder, fetch, locate
@@ -20,7 +21,7 @@ from fedsim.safeyaml import parse
 
 def print_datasets() -> None:
     """Every data set: what it is, where it is from, who needs it, and whether it is here."""
-    console, users = Console(), scenarios_by_file()
+    console, users = Terminal(), scenarios_by_file()
     for name, dataset in all_datasets().items():
         here = locate(dataset)
         lines = {
@@ -47,11 +48,11 @@ def fetch_datasets(asked: Sequence[str], to: Path | None, given: Path | None, ac
         DataError, OutputError: as `fedsim.fetch.fetch`.
     """
     datasets, folder = [find_dataset(name) for name in asked], to or default_folder()
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True, highlight=False)
     with _bars(console) as bars:
         for dataset in datasets:
             place, there = fetch(dataset, folder, given, lambda source: _bar(bars, source), accept_changes)
-            Console().print(
+            Terminal().print(
                 f"{dataset.kind()}: {place}{' (there already)' if there else ''}",
                 highlight=False, markup=False, soft_wrap=True,
             )  # fmt: skip

@@ -15,6 +15,7 @@ from fedsim.errors import ConfigError
 from fedsim.files import atomic_write
 from fedsim.message import RoleId
 from fedsim.plan import NewRows, complete
+from fedsim.printable import print_text
 from fedsim.report.reading import load_seats, read
 from fedsim.report.writing import reporting_failures
 from fedsim.runtime.local import memory, play_all
@@ -53,7 +54,7 @@ def write_predictions(
     )
     _write([["row", *named, "prediction", *(f"p({name})" for name in classes)], *rows], out)
     if "scores" in hub.sidecar:
-        print(_describe_scores(hub.sidecar), file=sys.stderr if out is None else sys.stdout)
+        print_text(_describe_scores(hub.sidecar), err=out is None)
 
 
 def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
@@ -80,7 +81,7 @@ def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
 def _tell(role: RoleId, row: Mapping[str, Any]) -> None:
     """Say what is for people; predictions may go to standard output."""
     if "notice" in row:
-        print(row["notice"], file=sys.stderr)
+        print_text(row["notice"], err=True)
 
 
 def _describe_scores(sidecar: Mapping[str, Any]) -> str:
