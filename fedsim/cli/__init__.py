@@ -147,6 +147,9 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="without certificates, allow other machines: all can be read on the way")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Annotated[
@@ -181,6 +184,7 @@ def seat(
         own,
         out,
         force,
+        plain,
     )
     print_text(f"run folder: {path}")
 
