@@ -16,6 +16,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
+from fedsim.engines import find_engine_addresses, hide_engine_addresses
 from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
 from fedsim.message import RoleId
 from fedsim.mistakes import Places, explain
@@ -132,7 +133,7 @@ class ScenarioFile(Settings):
         other = {"runtime", "placement", "name", "sweep", "checkpoint"}
         if not self.missing:
             other.add("missing")
-        dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
+        dump = hide_engine_addresses(self.model_dump(mode="json", exclude=other, context={"experiment": True}))
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
     def accord(self) -> str:
@@ -281,7 +282,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     over both.
 
     Raises:
-        ConfigError: with the file, the line and the path of what is wrong.
+        ConfigError: with the file, the line and the path of what is wrong; also if the file names an engine to join.
         ThreatModelError: the same of an attack that cannot run.
     """
     path = _find(source)
@@ -289,15 +290,26 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     data.setdefault("name", make_printable(restore_text(path.stem)))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
+    places = Places(str(path), lines, overrides)
+    _refuse_engines(data, Places(str(path), lines))
     given = data.get("runtime")
     if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
         data["runtime"] = {"kind": runtime}
     for override in overrides:
         apply_override(data, override)
-    places = Places(str(path), lines, overrides)
     file = _validate(data, places)
     file.check(places)
     return file
+
+
+def _refuse_engines(data: Mapping[str, Any], places: Places) -> None:
+    """Refuse a file that says which engine to join; raises as `read`."""
+    for where, address in find_engine_addresses(data):
+        raise ConfigError(
+            f"{places.of(where)}: {'.'.join(map(str, where))}: '{address:.60}': no file may name an engine to join, as whoever "
+            "answers there can run code here; remove it, and give --set runtime.address=ADDRESS, or address: auto with "
+            "RAY_ADDRESS"
+        )
 
 
 def _profiled(

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from fedsim.config import ScenarioFile
+from fedsim.engines import hide_engine_addresses
 from fedsim.errors import OutputError, restore_text
 from fedsim.files import atomic_write
 from fedsim.printable import HARMFUL, is_printable
@@ -29,9 +30,9 @@ def reporting_failures(path: Path) -> Iterator[None]:
 
 
 def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest."""
+    """The resolved file as YAML that reads back to the same digest, without the address of an engine."""
     head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
-    values = file.resolved()
+    values = hide_engine_addresses(file.resolved())
     shown = is_printable(json.dumps(values, ensure_ascii=False))  # else every character beyond ASCII is spelled out
     return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=shown, width=110)
 
