@@ -14,7 +14,7 @@ import pkgutil
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from types import ModuleType
 from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_args, get_origin
 
@@ -215,15 +215,15 @@ def find(group: str, kind: str, base: type[P]) -> type[P]:
     """Import the one plugin of this kind.
 
     Raises:
-        ConfigError: there is no such kind; its module does not define exactly one subclass of ``base``; or an entry
-            point has another name than its module.
+        ConfigError: there is no such kind; its module cannot be imported, or does not define exactly one subclass of ``base``;
+            or an entry point cannot be used.
     """
-    if kind in _modules(group):
-        return only_plugin(importlib.import_module(f"{GROUPS[group]}.{kind}"), base)
+    if is_own(group, kind):
+        return only_plugin(_import(f"{GROUPS[group]}.{kind}", f"kind '{kind}' in {group}"), base)
     if kind in (theirs := _entry_points(group)):
-        if theirs[kind].module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
-            raise ConfigError(f"entry point '{kind}' in {group} must be named as its module, {theirs[kind].module}")
-        return only_plugin(importlib.import_module(theirs[kind].module), base)
+        if reason := explain_unusable(group, kind):
+            raise ConfigError(reason)
+        return only_plugin(_import(_module_of(theirs[kind][0]), f"entry point '{kind}' in {group}"), base)
     raise ConfigError(f"unknown kind '{kind}' in {group}{suggest(kind, names(group))}")
 
 
@@ -245,11 +245,72 @@ def _is_own(thing: object, module: ModuleType, base: type) -> bool:
     )
 
 
+def is_own(group: str, kind: str) -> bool:
+    """Whether a kind has a module in fedsim's own package, which goes before an entry point of the same name."""
+    return kind in _modules(group)
+
+
+def describe_origin(group: str, kind: str) -> str:
+    """Which distribution adds a kind, and in which module; nothing of it is imported."""
+    point = _entry_points(group)[kind][0]
+    return f"{_module_of(point)}, from {_distribution_of(point)}"
+
+
+def explain_unusable(group: str, kind: str) -> str:
+    """Explain what is wrong with an entry point, as far as its name and its module tell; an empty string if nothing is."""
+    first, *others = _entry_points(group)[kind]
+    where = f"entry point '{kind}' in {group}"
+    if others:
+        all_of_them = ", ".join(sorted({_distribution_of(point) for point in (first, *others)}))
+        return f"{where} stands there {len(others) + 1} times ({all_of_them}); uninstall all but one"
+    if not (module := _module_of(first)):
+        return f"{where} ({_distribution_of(first)}) names no module; found '{first.value}'"
+    if module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
+        return f"{where} must be named as its module, {module}"
+    return ""
+
+
+def _import(module: str, what: str) -> ModuleType:
+    """Import the module of a plugin, which may raise whatever its author has not thought of."""
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())
+        raise ConfigError(f"{what}: {module} cannot be imported: {said:.200}") from error
+
+
+def _module_of(point: EntryPoint) -> str:
+    """The module that an entry point names; empty if it names none."""
+    try:
+        return str(point.module)
+    except (AttributeError, TypeError):  # what importlib makes of a value of another form
+        return ""
+
+
+def _distribution_of(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown distribution"
+
+
 def _modules(group: str) -> list[str]:
     package = importlib.import_module(GROUPS[group])
     found = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
     return [n for n in found if f"{GROUPS[group]}.{n}" not in GROUPS.values()]
 
 
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"fedsim.{group}")}
+def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+    """By name, the entry points of other distributions; one whose metadata cannot be read hides no other."""
+    try:
+        points = list(entry_points(group=f"fedsim.{group}"))
+    except Exception:
+        points = [point for each in distributions() for point in _points_of(each) if point.group == f"fedsim.{group}"]
+    found: dict[str, list[EntryPoint]] = {}
+    for point in dict.fromkeys(points):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _points_of(distribution: Distribution) -> list[EntryPoint]:
+    try:
+        return list(distribution.entry_points)
+    except Exception:
+        return []

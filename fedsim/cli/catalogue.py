@@ -21,7 +21,7 @@ from fedsim.dataset import Dataset
 from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
 from fedsim.plan import LinkConfig, Scenario
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, find, names
+from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, describe_origin, explain_unusable, find, is_own, names
 from fedsim.shelf import Checkpoint
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
 
@@ -51,7 +51,9 @@ WIDTH = 15
 
 
 def print_kinds(group: str) -> None:
-    """The kinds of one group, or of all, each with its first line.
+    """The kinds of one group, or of all, each with its first line; those of other distributions with where they come from.
+
+    Other distributions are not imported: their code runs when somebody names a kind of theirs.
 
     Raises:
         ConfigError: no such group.
@@ -65,13 +67,23 @@ def print_kinds(group: str) -> None:
         table.add_column(no_wrap=True, min_width=WIDTH)
         table.add_column()
         for kind in names(each):
-            table.add_row(kind, _summary(_find(each, kind)))
+            table.add_row(escape(kind), _line(each, kind))
         if each == "scenarios":
             for name, path in shipped().items():
                 table.add_row(f"{name}.yaml", escape(_headline(path.read_text("utf-8"))))
         if table.row_count or group:
             console.print(table if table.row_count else f"{each}: none yet")
             console.print()
+
+
+def _line(group: str, kind: str) -> str:
+    """What a kind is, in one line, or why it cannot be used."""
+    if not is_own(group, kind):
+        return escape(explain_unusable(group, kind) or describe_origin(group, kind))
+    try:
+        return _summary(_find(group, kind))
+    except ConfigError as error:
+        return escape(str(error))
 
 
 def print_kind(kind: str) -> None:
