@@ -343,11 +343,14 @@ def predict(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
     ] = None,
+    spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="put ' before labels and ids that a spreadsheet would run as formulas")
+    ] = False,
 ) -> None:
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, rows, data or [], overrides or [], out)
+    write_predictions(folder, rows, data or [], overrides or [], out, spreadsheet)
 
 
 @app.command()
