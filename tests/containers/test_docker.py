@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from engine import PROJECT, ROOT, compose, docker
+from engine import PROJECT, ROOT, base_image, compose, docker
 from listening import children, words
 from safetensors import safe_open
 from terminal import fine
@@ -108,7 +108,8 @@ SECRET = ("secret", "ids_key", "superexec", "node", "key.pem")
 @pytest.fixture(scope="module")
 def _image() -> None:
     wheels = "--no-index" if (ROOT / "docker" / "wheelhouse").is_dir() else ""
-    docker("build", "-q", "-f", "docker/Dockerfile", "--build-arg", f"PIP_ARGS={wheels}", "-t", IMAGE, ".")
+    words = ("--build-arg", f"PIP_ARGS={wheels}", "--build-arg", f"BASE={base_image()}")
+    docker("build", "-q", "-f", "docker/Dockerfile", *words, "-t", IMAGE, ".")
 
 
 @contextlib.contextmanager
