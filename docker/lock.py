@@ -20,7 +20,7 @@ TORCH_CPU = {
         "aarch64": "84453b69508ec79902f899c5ed9495acb9e2bbe9fda5f1d5d6f19e3c3842e1a7",
     }
 }
-"""By version and machine, the SHA-256 of PyTorch's wheel for CPUs and Python 3.11, as https://download.pytorch.org/whl/cpu has it."""
+"""By version and machine, the SHA-256 of the wheel for CPUs and Python 3.11 in https://download.pytorch.org/whl/cpu."""
 HEAD = """\
 # Made by docker/lock.py (make lock) from pyproject.toml and constraints.txt: do not edit.
 # {what}

@@ -56,7 +56,7 @@ def publish_port(host: str, port: int) -> str:
     except ValueError:
         default = f":?set {PUBLISH} to the address of {host} on this machine"
     else:
-        default = f":-{f'[{address}]' if address.version == 6 else address}"
+        default = f":-{address}"
     return f"${{{PUBLISH}{default}}}:{port}:{port}"
 
 

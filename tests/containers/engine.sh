@@ -35,8 +35,10 @@ up() {
     fi
     if [ ! -d docker/wheelhouse ]; then # what the image installs, for the Python of the base image, with this machine's pip
         rm -rf "$STATE/wheels"
-        python3 -m pip download -q --only-binary :all: --python-version 3.11 --no-deps --require-hashes \
-            --dest "$STATE/wheels" --requirement docker/requirements.txt >"$STATE/pip.log" 2>&1
+        sed 's/^torch==[0-9.]*/&+cpu/' docker/requirements.txt >"$STATE/requirements.txt" # that for CUDA is large
+        fetch="python3 -m pip download -q --only-binary :all: --python-version 3.11 --no-deps --require-hashes --dest $STATE/wheels"
+        $fetch -r "$STATE/requirements.txt" >"$STATE/pip.log" 2>&1 ||
+            $fetch -r docker/requirements.txt -r docker/cuda.txt >>"$STATE/pip.log" 2>&1
         mv "$STATE/wheels" docker/wheelhouse
     fi
 }
