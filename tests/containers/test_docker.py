@@ -218,6 +218,40 @@ def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
         assert docker("exec", played.containers[name], "python", "-c", try_) == f"{0:016}\n", name
 
 
+def test_a_party_reaches_the_superlink_and_no_other_party_and_nobody_outside(played: Played) -> None:
+    inspect = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    east = docker("inspect", "-f", inspect, played.containers["party-east"]).split()
+    assert len(east) == 1
+    reach = (
+        "import socket, sys\n"
+        "for place in sys.argv[1:]:\n"
+        "    host, _, port = place.rpartition(':')\n"
+        "    try:\n        socket.create_connection((host, int(port)), 3).close()\n"
+        "    except OSError:\n        continue\n    print(place)\n"
+    )
+    places = ("superlink:8000", f"{east[0]}:9094", "party-east:9094", "party-north:9094", "192.0.2.1:443", "8.8.8.8:53")
+    said = docker("exec", played.containers["party-north"], "python", "-c", reach, *places)
+    assert said.split() == ["superlink:8000", "party-north:9094"]
+    at_home = docker("exec", played.containers["party-east"], "python", "-c", reach, "party-east:9094")
+    assert at_home.split() == ["party-east:9094"]  # it listens, and is out of reach
+
+
+def test_limits_are_in_force(played: Played) -> None:
+    for name, number in played.containers.items():
+        found = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", number))
+        assert (found["Memory"], found["PidsLimit"]) == (8 << 30, 4096), name
+        assert found["ReadonlyRootfs"]
+        assert not found["Privileged"]
+        assert found["CapDrop"] == ["ALL"]
+        assert found["SecurityOpt"] == ["no-new-privileges:true"]
+        assert [(each["Name"], each["Soft"], each["Hard"]) for each in found["Ulimits"]] == [("core", 0, 0)]
+        assert found["PortBindings"] in ({}, None)
+        fill = "open('/tmp/large', 'wb').write(bytes(1 << 20) * 1100)"
+        with pytest.raises(RuntimeError, match="No space left on device"):
+            docker("exec", number, "python", "-c", fill)
+        docker("exec", number, "rm", "-f", "/tmp/large")
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_image")
 def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
