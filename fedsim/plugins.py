@@ -245,6 +245,11 @@ def _is_own(thing: object, module: ModuleType, base: type) -> bool:
     )
 
 
+def own_names(group: str) -> list[str]:
+    """The kinds of a group that come with fedsim: to import them all runs nobody else's code."""
+    return sorted(_modules(group))
+
+
 def is_own(group: str, kind: str) -> bool:
     """Whether a kind has a module in fedsim's own package, which goes before an entry point of the same name."""
     return kind in _modules(group)

@@ -128,6 +128,15 @@ def test_an_entry_point_does_not_take_the_place_of_a_kind_of_fedsim(site: Path) 
     assert list(site.glob("*.ran")) == []
 
 
+def test_data_sets_of_others_are_named_and_not_imported(site: Path) -> None:
+    install(site, "theirs", "[fedsim.datasets]\nraises = raises\nwide = raises\n", **BROKEN)
+    said = fine("data")
+    assert "raises: raises, from theirs 1.5" in said
+    assert "wide: entry point 'wide' in datasets must be named as its module, raises" in said
+    assert "adult: " in said
+    assert list(site.glob("*.ran")) == []
+
+
 @pytest.mark.parametrize("metadata", ["[fedsim.models]\nno equals sign\n", "no section = x\n", "[fedsim.models\n= =\n"])
 def test_metadata_that_cannot_be_read_hides_no_other(metadata: str, site: Path) -> None:
     install(site, "theirs", "[fedsim.models]\ngood_one = good_one\n", good_one=GOOD)

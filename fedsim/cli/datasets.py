@@ -14,7 +14,7 @@ from fedsim.cli.terminal import Terminal
 from fedsim.dataset import Source, all_datasets, find_dataset
 from fedsim.download import Progress
 from fedsim.fetch import default_folder, fetch, locate
-from fedsim.plugins import Plugin, find, names
+from fedsim.plugins import Plugin, describe_origin, explain_unusable, find, names, own_names
 from fedsim.report.words import size
 from fedsim.safeyaml import parse
 
@@ -34,6 +34,9 @@ def print_datasets() -> None:
         console.print(f"[bold]{name}[/bold]: {dataset.title}", highlight=False, soft_wrap=True)
         for what, text in lines.items():
             console.print(f"  {what:10} {text}", highlight=False, markup=False, soft_wrap=True)
+    for name in sorted({*names("datasets")} - {*own_names("datasets")}):
+        said = explain_unusable("datasets", name) or describe_origin("datasets", name)
+        console.print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         "\n`fedsim data fetch NAME` gets one. Scenarios look in the current folder, then in $FEDSIM_DATA.",
         soft_wrap=True,
