@@ -125,7 +125,7 @@ def test_every_container_has_limits_and_may_do_nothing_but_its_task(
             assert service["security_opt"] == ["no-new-privileges:true"]
             assert service["ulimits"] == {"core": 0}
             assert service["mem_limit"] in ("${FEDSIM_MEMORY:-8g}", "2g")
-            assert service["pids_limit"] in ("${FEDSIM_PIDS:-4096}", 512)
+            assert service["pids_limit"] in (4096, 512)  # a number: compose 1.29 takes no variable here
             assert [each.partition(":")[0] for each in service["tmpfs"]] == ["/tmp"]
             assert "size=" in service["tmpfs"][0]
             assert "privileged" not in service

@@ -1,6 +1,6 @@
 """What keeps a container to itself: limits of memory, processes and disk, networks, and the address of open ports.
 
-The limits are texts that compose fills in from its environment, so that a larger run needs no other file.
+Limits of memory are texts that compose fills in from its environment, so that a larger run needs no other file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ FEDERATION, OUTSIDE = "federation", "outside"
 """The network of all, or of those at the hub where each party has its own; and that of a gate to the hub's machine."""
 MAX_NETWORKS = 20
 """Parties with a network of their own, at most: an engine has addresses for some thirty networks."""
-SEAT_MEMORY, SEAT_PIDS = "${FEDSIM_MEMORY:-8g}", "${FEDSIM_PIDS:-4096}"
+SEAT_MEMORY, SEAT_PIDS = "${FEDSIM_MEMORY:-8g}", 4096
 """What a container may use in which a seat computes; threads are counted among the processes."""
 SERVICE_MEMORY, SERVICE_PIDS = "2g", 512
 SCRATCH = "/tmp:mode=1777,nosuid,nodev,size=${FEDSIM_SCRATCH:-1g}"  # noqa: S108 (of the container)

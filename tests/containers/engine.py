@@ -21,10 +21,10 @@ def docker(*words: str, given: str = "") -> str:
     return _call(["docker", *words], given)
 
 
-def compose(folder: Path, *words: str) -> str:
+def compose(folder: Path, *words: str, project: str = PROJECT) -> str:
     """What compose, of either version, prints for the file in ``folder``."""
     program = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-    return _call([*program, "-f", str(folder / "compose.yaml"), "-p", PROJECT, *words], "")
+    return _call([*program, "-f", str(folder / "compose.yaml"), "-p", project, *words], "")
 
 
 def why_no_engine() -> str:

@@ -113,11 +113,12 @@ def _image() -> None:
 
 
 @contextlib.contextmanager
-def started(folder: Path, scenario: str) -> Iterator[Played]:
-    """The containers of a scenario, of which no run has been handed in yet."""
+def started(folder: Path, scenario: str, host: str = "") -> Iterator[Played]:
+    """The containers of a scenario, of which no run has been handed in yet; with a host, each party's as on its own machine."""
     (folder / "s.yaml").write_text(scenario)
     marks = write_tables(folder)
-    fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE)
+    fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *(["--host", host] if host else []))
+    apart = {folder / "out" / "seats" / party: f"{PROJECT}{party}" for party in PARTIES if host}
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
         settings = folder / "out" / "seats" / seat / "settings"
@@ -125,10 +126,14 @@ def started(folder: Path, scenario: str) -> Iterator[Played]:
         (settings / "ids_key").write_bytes(ids_key(Secrets(), Rng.root(5)))
     try:
         compose(folder / "out", "up", "-d")
+        for place, project in apart.items():
+            compose(place, "up", "-d", project=project)
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
         yield Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
     finally:
+        for place, project in apart.items():
+            compose(place, "down", "-t", "1", "-v", project=project)
         compose(folder / "out", "down", "-t", "1", "-v")
 
 
@@ -250,6 +255,19 @@ def test_limits_are_in_force(played: Played) -> None:
         with pytest.raises(RuntimeError, match="No space left on device"):
             docker("exec", number, "python", "-c", fill)
         docker("exec", number, "rm", "-f", "/tmp/large")
+
+
+@pytest.mark.usefixtures("_image")
+def test_on_several_machines_parties_come_through_their_gates_to_open_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each party in a project of its own, which knows no more of the hub's than an address of this machine."""
+    here = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    with started(tmp_path, SCENARIO, here) as played:
+        ports = docker("port", played.containers["superlink"]) + docker("port", played.containers["hub"])
+        assert ports.split() == ["8000/tcp", "->", f"{here}:8000", "7000/tcp", "->", f"{here}:7000"]
+        played.said = compose(played.folder / "out", "run", "--rm", "-T", "run")
+    same_as_in_one_process(played, monkeypatch)
 
 
 @pytest.mark.slow
