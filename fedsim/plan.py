@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from fedsim.errors import ConfigError, InputError, ThreatModelError, suggest
 from fedsim.message import Flow, Message, RoleId
 from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
+from fedsim.printable import describe_bad_seat, make_printable
 from fedsim.resilience import Axis
 from fedsim.role import Role
 from fedsim.seeding import Rng, SeatRoot, derive_root, draw_fresh, simulate_root
@@ -303,9 +305,11 @@ def complete(
     """The plan with what the file puts on links, around seats and at seats.
 
     Raises:
-        ConfigError: an entry names a seat, a link or a kind of message that does not exist.
+        ConfigError: an entry names a seat, a link or a kind of message that does not exist, or a seat has a name that no file
+            can have.
         ThreatModelError: a trial's attack, or a wrapper, cannot run here.
     """
+    _check_seat_names(plan)
     for role in wrappers:
         _check_seat(plan, role, "seats")
     plan = replace(plan, flows=(*plan.flows, *_more_flows(plan, wrappers)))
@@ -325,6 +329,19 @@ def _more_flows(plan: Plan, wrappers: Mapping[RoleId, tuple[Wrapper, ...]]) -> I
                 yield from wrapper.flows(site)
             except InputError as error:
                 raise type(error)(f"seats.{role}.{i}: {wrapper.kind()}: {error}") from error
+
+
+def _check_seat_names(plan: Plan) -> None:
+    """Refuse names of seats that would lead out of the folders that are named after them, or that look like each other."""
+    looks: dict[str, RoleId] = {}
+    for role in plan.seats:
+        if reason := describe_bad_seat(role):
+            raise ConfigError(
+                f"scenario: a seat cannot be named '{make_printable(role):.80}': {reason}; expected letters, digits, '-', '_', "
+                "'.' and spaces"
+            )
+        if (twin := looks.setdefault(unicodedata.normalize("NFC", role), role)) != role:
+            raise ConfigError(f"scenario: seats '{twin}' and '{role}' look the same: give them different names")
 
 
 def _check_seat(plan: Plan, role: RoleId, where: str) -> None:

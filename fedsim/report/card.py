@@ -12,6 +12,7 @@ from typing import Any
 from fedsim.figure import Bars, Figure, Grid, Lines, plain
 from fedsim.report import words
 from fedsim.report.figures import Shown, figures
+from fedsim.report.markdown import escape_markdown
 from fedsim.report.page import environment
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run
@@ -83,15 +84,15 @@ def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> l
 
 def markdown(name: str, parts: Sequence[Section]) -> str:
     """The card as Markdown; figures are tables."""
-    lines = [f"# Model card: {_cell(name)}", ""]
+    lines = [f"# Model card: {escape_markdown(name)}", ""]
     for part in parts:
         lines += [f"## {part.title}", ""]
-        lines += [line for text in part.text for line in (text, "")]
+        lines += [line for text in part.text for line in (escape_markdown(text), "")]
         for sheet in part.sheets:
             lines += [*_table(sheet), ""]
         for figure in part.drawn:
-            lines += [f"### {_cell(figure.title)}", "", *_table(_sheet(figure)), ""]
-            lines += [figure.note, ""] if figure.note else []
+            lines += [f"### {escape_markdown(figure.title)}", "", *_table(_sheet(figure)), ""]
+            lines += [escape_markdown(figure.note), ""] if figure.note else []
     return "\n".join(lines)
 
 
@@ -141,7 +142,7 @@ def _data(run: Run, scenario: Mapping[str, Any], record: Mapping[str, Any]) -> S
         for each in _holders(seat["describe"])
     ]
     content = run.manifest["data_sha256"]
-    sha = f" SHA-256 of the content: `{content}`." if content else ""
+    sha = f" SHA-256 of the content: {content}." if content else ""
     return Section(
         "Data",
         [f"Data of kind {data['kind']}; every seat holds its own columns of the same rows.{sha}"],
@@ -249,11 +250,6 @@ def _value(value: float | None) -> str:
 
 
 def _table(sheet: Sheet) -> list[str]:
-    lines = [sheet.columns, ["---"] * len(sheet.columns), *sheet.rows]
-    return ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    """A text that stays in its cell, as it is."""
-    kept = " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
-    return kept.replace("<", "&lt;").replace(">", "&gt;")
+    lines = [sheet.columns, *sheet.rows]
+    head, *rows = ["| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines]
+    return [head, "| " + " | ".join(["---"] * len(sheet.columns)) + " |", *rows]
