@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fedsim.errors import suggest
 from fedsim.plugins import NestedError
+from fedsim.printable import make_printable
 from fedsim.safeyaml import YamlPath, locate
 
 if TYPE_CHECKING:
@@ -94,7 +95,7 @@ def explain(error: ValidationError, data: Any, places: Places) -> str:
         if any(other[: len(path)] == path for other in found if other != path):
             del found[path]  # pydantic counts only the items that are right
     lines = [
-        f"{places.of(path)}: {'.'.join(map(str, path)) or 'file'}: {_wrong(ds)}"
+        f"{places.of(path)}: {make_printable('.'.join(map(str, path))) or 'file'}: {_wrong(ds)}"
         f"{places.instead(path) if ds[0]['type'] == 'unknown_key' else ''}"
         for path, ds in found.items()
     ]
@@ -129,7 +130,7 @@ def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
 def _wrong(details: Sequence[ErrorDetails]) -> str:
     """What is wrong with one value; where several types were tried, all of them were expected."""
     first = details[0]
-    if "[key]" in first["loc"]:
+    if "[key]" in first["loc"] and first["type"] == "string_type":
         return f"its name must be text; found {_shown(first['input'])}: put it in quotes"
     if first["type"] == "missing":
         return "missing, and it has no default"
