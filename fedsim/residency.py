@@ -231,8 +231,14 @@ def describe_failure(error: BaseException) -> str:
 def release_error(role: RoleId, error: BaseException) -> tuple[str, str]:
     """The class and the text under which an error at a seat is told at the hub; the seat's own log has the rest."""
     if isinstance(error, TOLD):
-        return ConfigError.__name__ if isinstance(error, SeatSettingsError) else type(error).__name__, str(error)
-    return type(error).__name__, f"{role}: {describe_failure(error)}; its own log says why"
+        return name_error(error), str(error)
+    kind = type(error) if isinstance(error, FedsimError) else FedsimError
+    return kind.__name__, f"{role}: {describe_failure(error)}; its own log says why"
+
+
+def name_error(error: BaseException) -> str:
+    """Name the class under which another process raises an error again: those of `fedsim.errors` are known there."""
+    return ConfigError.__name__ if isinstance(error, SeatSettingsError) else type(error).__name__
 
 
 def log_failure(role: RoleId, error: BaseException) -> None:

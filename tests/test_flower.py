@@ -227,6 +227,8 @@ def test_nothing_that_a_party_keeps_reaches_the_superlink_the_hub_or_a_log(here:
         found = marked_tables.search(places, owned)
         assert bool(found) == shared, found
         assert not [each for each in found if "patient" in each]
+        page = fine("report", "--own", folder)  # Flower brings code only, without the templates of pages
+        assert "Truth and reconstruction" in Path(page.removeprefix("report: ").strip()).read_text()
         if shared:
             assert {each.partition(": ")[0] for each in found} >= {"superlink", f"{here}/led/model/{party}.safetensors"}
 
@@ -234,7 +236,7 @@ def test_nothing_that_a_party_keeps_reaches_the_superlink_the_hub_or_a_log(here:
 def test_a_node_without_a_secret_says_what_it_needs(here: Path) -> None:
     (here / "hub").write_text("of the hub")
     with nodes(here, {"a": 'party="a"', "b": 'party="b" simulate=true'}) as (deployed, _):
-        said = submit(deployed, f"scenario='{here}/s.yaml' out='{here}/led' secret='{here}/hub' wait=20")
+        said = submit(deployed, f"scenario='{here}/s.yaml' out='{here}/led' secret='{here}/hub' wait=120")
     assert "a has no secret of its own, so that everybody who has the scenario file could subtract its noise" in said, (
         said
     )

@@ -12,6 +12,7 @@ from fedsim.errors import TransportBroken
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
+from fedsim.residency import name_error
 from fedsim.runtime._child import ERROR, REPORT, ROWS, Voice
 from fedsim.runtime._crew import GRACE, Crew, ending, raised
 from fedsim.runtime._deployment import START, Deployment, tell
@@ -139,5 +140,5 @@ def voice_of(role: RoleId) -> Iterator[Voice | None]:
 def confess(voice: Voice | None, error: Exception) -> None:
     if voice:
         voice.flush()
-        voice.say(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
+        voice.say(ERROR, json.dumps([name_error(error), str(error)]).encode())
         voice.say(END, b"")

@@ -17,6 +17,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan, Secrets
 from fedsim.play import play
+from fedsim.residency import name_error
 from fedsim.runtime._crew import raised
 from fedsim.runtime._deployment import TICK
 from fedsim.runtime._seat import Belongings
@@ -149,7 +150,7 @@ def answered(
     node: Mapping[str, Any],
     kept: Mapping[str, Any],
     release: Release = lambda role, file, report: report,
-    tell: Tell = lambda role, error: (type(error).__name__, str(error)),
+    tell: Tell = lambda role, error: (name_error(error), str(error)),
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Play a party over all its mail: what it answers, and what is to be kept until it is asked again.
 

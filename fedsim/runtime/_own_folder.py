@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from jinja2 import TemplateNotFound
+
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
 from fedsim.message import RoleId
@@ -32,8 +34,10 @@ class OwnFolder:
         watch: to be shown what the role logs, which goes into the folder.
     """
 
-    def __init__(self, folder: RunFolder | None, file: ScenarioFile) -> None:
-        self._folder, self._file, self._began = folder, file, time.perf_counter()
+    def __init__(
+        self, folder: RunFolder | None, file: ScenarioFile, log: Callable[[str], None] = lambda line: None
+    ) -> None:
+        self._folder, self._file, self._began, self._log = folder, file, time.perf_counter(), log
         self.watch: Watch = folder.watch(file.name) if folder else lambda role, row: None
 
     def write(self, report: SeatReport) -> None:
@@ -45,7 +49,11 @@ class OwnFolder:
         if self._folder is None:
             return
         self._folder.write([Arm(self._file.name, self._file, [report], time.perf_counter() - self._began)])
-        self._folder.write_page(seat_page.render(self._folder.conclude()))
+        ended = self._folder.conclude()
+        try:
+            self._folder.write_page(seat_page.render(ended))
+        except TemplateNotFound:  # an app that Flower has brought consists of code: the templates stay behind
+            self._log(f"{report.role}: no page yet: fedsim report --own {self._folder.home} makes it")
 
 
 def _open_folder(path: Path, file: ScenarioFile, command: Sequence[str]) -> RunFolder:
@@ -93,5 +101,5 @@ def own_folder(
         yield OwnFolder(None, file)
         return
     with folder:
-        yield OwnFolder(folder, file)
+        yield OwnFolder(folder, file, log)
     log(f"{role}: run folder: {folder.path}")

@@ -32,7 +32,7 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan
-from fedsim.residency import log_failure, read_consent, release_error
+from fedsim.residency import log_failure, name_error, read_consent, release_error
 from fedsim.runtime._causes import summarise_error
 from fedsim.runtime._crew import GRACE, Crew, environment, raised, tokens
 from fedsim.runtime._environment import (
@@ -300,7 +300,7 @@ class _Actor:
         except Exception as error:
             if own:
                 log_failure(role, error)
-            told = release_error(role, error) if own else (type(error).__name__, str(error))
+            told = release_error(role, error) if own else (name_error(error), str(error))
             return ERROR + json.dumps(told).encode()
         finally:
             self._listens.set()
