@@ -251,7 +251,7 @@ def main(count: int, first: int) -> int:
             except Exception:
                 broken += 1
                 print(f"change {number}:\n{traceback.format_exc(limit=-4)}", flush=True)
-            if (number - first) % 500 == 499:
+            if (number - first) % 100 == 99:
                 print(f"{number - first + 1} after {time.monotonic() - begun:.0f} s", flush=True)
     print(f"{count} changes from {first} on: {dict(seen)}, {broken} ended otherwise")
     return int(broken > 0)

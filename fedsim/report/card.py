@@ -69,14 +69,7 @@ class Found:
 def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> list[Section]:
     """Everything that the card of one arm says; ``scenario`` as its file resolves it."""
     numbers, record = run.summary["arms"][arm], run.records[arm]
-    for role, seat in record["seats"].items():
-        for each in _holders(seat["describe"]):
-            needed = {"parameters", "rows"} | (
-                {"classes"} if role == record["hub"] and each is seat["describe"] else set()
-            )
-            needed |= set() if "classes" in each else {"columns", "input"}
-            if missing := [name for name in sorted(needed) if each.get(name) is None]:
-                raise ContentError(f"{run.path / 'seats.json'}: of {role} it does not say: {', '.join(missing)}")
+    _check_described(run, record)
     parts = [_what(scenario, numbers, record), _data(run, scenario, record), _task(found)]
     unasked = ["Not asked: nobody named a column that tells groups of people apart."]
     return [
@@ -88,6 +81,17 @@ def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> l
         _made(run, numbers, found),
         _limits(),
     ]
+
+
+def _check_described(run: Run, record: Mapping[str, Any]) -> None:
+    """Refuse a run folder that does not say what the card tells of each seat."""
+    for role, seat in record["seats"].items():
+        for each in _holders(seat["describe"]):
+            needed = {"parameters", "rows"} | (set() if "classes" in each else {"columns", "input"})
+            if role == record["hub"] and each is seat["describe"]:
+                needed.add("classes")
+            if missing := [name for name in sorted(needed) if each.get(name) is None]:
+                raise ContentError(f"{run.path / 'seats.json'}: of {role} it does not say: {', '.join(missing)}")
 
 
 def markdown(name: str, parts: Sequence[Section]) -> str:
