@@ -99,7 +99,7 @@ class ReportedFinding(BaseModel):
 class ReportedDescription(BaseModel):
     """What sits at a seat, as far as a run is summed up from it."""
 
-    classes: list[Any] | None = None
+    classes: list[Any] = []
 
 
 class Reported(BaseModel):
