@@ -20,7 +20,7 @@ from fedsim.plugins import find, names
 from fedsim.report import card
 from fedsim.report.lock import FolderLock
 from fedsim.report.paths import PathFilter
-from fedsim.report.reading import Run, read
+from fedsim.report.reading import Run, check_models_present, read
 from fedsim.report.replacing import CARD
 from fedsim.report.words import listed
 from fedsim.report.writing import json_bytes, reporting_failures
@@ -73,6 +73,7 @@ def _write(
     name, file, scenario = _chosen(run, arm, runtime)
     if file.scenario.uncarded:
         raise ConfigError(f"{folder}: {_uncarded(file.scenario)}")
+    check_models_present(run, name)
     appraised = file.scenario.appraised(str(folder.resolve()), name, by)
     whole = file.model_copy(update={"scenario": appraised, "trials": ()})
     title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"

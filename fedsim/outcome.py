@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
@@ -19,6 +19,11 @@ from fedsim.plan import Aim, Plan
 from fedsim.safejson import parse
 from fedsim.tensors import decode
 from fedsim.threat import Claim, Verdict
+
+MODEL, SCHEMA, SAMPLES = "model", "schema", "samples"
+"""What the operator of a seat may withhold from its report, as `SeatReport.withheld` names it."""
+NoiseSource = Literal["seed", "secret"]
+"""What a seat's noise and initial weights follow from: the public seed, or a secret and fresh bytes of its own."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,12 @@ class SeatReport:
         exhibits: as a victim, rows of truth beside claim, by ``<position among the plan's aims>/<name>``.
         stages: per link end and stage, numbers the stage keeps for the report.
         figures: that the role brought, as plain values (`fedsim.figure`).
+        noise_source: whether its noise can be computed, and subtracted, by everybody who has the file (``seed``).
+        withheld: of ``model``, ``schema`` and ``samples``, what the seat's own operator has kept from this report
+            (`fedsim.residency`); None: the report is whole, as in a simulation or in the seat's own process.
+        weights_sha256: the digest of the trained parameters where the report does not hold them.
+        judged: as a victim, the attacks on this seat with their claims. It is for the seat's own page only:
+            the attacker reports the same attacks as ``findings``, and bytes do not carry it.
     """
 
     role: RoleId
@@ -64,6 +75,10 @@ class SeatReport:
     exhibits: Mapping[str, Tensor] = field(default_factory=dict)
     stages: list[Mapping[str, Any]] = field(default_factory=list)
     figures: Sequence[Mapping[str, Any]] = ()
+    noise_source: NoiseSource = "seed"
+    withheld: tuple[str, ...] | None = None
+    weights_sha256: str = ""
+    judged: Sequence[Finding] = ()
 
 
 class ReportedRow(BaseModel):
@@ -134,6 +149,9 @@ def to_bytes(report: SeatReport, plan: Plan) -> bytes:
         "exhibits": list(report.exhibits),
         "stages": report.stages,
         "figures": list(report.figures),
+        "noise_source": report.noise_source,
+        "withheld": None if report.withheld is None else list(report.withheld),
+        "weights_sha256": report.weights_sha256,
     }
     text = torch.frombuffer(bytearray(json.dumps(plain).encode()), dtype=torch.uint8)
     # views of one storage cannot be stored, copies can
@@ -178,6 +196,9 @@ def _report(plain: Mapping[str, Any], tensors: Mapping[str, Tensor], plan: Plan)
         {name: tensors[f"exhibits/{name}"] for name in plain["exhibits"]},
         plain["stages"],
         plain["figures"],
+        "secret" if plain.get("noise_source") == "secret" else "seed",
+        None if plain["withheld"] is None else tuple(plain["withheld"]),
+        plain["weights_sha256"],
     )
 
 

@@ -23,7 +23,7 @@ from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.resilience import Axis
 from fedsim.role import Role
-from fedsim.seeding import Rng
+from fedsim.seeding import Rng, SeatRoot, derive_root, draw_fresh, simulate_root
 from fedsim.threat import AttackConfig, Defence, Site, Trial, Wrapper
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
@@ -48,12 +48,38 @@ class Secrets:
     """What a seat brings itself, and no file of the experiment says.
 
     Attributes:
-        own: from which its noise and its initial weights follow; None in simulations, where it follows from the seed.
+        own: known to this seat alone; with fresh bytes its noise and its initial weights follow from it. None in simulations,
+            where they follow from the seed.
         ids: the key that ids are hashed with, the same at every seat; None in simulations, as above.
+        fresh: random bytes that were drawn for the run that goes on; None: they are drawn when it begins.
+
+    Raises:
+        ConfigError: one file serves as both: every seat knows the key of ids, and nobody else may know the secret.
     """
 
     own: bytes | None = field(default=None, repr=False)
     ids: bytes | None = field(default=None, repr=False)
+    fresh: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.own is not None and self.own == self.ids:
+            raise ConfigError(
+                "the seat's secret is the key that ids are hashed with, which every seat knows; expected a secret of the "
+                "seat's own: fedsim keys makes both"
+            )
+
+    def root(self, file_digest: str, seed: int, role: RoleId, fresh: bytes | None = None) -> SeatRoot:
+        """Derive the root of the seat's private draws.
+
+        Args:
+            file_digest: that of the variant that is played.
+            seed: the public seed, from which everything follows in a simulation.
+            role: the seat.
+            fresh: the bytes of the run that goes on; None: those of `fresh`, or else new ones.
+        """
+        if self.own is None:
+            return simulate_root(seed, role)
+        return derive_root(self.own, file_digest, role, fresh or self.fresh or draw_fresh())
 
 
 @dataclass(frozen=True)

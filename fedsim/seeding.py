@@ -1,15 +1,17 @@
 """The tree of random streams: the only place where anything random is seeded.
 
 Every draw comes from a named child of one of two roots: the scenario's public ``seed`` (schedule, protocol), or a seat's
-``secret`` (the noise of its stages, the initial weights of its bottom). Equal root and equal path give equal draws.
+private root (the noise of its stages, the initial weights of its bottom). Equal root and equal path give equal draws. In a
+simulation private roots follow from the seed, too; in a deployment no two runs have the same (`derive_root`).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ class Rng:
     True
     """
 
-    key: bytes
+    key: bytes = field(repr=False)
 
     @staticmethod
     def root(seed: int) -> Rng:
@@ -75,6 +77,57 @@ class Rng:
 def simulated_secret(seed: int, role: str) -> bytes:
     """The secret of a seat in a simulation: it follows from the seed. In a deployment it comes from the seat's own node."""
     return hashlib.sha256(f"fedsim simulated secret {seed} {role}".encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SeatRoot:
+    """The root of a seat's private draws in one run.
+
+    Attributes:
+        rng: the root itself.
+        fresh: the bytes that were drawn for this run, in hex; empty in a simulation.
+    """
+
+    rng: Rng
+    fresh: str = field(repr=False)
+
+    @property
+    def simulated(self) -> bool:
+        """Whether everybody who has the scenario file can compute this root."""
+        return not self.fresh
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash that tells two roots apart and gives neither away."""
+        return self.rng.child("fingerprint").key.hex()
+
+
+def simulate_root(seed: int, role: str) -> SeatRoot:
+    """Compute the private root of a seat in a simulation, which is the same in every run of the same seed."""
+    return SeatRoot(Rng.secret(simulated_secret(seed, role)), "")
+
+
+def draw_fresh() -> bytes:
+    """Draw the random bytes of one run from the operating system; nothing else here does, and no simulation."""
+    return os.urandom(32)
+
+
+def derive_root(secret: bytes, digest: str, role: str, fresh: bytes) -> SeatRoot:
+    """Derive the private root of a seat in one run of a deployment, which nobody else can compute.
+
+    Args:
+        secret: the seat's own; the seat may use it for many runs.
+        digest: that of the variant that is played. With it two variants have different roots even if ``fresh`` repeats, as
+            it may on a machine that was restored from a snapshot.
+        role: the seat. With it two seats have different roots even if an operator gave them the same secret.
+        fresh: random bytes that the seat has drawn for this run.
+
+    Raises:
+        ValueError: there are no fresh bytes.
+    """
+    if not fresh:
+        raise ValueError("a deployment needs fresh bytes for every run")
+    return SeatRoot(Rng.secret(secret).child("run", digest, role, fresh.hex()), fresh.hex())
 
 
 def determine(threads: int) -> None:

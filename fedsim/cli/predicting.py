@@ -20,7 +20,7 @@ from fedsim.runtime.local import memory, play_all
 
 
 def write_predictions(
-    folder: Path, path: str, files: Sequence[str], overrides: Sequence[str], out: Path | None
+    folder: Path, path: str, files: Sequence[str], overrides: Sequence[str], out: Path | None, parts: Sequence[str] = ()
 ) -> None:
     """Predict new rows with the first arm of a run; a CSV to ``out`` or to the terminal, and the score if labels are there.
 
@@ -30,6 +30,7 @@ def write_predictions(
         files: ``SEAT=FILE`` for each seat that has a file of its own.
         overrides: of the settings of the data, such as ``scenario.data.separator=;``.
         out: where to write.
+        parts: ``SEAT=RUN`` for each seat whose model lies in a run folder of its own.
 
     Raises:
         InputError: not a run, a scenario that predicts nothing, or files that do not fit it.
@@ -39,7 +40,7 @@ def write_predictions(
         if not each.startswith("scenario.data."):
             raise ConfigError(f"--set {each}: of a trained run only the settings under scenario.data can change")
     arm = next(iter(config.read(str(folder / "scenario.yaml"), overrides).arms().values()))
-    plan = arm.scenario.predictor(NewRows(path, _by_seat(path, files)), load_seats(folder))
+    plan = arm.scenario.predictor(NewRows(path, _by_seat(path, files)), load_seats(folder, parts=_by_part(parts)))
     plan = complete(plan, [link for link in arm.links if plan.carries(link)], {}, ())  # defences hold for queries too
     reports = {report.role: report for report in asyncio.run(play_all(arm, memory(plan), _tell, plan))}
     hub = reports[plan.hub]
@@ -73,6 +74,23 @@ def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
         raise ConfigError(
             "no new rows: expected a file with the columns of all parties, or --data SEAT=FILE for each party"
         )
+    return found
+
+
+def _by_part(parts: Sequence[str]) -> dict[RoleId, Path]:
+    """By seat, the run folder of its own.
+
+    Raises:
+        ConfigError: an entry is not SEAT=RUN, or a seat stands twice.
+    """
+    found: dict[RoleId, Path] = {}
+    for each in parts:
+        seat, sign, folder = each.partition("=")
+        if not (seat and sign and folder):
+            raise ConfigError(f"--part {each}: expected SEAT=RUN, such as --part north=runs/north")
+        if seat in found:
+            raise ConfigError(f"--part {each}: seat '{seat}' has a folder already, {found[seat]}")
+        found[seat] = Path(folder)
     return found
 
 

@@ -21,11 +21,12 @@ from fedsim.errors import OutputError
 from fedsim.files import make_folder, open_plain, read_file, sync_tree, write_files
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.outcome import MODEL, SCHEMA
 from fedsim.report import manifest, replacing, schema
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.lock import FolderLock
 from fedsim.report.reading import MOST_JSON_BYTES, Run, read, read_manifest, read_numbers
-from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
+from fedsim.report.record import claim_file, exhibits, is_part, record, shown_file, slugs
 from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
 from fedsim.report.summary import Arm, own, rows, summarise
@@ -256,6 +257,7 @@ class RunFolder:
                 self._write_claims(arm, places[arm.name])
             write_json(self.path, "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
             write_json(self.path, "summary.json", summary, sync=False)
+        self._manifest["noise_source"] = manifest.find_noise_sources(r for arm in arms for r in arm.reports)
         return summary
 
     def write_page(self, html: str) -> None:
@@ -278,13 +280,20 @@ class RunFolder:
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
             stem = written["seats"][report.role]["model"]
-            self._store(f"{stem}.safetensors", report.tensors)
-            write_json(self.path, f"{stem}.json", report.sidecar, sync=False)
+            withheld = report.withheld or ()  # what its own operator keeps has no file here
+            if MODEL not in withheld:
+                self._store(f"{stem}.safetensors", report.tensors)
+            if SCHEMA not in withheld:
+                write_json(self.path, f"{stem}.json", report.sidecar, sync=False)
 
     def _write_claims(self, arm: Arm, slug: str) -> None:
-        for finding in (f for report in arm.reports for f in report.findings):
+        made = [f for report in arm.reports for f in report.findings]
+        for finding in made:
             name, claim = claim_file(slug, finding), finding.claim
             self._store(name, {"rows": claim.rows, "values": claim.values})
+        judged = [f for report in arm.reports for f in report.judged] if is_part(arm) else []
+        for finding in (*made, *judged):
+            name = claim_file(slug, finding)
             if shown := exhibits(finding, arm):
                 self._store(shown_file(name), shown)
 

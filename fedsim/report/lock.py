@@ -21,6 +21,10 @@ UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What file systems answer that have no locks; nobody is kept out there."""
 
 
+class FolderLockedError(OutputError):
+    """Another process, or another part of this one, writes to the folder."""
+
+
 class FolderLock:
     """The right to write a folder, until `release` or the end of the process.
 
@@ -42,7 +46,7 @@ class FolderLock:
             advice: what a user can do who meets the lock of somebody else.
 
         Raises:
-            OutputError: another process, or another part of this one, holds the lock; says which, and since when.
+            FolderLockedError: another process, or another part of this one, holds the lock; says which, and since when.
             OSError: the folder cannot be written.
         """
         while True:
@@ -52,7 +56,7 @@ class FolderLock:
             except BlockingIOError:
                 holder = _read_holder(lock._handle)
                 lock._close()
-                raise OutputError(f"{folder}: {_name_holder(holder)}: {advice}") from None
+                raise FolderLockedError(f"{folder}: {_name_holder(holder)}: {advice}") from None
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise

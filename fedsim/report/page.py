@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import OutputError, restore_text
+from fedsim.outcome import MODEL, SAMPLES, SCHEMA
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
@@ -71,7 +72,7 @@ def environment() -> Environment:
     found = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
-    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings", "describe_noise"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
@@ -86,6 +87,7 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "runs": runs,
         "views": shown,
         "sentences": sentences(shown),
+        "ownership": ownership(shown),
         "metrics": metrics,
         "notes": [words.OF_WHAT[metric] for metric in metrics if metric in words.OF_WHAT],
         "columns": columns,
@@ -105,6 +107,35 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "traffic": _traffic(shown),
         "differences": [diff.diff(runs[0], run) for run in runs[1:]],
     }
+
+
+def ownership(shown: Sequence[View]) -> list[str]:
+    """Who saw what of the seats: sentences, the same for all arms that are alike."""
+    found: dict[str, list[str]] = {}
+    for view in shown:
+        found.setdefault(_describe_ownership(view.record), []).append(view.name)
+    if len(found) == 1:
+        return [sentence for sentence in found if sentence]
+    return [f"{words.listed(names)}: {sentence}" for sentence, names in found.items() if sentence]
+
+
+def _describe_ownership(record: Mapping[str, Any]) -> str:
+    """One arm's sentence; empty where its run folder does not tell."""
+    if record.get("one_operator"):
+        return (
+            "A simulation: one operator started every seat and saw everything, rows of truth and trained models of all "
+            "seats as well."
+        )
+    withheld = {role: seat.get("withheld") or () for role, seat in record["seats"].items()}
+    kept = {
+        "rows of truth": [role for role, names in withheld.items() if SAMPLES in names],
+        "trained models": [role for role, names in withheld.items() if MODEL in names],
+        "columns, categories and scale": [role for role, names in withheld.items() if SCHEMA in names],
+    }
+    parts = [f"{what} with {words.listed(roles)}" for what, roles in kept.items() if roles]
+    if not parts:
+        return ""
+    return f"Each seat has an operator of its own. What stayed: {'; '.join(parts)}, each in its own run folder."
 
 
 @dataclass(frozen=True)

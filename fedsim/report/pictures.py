@@ -71,6 +71,15 @@ def galleries(views: Sequence[View]) -> list[Gallery]:
     return [gallery for each in found.values() for gallery in each]
 
 
+def own_galleries(views: Sequence[View]) -> list[Gallery]:
+    """What one seat keeps to show of the attacks on it, by attack, in its own run folder."""
+    found: dict[str, list[tuple[View, Mapping[str, Any]]]] = {}
+    for view in views:
+        for judged in view.record.get("judged", ()):
+            found.setdefault(f"{judged['label']} at {judged['seat']}", []).append((view, judged))
+    return [gallery for attack, each in found.items() for gallery in _of_attack(attack, each)]
+
+
 def _finding(view: View, trial: Mapping[str, Any]) -> Mapping[str, Any]:
     """What ``seats.json`` has of an entry of ``trials``."""
     names = ("trial", "seat", "victim")

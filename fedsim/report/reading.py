@@ -6,18 +6,20 @@ holds is checked (`fedsim.report.schema`) before anything is made of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import ValidationError
 from torch import Tensor
 
-from fedsim.errors import ConfigError, ContentError, OutputError
+from fedsim.errors import ConfigError, ContentError, OutputError, suggest
 from fedsim.files import read_file
 from fedsim.message import RoleId
+from fedsim.outcome import MODEL, SCHEMA
 from fedsim.report import manifest, schema, summary
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.replacing import await_replacement
@@ -26,6 +28,7 @@ from fedsim.safejson import check_depth
 from fedsim.safejson import parse as parse_json
 from fedsim.safeyaml import MAX_BYTES as MOST_SCENARIO_BYTES
 from fedsim.safeyaml import parse
+from fedsim.state import digest
 from fedsim.tensors import MOST_BYTES as MOST_TENSOR_BYTES
 from fedsim.tensors import decode
 
@@ -78,11 +81,21 @@ class Run:
         return found
 
     @cached_property
-    def records(self) -> Mapping[str, Any]:
-        """By arm, plan and reports as `fedsim.report.record` writes them."""
-        path, arms = self.path / "seats.json", _records(self.path)
+    def parts(self) -> Mapping[str, Any]:
+        """By arm, plan and reports as `fedsim.report.record` writes them; perhaps of some seats only."""
+        arms = _records(self.path)
         if list(arms) != list(self.summary["arms"]):
-            raise OutputError(f"{path}: its arms are not those of summary.json")
+            raise OutputError(f"{self.path / 'seats.json'}: its arms are not those of summary.json")
+        for arm in arms.values():
+            if missing := {judged["victim"] for judged in arm.get("judged", ())} - arm["seats"].keys():
+                names = ascii(sorted(missing))[:200]
+                raise ContentError(f"{self.path / 'seats.json'}: attacks on seats that are not there: {names}")
+        return arms
+
+    @cached_property
+    def records(self) -> Mapping[str, Any]:
+        """By arm, plan and reports as `fedsim.report.record` writes them, of all seats."""
+        path, arms = self.path / "seats.json", self.parts
         for name, arm in arms.items():
             seats, flows, tried = arm["seats"], arm["flows"], self.summary["arms"][name]["trials"]
             if missing := {flow[end] for flow in flows for end in ("from", "to")} - seats.keys():
@@ -203,15 +216,18 @@ def read_numbers(path: Path) -> dict[str, Any]:
     return _checked(schema.Summary, _json(path, "summary.json"), path / "summary.json")
 
 
-def load_seats(path: Path, arm: str | None = None) -> dict[RoleId, tuple[dict[str, Tensor], dict[str, Any]]]:
+def load_seats(
+    path: Path, arm: str | None = None, parts: Mapping[RoleId, Path] = MappingProxyType({})
+) -> dict[RoleId, tuple[dict[str, Tensor], dict[str, Any]]]:
     """What each seat needs to predict: its trained parameters and its sidecar, in roster order.
 
     Args:
         path: a run folder.
         arm: default: the first.
+        parts: by seat, the run folder of its own that is read instead; a seat's operator may keep its model there.
 
     Raises:
-        OutputError: not a run, no such arm, or the files are not whole.
+        OutputError: not a run, no such arm or seat, the files are not whole, or a model is neither here nor in a part.
     """
     run = read(path)
     if run.over_seeds:
@@ -220,8 +236,14 @@ def load_seats(path: Path, arm: str | None = None) -> dict[RoleId, tuple[dict[st
     if name not in run.records:
         raise OutputError(f"{path}: no arm '{name}'; there are: {', '.join(run.records)}")
     seats = run.records[name]["seats"]
+    for role in parts:
+        if role not in seats:
+            raise OutputError(f"{path}: no seat '{role}'{suggest(role, seats)}")
+    away = [role for role in seats if role not in parts and _is_away(seats[role])]
+    if away:
+        raise OutputError(_describe_away(path, away))
     return {
-        role: (run.tensors(f"{seat['model']}.safetensors"), _json(path, f"{seat['model']}.json"))
+        role: _load_part(parts[role], role, run, name) if role in parts else _load(run, seat["model"])
         for role, seat in seats.items()
     }
 
@@ -232,15 +254,54 @@ def load_seat(path: Path, role: RoleId, arm: str = "") -> tuple[dict[str, Tensor
     ``arm`` is by default the first.
 
     Raises:
-        OutputError: not a run, no such arm or seat, or the files are not whole.
+        OutputError: not a run, no such arm or seat, the files are not whole, or the seat's operator keeps them.
     """
     run = read(path)
     arms = _records(path)
     there = arms.get(arm or next(iter(arms), ""), {}).get("seats", {})
     if role not in there:
         raise OutputError(f"{path}: holds nothing of seat '{role}'{f' in arm {arm!r}' if arm else ''}")
-    stem = there[role]["model"]
-    return run.tensors(f"{stem}.safetensors"), _json(path, f"{stem}.json")
+    if _is_away(there[role]):
+        raise OutputError(_describe_away(path, [role]))
+    return _load(run, there[role]["model"])
+
+
+def check_models_present(run: Run, arm: str) -> None:
+    """Check that a run folder has what every seat of an arm has trained.
+
+    Raises:
+        OutputError: the operator of a seat keeps its model; names the seats.
+    """
+    if away := [role for role, seat in run.records[arm]["seats"].items() if _is_away(seat)]:
+        raise OutputError(_describe_away(run.path, away))
+
+
+def _load(run: Run, stem: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    return run.tensors(f"{stem}.safetensors"), _json(run.path, f"{stem}.json")
+
+
+def _load_part(path: Path, role: RoleId, whole: Run, arm: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """A seat's model from the run folder of its own, which must be the one that the whole run reports."""
+    tensors, sidecar = load_seat(path, role)
+    expected, found = whole.summary["arms"][arm]["weights_sha256"].get(role), digest(tensors)
+    if found != expected:
+        raise OutputError(
+            f"{path}: the model of {role} there is {found[:8]}, and {whole.path} reports {str(expected)[:8]}: another run"
+        )
+    return tensors, sidecar
+
+
+def _is_away(seat: Mapping[str, Any]) -> bool:
+    """Whether a seat's operator keeps what it takes to use its model."""
+    return bool({MODEL, SCHEMA} & set(seat.get("withheld") or ()))
+
+
+def _describe_away(path: Path, roles: Sequence[RoleId]) -> str:
+    who, them = ", ".join(roles), "its" if len(roles) == 1 else "their"
+    return (
+        f"{path}: {who} {'keeps' if len(roles) == 1 else 'keep'} {them} trained model in {them} own run folder; "
+        f"predict with --part {roles[0]}=RUN for each, or agree to it there: share_model, share_schema"
+    )
 
 
 def _records(path: Path) -> dict[str, Any]:

@@ -409,6 +409,7 @@ class Seat(Checked):
     columns: Text | Names | None
     wrappers: Annotated[list[Plugin], Field(max_length=1_000)]
     model: Name | None
+    withheld: Names | None = None
 
 
 class Flow(Checked):
@@ -549,6 +550,19 @@ Figure = Annotated[
 ]
 
 
+class JudgedAttack(Checked):
+    """An attack on the seat whose own run folder this is, in its ``seats.json``."""
+
+    attack: Defined
+    label: Text
+    seat: Name
+    victim: Name
+    granted: Names
+    scores: dict[Name, Number]
+    chances: dict[Name, Number]
+    shown: Name | None = None
+
+
 class Record(Checked):
     """An arm of ``seats.json``."""
 
@@ -560,6 +574,8 @@ class Record(Checked):
     figures: Annotated[list[Figure], Field(max_length=1_000)] = []
     traffic: Annotated[list[Sent], Field(max_length=100_000)]
     findings: Annotated[list[Found], Field(max_length=100_000)]
+    judged: Annotated[list[JudgedAttack], Field(max_length=100_000)] = []
+    one_operator: bool = False
 
 
 class Seats(Checked):

@@ -83,7 +83,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "task": dict(evaluations[-1]["test"]) if evaluations else {},
         "baseline": dict(evaluations[-1].get("baseline", {})) if evaluations else {},
         "trials": [_trial(finding) for finding in _in_order(arm.reports)],
-        "weights_sha256": {report.role: state.digest(report.tensors) for report in arm.reports},
+        "weights_sha256": {r.role: r.weights_sha256 or state.digest(r.tensors) for r in arm.reports},
         "traffic": {
             "frames": sum(report.traffic.frames.total() for report in arm.reports),
             "bytes": sum(report.traffic.size.total() for report in arm.reports),
