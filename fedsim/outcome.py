@@ -130,6 +130,8 @@ class Reported(BaseModel):
     exhibits: list[str]
     stages: list[dict[str, Any]]
     figures: list[dict[str, Any]]
+    withheld: list[str] | None
+    weights_sha256: str
 
 
 def to_bytes(report: SeatReport, plan: Plan) -> bytes:
