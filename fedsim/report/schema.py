@@ -75,6 +75,7 @@ class Manifest(Checked):
     threads: Count | None = None
     git: Git | None = None
     process: Process | None = None
+    noise_source: Annotated[dict[Name, Name], Field(max_length=MOST_SEATS)] = {}
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -460,6 +461,20 @@ class Found(Checked):
     shown: Name | None = None
 
 
+class Judged(Checked):
+    """An attack on a seat, as its victim knows it."""
+
+    trial: int
+    label: Text
+    seat: Name
+    victim: Name
+    metric: Name
+    granted: Names
+    scores: Scores
+    chances: Scores
+    shown: Name | None = None
+
+
 class Defined(Checked):
     """A plugin by its kind, with its settings."""
 
@@ -574,6 +589,8 @@ class Record(Checked):
     figures: Annotated[list[Figure], Field(max_length=1_000)] = []
     traffic: Annotated[list[Sent], Field(max_length=100_000)]
     findings: Annotated[list[Found], Field(max_length=100_000)]
+    judged: Annotated[list[Judged], Field(max_length=100_000)] = []
+    one_operator: bool = False
     judged: Annotated[list[JudgedAttack], Field(max_length=100_000)] = []
     one_operator: bool = False
 
