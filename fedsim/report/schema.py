@@ -461,20 +461,6 @@ class Found(Checked):
     shown: Name | None = None
 
 
-class Judged(Checked):
-    """An attack on a seat, as its victim knows it."""
-
-    trial: int
-    label: Text
-    seat: Name
-    victim: Name
-    metric: Name
-    granted: Names
-    scores: Scores
-    chances: Scores
-    shown: Name | None = None
-
-
 class Defined(Checked):
     """A plugin by its kind, with its settings."""
 
@@ -589,8 +575,6 @@ class Record(Checked):
     figures: Annotated[list[Figure], Field(max_length=1_000)] = []
     traffic: Annotated[list[Sent], Field(max_length=100_000)]
     findings: Annotated[list[Found], Field(max_length=100_000)]
-    judged: Annotated[list[Judged], Field(max_length=100_000)] = []
-    one_operator: bool = False
     judged: Annotated[list[JudgedAttack], Field(max_length=100_000)] = []
     one_operator: bool = False
 
