@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedsim.errors import ContentError
 from fedsim.figure import Bars, Figure, Grid, Lines, plain
 from fedsim.report import words
 from fedsim.report.figures import Shown, figures
@@ -69,6 +70,7 @@ class Found:
 def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> list[Section]:
     """Everything that the card of one arm says; ``scenario`` as its file resolves it."""
     numbers, record = run.summary["arms"][arm], run.records[arm]
+    _check_described(run, record)
     parts = [_what(scenario, numbers, record), _data(run, scenario, record), _task(found)]
     unasked = ["Not asked: nobody named a column that tells groups of people apart."]
     return [
@@ -80,6 +82,17 @@ def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> l
         _made(run, numbers, found),
         _limits(),
     ]
+
+
+def _check_described(run: Run, record: Mapping[str, Any]) -> None:
+    """Refuse a run folder that does not say what the card tells of each seat."""
+    for role, seat in record["seats"].items():
+        for each in _holders(seat["describe"]):
+            needed = {"parameters", "rows"} | (set() if "classes" in each else {"columns", "input"})
+            if role == record["hub"] and each is seat["describe"]:
+                needed.add("classes")
+            if missing := [name for name in sorted(needed) if each.get(name) is None]:
+                raise ContentError(f"{run.path / 'seats.json'}: of {role} it does not say: {', '.join(missing)}")
 
 
 def markdown(name: str, parts: Sequence[Section]) -> str:
@@ -112,11 +125,12 @@ def _shown(run: Run, part: Section) -> list[Shown]:
 def _what(scenario: Mapping[str, Any], numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
     seats = record["seats"]
     holder = seats[record["hub"]]["describe"]
+    classes = ", ".join(map(str, holder["classes"]))
     travels = (
         "embeddings, gradients and models" if scenario["exchange"] == "shared" else "only embeddings and gradients"
     )
     text = [
-        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation "
+        f"A classifier of {len(holder['classes'])} classes ({classes}), trained by a vertical federation "
         f"of {words.listed(list(scenario['parties']))}; the hub, {record['hub']}, holds the labels. Each party has a model of "
         f"its own columns; {travels} travel (exchange {scenario['exchange']}).",
         "It was made in a test bed for research. Nobody has approved it for decisions about people.",

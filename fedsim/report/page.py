@@ -268,7 +268,13 @@ def _stages(shown: Sequence[View]) -> list[Row]:
 def _around(shown: Sequence[View]) -> list[Row]:
     """What is around seats and what it did, in each arm."""
     return [
-        {**told, "view": view, "seat": role, "settings": wrapper}
+        {
+            "changes": [],
+            **{name: value for name, value in told.items() if value is not None},
+            "view": view,
+            "seat": role,
+            "settings": wrapper,
+        }
         for view in shown
         for role, seat in view.record["seats"].items()
         for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)

@@ -159,7 +159,7 @@ def read(path: Path) -> Run:
         raise OutputError(f"{path / 'summary.json'}: {found}; expected schema {summary.SCHEMA} with at least one arm")
     if "seeds" not in numbers:
         return Run(path, there, _checked(schema.ToldSummary, numbers, path / "summary.json"))
-    return Run(path, there, rederive(_checked(schema.SeedsSummary, numbers, path / "summary.json")))
+    return Run(path, there, _rederived(schema.SeedsSummary, numbers, path / "summary.json"))
 
 
 def is_sweep(path: Path) -> bool:
@@ -183,7 +183,7 @@ def read_sweep(path: Path) -> Run:
         raise OutputError(
             f"{path / 'summary.json'}: schema {numbers.get('schema')!r}; expected schema {summary.SCHEMA}"
         )
-    return Run(path, there, rederive(_checked(schema.SweepSummary, numbers, path / "summary.json")))
+    return Run(path, there, _rederived(schema.SweepSummary, numbers, path / "summary.json"))
 
 
 def read_manifest(path: Path, form: type[schema.Manifest] = schema.Manifest) -> dict[str, Any]:
@@ -330,6 +330,16 @@ def _json(root: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OutputError(f"{root / name}: expected an object, found {type(value).__name__}")
     return value
+
+
+def _rederived(form: type[schema.Checked], value: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same with intervals that are computed anew, where they have to be."""
+    _checked(form, value, path)
+    try:
+        found = rederive(value)
+    except (ValueError, ArithmeticError) as error:
+        raise ContentError(f"{path}: values over seeds of which no interval can be computed: {error}") from error
+    return _checked(form, found, path)
 
 
 def _checked(form: type[schema.Checked], value: dict[str, Any], path: Path) -> dict[str, Any]:
