@@ -17,8 +17,9 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
 from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
+from fedsim.file_mistakes import explain_file
 from fedsim.message import RoleId
-from fedsim.mistakes import Places, explain
+from fedsim.mistakes import Places, explain, join_lines
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override, merge
@@ -222,9 +223,8 @@ class ScenarioFile(Settings):
         Raises:
             ConfigError, ThreatModelError: see `arms`, `cells` and `plan`.
         """
-        for name in self.compare or [""]:
+        for name, arm in self._arms_at(places).items():
             inside = replace(places, arm=name)
-            arm = self._arm(name, inside) if name else self
             try:
                 arm.plan()
             except (ConfigError, ThreatModelError) as error:
@@ -234,6 +234,18 @@ class ScenarioFile(Settings):
 
         if self.sweep is not None:
             self._check_sweep(self.sweep, places)
+
+    def _arms_at(self, places: Places) -> dict[str, ScenarioFile]:
+        """The arms, or this file under ""; what is wrong in any of them is told at once."""
+        found, wrong = {} if self.compare else {"": self}, list[str]()
+        for name in self.compare:
+            try:
+                found[name] = self._arm(name, replace(places, arm=name))
+            except ConfigError as error:
+                wrong += str(error).splitlines()
+        if wrong:
+            raise ConfigError(join_lines(wrong))
+        return found
 
     def _check_sweep(self, sweep: Sweep, places: Places) -> None:
         where = places.of(("sweep",))
@@ -292,7 +304,10 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     for override in overrides:
         apply_override(data, override)
     places = Places(str(path), lines, overrides)
-    file = _validate(data, places)
+    try:
+        file = ScenarioFile.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(explain_file(ScenarioFile, error, data, places)) from error
     file.check(places)
     return file
 

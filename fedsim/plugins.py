@@ -9,16 +9,17 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from types import ModuleType
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
+    ModelWrapValidatorHandler,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -26,8 +27,13 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic_core.core_schema import ErrorType
 
 from fedsim.errors import ConfigError, suggest
+from fedsim.foreign_words import suggest_key
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails, InitErrorDetails
 
 GROUPS: Mapping[str, str] = {
     "attacks": "fedsim.scenarios.attacks",
@@ -48,6 +54,8 @@ Other distributions add kinds through the entry point groups ``fedsim.attacks``,
 
 
 T = TypeVar("T")
+KNOWN_TYPES = frozenset(get_args(ErrorType))
+"""The types of errors that pydantic can make by their name alone."""
 
 
 class Settings(BaseModel):
@@ -55,16 +63,14 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, serialize_by_alias=True)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _known_keys(cls, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            allowed = {field.alias or name for name, field in cls.model_fields.items()}
-            for key in value:
-                if key not in allowed:
-                    about = {"key": str(key), "hint": suggest(str(key), allowed)}
-                    raise PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", about)
-        return value
+    def _known_keys(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            hinted = _hint_keys(error.errors(), setting_names(cls))
+            raise ValidationError.from_exception_data(error.title, hinted) from error
 
     def remember(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once for these very values.
@@ -78,6 +84,34 @@ class Settings(BaseModel):
             known = self.__dict__[key] = values, make()
         found: T = known[1]
         return found
+
+
+def setting_names(model: type[BaseModel]) -> frozenset[str]:
+    """The keys of a piece of configuration, as files spell them."""
+    return frozenset(field.alias or name for name, field in model.model_fields.items())
+
+
+def _hint_keys(details: Sequence[ErrorDetails], keys: Collection[str]) -> list[InitErrorDetails]:
+    """The same errors, of which those about unknown keys say what was probably meant; what was misspelt is not missing."""
+    unknown = {str(d["loc"][0]): suggest_key(str(d["loc"][0]), keys) for d in details if _is_unknown(d)}
+    meant = {hint.partition("did you mean '")[2].partition("'?")[0] for hint in unknown.values()}
+    errors: list[InitErrorDetails] = []
+    for detail in details:
+        loc, known = detail["loc"], detail.get("ctx", {})
+        if detail["type"] == "missing" and len(loc) == 1 and loc[0] in meant:
+            continue
+        kind: str | PydanticCustomError = detail["type"]
+        if _is_unknown(detail):
+            about = {"key": str(loc[0]), "hint": unknown[str(loc[0])]}
+            kind, known = PydanticCustomError("unknown_key", "unknown key '{key}'{hint}", about), {}
+        elif kind not in KNOWN_TYPES:  # one of ours, from further inside
+            kind, known = PydanticCustomError(detail["type"], "{message}", {**known, "message": detail["msg"]}), {}
+        errors.append({"type": kind, "loc": loc, "input": detail["input"], "ctx": known})
+    return errors
+
+
+def _is_unknown(detail: ErrorDetails) -> bool:
+    return detail["type"] in ("extra_forbidden", "invalid_key") and len(detail["loc"]) == 1
 
 
 class Plugin(Settings):
@@ -142,7 +176,8 @@ def load(group: str, base: type[P], value: Any) -> P:
     if isinstance(value, base):
         return value
     if not isinstance(value, Mapping) or not isinstance(value.get("kind"), str):
-        raise ValueError(f"expected a mapping with a 'kind' out of: {', '.join(names(group))}; found {value!r:.80}")
+        kinds = ", ".join(suitable_names(group, base))
+        raise ValueError(f"expected a mapping with a 'kind' out of: {kinds}; found {value!r:.80}")
     settings = {k: v for k, v in value.items() if k != "kind"}
     try:
         return find(group, value["kind"], base).model_validate(settings)
@@ -157,28 +192,56 @@ def names(group: str) -> list[str]:
     return sorted({*_modules(group), *_entry_points(group)})
 
 
+def suitable_names(group: str, base: type[P]) -> list[str]:
+    """The kinds of a group that are a ``base``, such as the data sets of two domains; this imports all of the group."""
+    return [kind for kind in names(group) if _suits(group, kind, base)]
+
+
 def find(group: str, kind: str, base: type[P]) -> type[P]:
     """Import the one plugin of this kind.
 
     Raises:
-        ConfigError: there is no such kind; its module does not define exactly one subclass of ``base``; or an entry
-            point has another name than its module.
+        ConfigError: there is no such kind; it is of the group but no ``base``; its module does not define exactly one
+            plugin; or an entry point has another name than its module.
     """
+    module = _find_module(group, kind)
+    if module is None:
+        raise ConfigError(f"unknown kind '{kind}' in {group}{suggest(kind, suitable_names(group, base))}")
+    if not _own_plugins(module, base) and len(_own_plugins(module, Plugin)) == 1:
+        allowed = ", ".join(suitable_names(group, base)) or "nothing"
+        raise ConfigError(f"kind '{kind}' in {group} does not fit here; allowed: {allowed}")
+    return only_plugin(module, base)
+
+
+def _suits(group: str, kind: str, base: type[P]) -> bool:
+    try:
+        module = _find_module(group, kind)
+    except (ImportError, ConfigError):  # of another distribution, or for want of one
+        return False
+    return module is not None and len(_own_plugins(module, base)) == 1
+
+
+def _find_module(group: str, kind: str) -> ModuleType | None:
+    """The module of a kind, imported; None if there is no such kind."""
     if kind in _modules(group):
-        return only_plugin(importlib.import_module(f"{GROUPS[group]}.{kind}"), base)
+        return importlib.import_module(f"{GROUPS[group]}.{kind}")
     if kind in (theirs := _entry_points(group)):
         if theirs[kind].module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
             raise ConfigError(f"entry point '{kind}' in {group} must be named as its module, {theirs[kind].module}")
-        return only_plugin(importlib.import_module(theirs[kind].module), base)
-    raise ConfigError(f"unknown kind '{kind}' in {group}{suggest(kind, names(group))}")
+        return importlib.import_module(theirs[kind].module)
+    return None
 
 
 def only_plugin(module: ModuleType, base: type[P]) -> type[P]:
     """The one subclass of ``base`` that ``module`` itself defines."""
-    found: list[type[P]] = [c for c in vars(module).values() if _is_own(c, module, base)]
+    found = _own_plugins(module, base)
     if len(found) != 1:
         raise ConfigError(f"{module.__name__} must define exactly one {base.__name__}, found {len(found)}")
     return found[0]
+
+
+def _own_plugins(module: ModuleType, base: type[P]) -> list[type[P]]:
+    return [thing for thing in vars(module).values() if _is_own(thing, module, base)]
 
 
 def _is_own(thing: object, module: ModuleType, base: type) -> bool:

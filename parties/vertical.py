@@ -161,6 +161,13 @@ class Vertical(Scenario, ABC):
         """See `Scenario.training_steps`."""
         return None if self.trained else self.steps
 
+    def count_steps_per_epoch(self) -> int | None:
+        """See `Scenario.count_steps_per_epoch`."""
+        if self.data.apart:
+            return None
+        train, _ = self.data.split(Rng.root(0))
+        return -(-len(train) // self.batch)
+
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""
         return self.data.digest(self.roster())
