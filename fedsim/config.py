@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -16,13 +17,14 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, fiel
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
+from fedsim.default_values import find_default, merge_over
 from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
 from fedsim.file_mistakes import explain_file
 from fedsim.message import RoleId
 from fedsim.mistakes import Places, explain, join_lines
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
-from fedsim.override import apply_override, merge
+from fedsim.override import apply_override
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
 from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
 from fedsim.shelf import Checkpoint
@@ -271,7 +273,7 @@ class ScenarioFile(Settings):
 
     def _cell(self, cell: Cell, places: Places) -> ScenarioFile:
         base = {**self.resolved(), "sweep": None, "name": f"{self.name}: {cell.name}"}
-        return _validate(cell.apply(base), places)
+        return _validate(cell.apply(base, ScenarioFile), places)
 
     def _arm(self, name: str, places: Places) -> ScenarioFile:
         base = {key: value for key, value in self.resolved().items() if key not in ("compare", "sweep")}
@@ -280,7 +282,7 @@ class ScenarioFile(Settings):
                 raise ConfigError(
                     f"{places.of((key,))}: {key}: an arm cannot have {'arms' if key == 'compare' else 'a sweep'}"
                 )
-        return _validate(merge(base, self.compare[name]), places)
+        return _validate(merge_over(ScenarioFile, base, self.compare[name]), places)
 
 
 def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime: str = "") -> ScenarioFile:
@@ -302,7 +304,7 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
         data["runtime"] = {"kind": runtime}
     for override in overrides:
-        apply_override(data, override)
+        apply_override(data, override, partial(find_default, ScenarioFile))
     places = Places(str(path), lines, overrides)
     try:
         file = ScenarioFile.model_validate(data)
@@ -322,8 +324,11 @@ def _profiled(
     if name and name not in profiles:
         raise ConfigError(f"--profile: no profile '{name}'{suggest(name, profiles)}")
     name = name or next(iter(profiles))
+    if not isinstance(profiles[name] or {}, dict):
+        raise ConfigError(f"profiles.{name}: expected a mapping that overrides this file; found {profiles[name]!r:.60}")
     over = {path[2:]: line for path, line in lines.items() if path[:2] == ("profiles", name)}
-    return merge({**data, "name": f"{data['name']}-{name}"}, profiles[name] or {}), lines | over
+    named = {**data, "name": f"{data['name']}-{name}"}
+    return merge_over(ScenarioFile, named, profiles[name] or {}), lines | over
 
 
 def shipped() -> dict[str, Path]:

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from fedsim.default_values import merge_over
 from fedsim.errors import InputError
 from fedsim.foreign_words import FOREIGN_WORDS, find_setting, is_epochs
 from fedsim.mistakes import Places, find_mistakes, join_lines
-from fedsim.override import merge
 from fedsim.plan import Scenario
 from fedsim.plugins import Plugin, find, load, setting_names
 from fedsim.safeyaml import YamlPath
@@ -25,7 +25,7 @@ def explain_file(model: type[BaseModel], error: ValidationError, data: Mapping[s
     base = {key: value for key, value in data.items() if key not in ("compare", "sweep")}
     for name, arm in arms.items() if isinstance(arms, Mapping) else ():
         if isinstance(name, str) and isinstance(arm, Mapping):
-            lines += _explain_arm(model, merge(base, arm), wrong, replace(places, arm=name))
+            lines += _explain_arm(model, merge_over(model, base, arm), wrong, replace(places, arm=name))
     return join_lines(lines)
 
 

@@ -167,6 +167,11 @@ class OneOf:
         )
 
 
+@dataclass(frozen=True)
+class Inherited:
+    """Marks a field that is, by default, what the setting of the same name further out in the file is."""
+
+
 def load(group: str, base: type[P], value: Any) -> P:
     """Build the plugin that ``value`` describes.
 
