@@ -20,7 +20,7 @@ from fedsim.seeding import Rng
 
 MOST = 1000
 """Cells of a sweep, at most."""
-FIXED = ("seed", "name", "sweep", "compare", "runtime", "placement")
+FIXED = ("seed", "name", "sweep", "compare", "runtime", "placement", "folder")
 """What cannot be varied from cell to cell."""
 DIGITS = 4
 """Significant digits of a number that is drawn."""

@@ -11,9 +11,16 @@ from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
@@ -26,7 +33,7 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
+from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load, set_folder
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 from fedsim.vfl.device import find_device
@@ -96,6 +103,17 @@ class ScenarioFile(Settings):
     )
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
 
+    folder: str = Field(
+        "",
+        description="where relative paths of data start from, itself relative to this file; default: the file's own folder; "
+        "not part of the experiment",
+    )
+
+    @model_validator(mode="after")
+    def _set_folder(self) -> Self:
+        set_folder(self.scenario, self.folder)
+        return self
+
     @field_validator("compare", "profiles", mode="before")
     @classmethod
     def _empty_arms(cls, value: Any) -> Any:
@@ -129,7 +147,7 @@ class ScenarioFile(Settings):
         return self.remember("digest", self._digest)
 
     def _digest(self) -> str:
-        other = {"runtime", "placement", "name", "sweep", "checkpoint"}
+        other = {"runtime", "placement", "name", "sweep", "checkpoint", "folder"}
         if not self.missing:
             other.add("missing")
         dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
@@ -140,6 +158,10 @@ class ScenarioFile(Settings):
         if self.checkpoint is None:
             return self.digest()
         return hashlib.sha256(f"{self.digest()} every {self.checkpoint.every}".encode()).hexdigest()
+
+    def without_folder(self) -> ScenarioFile:
+        """The same file for a seat that has its data in a place of its own."""
+        return self.model_validate({**self.resolved(), "folder": ""})
 
     @property
     def restarts(self) -> int:
@@ -303,8 +325,11 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     given = data.get("runtime")
     if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
         data["runtime"] = {"kind": runtime}
+    if path not in shipped().values() and isinstance(own := data.get("folder", ""), str):
+        data["folder"] = str(path.parent.resolve() / own)
     for override in overrides:
-        apply_override(data, override, partial(find_default, ScenarioFile))
+        pinned = _pin_file(override, str(data.get("folder", "")))
+        apply_override(data, pinned, partial(find_default, ScenarioFile))
     places = Places(str(path), lines, overrides)
     try:
         file = ScenarioFile.model_validate(data)
@@ -329,6 +354,18 @@ def _profiled(
     over = {path[2:]: line for path, line in lines.items() if path[:2] == ("profiles", name)}
     named = {**data, "name": f"{data['name']}-{name}"}
     return merge_over(ScenarioFile, named, profiles[name] or {}), lines | over
+
+
+def _pin_file(override: str, folder: str) -> str:
+    """An override that names a file of the current folder, of which the scenario's own folder has another by that name."""
+    key, _, text = override.partition("=")
+    here = Path(text)
+    try:
+        other = Path(folder, text)
+        twice = folder and text and here.is_file() and other.is_file() and not here.samefile(other)
+    except (OSError, ValueError):  # no name that a file can have
+        return override
+    return f"{key}={json.dumps(str(here.absolute()), ensure_ascii=False)}" if twice else override
 
 
 def shipped() -> dict[str, Path]:

@@ -20,6 +20,7 @@ from pydantic import (
     ConfigDict,
     GetCoreSchemaHandler,
     ModelWrapValidatorHandler,
+    PrivateAttr,
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
@@ -121,6 +122,7 @@ class Plugin(Settings):
     """The source: authors, title, section."""
     location: ClassVar[frozenset[str]] = frozenset()
     """Settings that say where something lies, not what it is: no part of an experiment's digest."""
+    _folder: str = PrivateAttr("")  # where relative ones of these start from
 
     @classmethod
     def kind(cls) -> str:
@@ -138,6 +140,17 @@ class Plugin(Settings):
         if info.context and info.context.get("experiment"):
             values = {name: value for name, value in values.items() if name not in self.location}
         return {"kind": self.kind(), **values}
+
+
+def set_folder(settings: BaseModel, folder: str) -> None:
+    """Tell everything in a piece of configuration that names files where relative paths start from."""
+    if "_folder" in type(settings).__private_attributes__:
+        settings._folder = folder  # type: ignore[attr-defined]
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for item in value if isinstance(value, tuple) else value.values() if isinstance(value, Mapping) else (value,):
+            if isinstance(item, BaseModel):
+                set_folder(item, folder)
 
 
 class NestedError(ValueError):

@@ -16,6 +16,7 @@ from fedsim.message import RoleId
 from fedsim.report import manifest, summary
 from fedsim.report.replacing import await_replacement
 from fedsim.report.seeds import rederive
+from fedsim.report.writing import FOLDER
 from fedsim.safeyaml import parse
 
 
@@ -45,8 +46,9 @@ class Run:
 
     @cached_property
     def scenario_text(self) -> str:
-        """The resolved scenario file."""
-        return _text(self.path / "scenario.yaml")
+        """The resolved scenario file, without the line that says where on this machine its data lies."""
+        lines = _text(self.path / "scenario.yaml").splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith(FOLDER))
 
     @cached_property
     def scenario(self) -> Mapping[str, Any]:

@@ -17,6 +17,9 @@ from fedsim.errors import OutputError, restore_text
 from fedsim.files import atomic_write
 from fedsim.report.summary import finite
 
+FOLDER = "folder: "
+"""How the line of ``scenario.yaml`` begins that says where the data lies; no page shows it."""
+
 
 @contextlib.contextmanager
 def reporting_failures(path: Path) -> Iterator[None]:
@@ -28,9 +31,12 @@ def reporting_failures(path: Path) -> Iterator[None]:
 
 
 def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest."""
+    """The resolved file as YAML that reads back to the same digest; the folder of its data, if any, in a line of its own."""
+    values = file.resolved()
+    folder = values.pop("folder")
+    last = f"{FOLDER}{json.dumps(folder)}\n" if folder else ""
     head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
-    return head + yaml.dump(file.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110) + last
 
 
 def json_bytes(value: Any) -> bytes:

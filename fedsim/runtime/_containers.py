@@ -93,7 +93,7 @@ class Federation:
         _fill(out / LINK / "settings", contents)
         (out / LINK / "state").mkdir(mode=0o700)
         own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
-        scenario = scenario_text(self.file).encode()
+        scenario = scenario_text(self.file.without_folder()).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
         (out / "seats" / hub / "runs").mkdir(mode=0o700)
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
