@@ -1,6 +1,7 @@
 # Two commands matter: make demo and make test. Each sets up what it needs in .venv.
 # make test-lowest and make test-latest run the quick tests with the lowest versions that pyproject.toml declares and with the
 # newest that there are, in environments of their own; make clean removes these, and with them what was the newest once.
+# make audit looks up every pinned version in the advisory database of the package index.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -10,7 +11,7 @@ LATEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 QUICK := architecture cli config data doctor encode fairness figures golden metrics optimise plugins report wire
 QUICK := $(QUICK:%=tests/test_%.py)
 
-.PHONY: demo test test-lowest test-latest check format clean
+.PHONY: demo test test-lowest test-latest check audit format clean
 
 demo: .venv/ready
 	$(BIN)/fedsim run leakage
@@ -29,6 +30,9 @@ check: .venv/ready
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+audit: .venv-audit/ready
+	.venv-audit/bin/python .ci/audit.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .
@@ -54,5 +58,10 @@ format: .venv/ready
 	$(BIN)/uv pip install --quiet --python .venv-latest/bin/python --editable '.[card,dev,parquet,ray]' cryptography
 	touch $@
 
+.venv-audit/ready:
+	$(PYTHON) -m venv --clear .venv-audit
+	.venv-audit/bin/pip install --quiet 'pip-audit>=2.9'
+	touch $@
+
 clean:
-	rm -rf .venv .venv-lowest .venv-latest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-audit .venv-lowest .venv-latest build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

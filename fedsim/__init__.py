@@ -15,6 +15,7 @@ if not os.path.isdir(os.path.join(os.path.dirname(__file__), "parties")):
     __path__.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 if TYPE_CHECKING:
+    __version__: str
     from fedsim.channel import Stage, chain, only, tap
     from fedsim.config import Runtime, ScenarioFile, read
     from fedsim.experiment import run, run_seeds
@@ -65,6 +66,7 @@ __all__ = [
     "Tell",
     "Victim",
     "Wrapper",
+    "__version__",
     "chain",
     "only",
     "read",
@@ -77,6 +79,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return import_module("fedsim.distribution").read_version() or "0+unknown"
     for module, names in _HOMES.items():
         if name in names:
             return getattr(import_module(f"fedsim.{module}"), name)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -224,6 +225,26 @@ def test_help_comes_at_once_and_without_torch() -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert "predict" in done.stdout
     assert fedsim().code == 0
+
+
+def test_the_version_is_that_of_the_installed_distribution() -> None:
+    import fedsim as package
+
+    assert fine("--version") == f"fedsim {version('fedsim-vfl')}\n"
+    assert package.__version__ == version("fedsim-vfl")
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [("re", {"resume", "report"}), ("run leakage_c", {"leakage_cifar10"}), ("run x --pro", {"--profile"})],
+)
+def test_bash_completes_commands_options_and_shipped_scenarios(here: Path, typed: str, offered: set[str]) -> None:
+    script = subprocess.run([PROGRAM, "--show-completion", "bash"], capture_output=True, text=True, check=True).stdout
+    assert "complete -o default -F _fedsim_completion fedsim" in script
+    words = ["fedsim", *typed.split()]
+    asks = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _fedsim_completion {PROGRAM}; echo ${{COMPREPLY[@]}}"
+    done = subprocess.run(["bash", "-c", f"{script}\n{asks}"], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) == offered
 
 
 def interrupt(

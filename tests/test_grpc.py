@@ -96,6 +96,35 @@ def test_a_seat_that_has_left_cannot_be_taken_by_another_process() -> None:
     run(test())
 
 
+def test_a_process_that_joins_again_ends_its_earlier_connection_and_waits_for_the_next_hub() -> None:
+    def again(process: str) -> Pass:
+        return Pass(of("north").token, PASS.digest, process=process)
+
+    async def test() -> None:
+        hub = await Hub.listen("server", ROSTER, PASS)
+        north = await Spoke.connect("north", "server", hub.address, again("one"), PATIENCE)
+        east = await Spoke.connect("east", "server", hub.address, of("east"), PATIENCE)
+        with pytest.raises(ProtocolError, match="seat north is taken: another process"):
+            await Spoke.connect("north", "server", hub.address, again("two"), PATIENCE)
+        await north.send("server", b"still here")
+        assert await hub.recv() == ("north", b"still here")
+
+        joining = asyncio.create_task(Spoke.connect("north", "server", hub.address, again("one"), PATIENCE))
+        for seat in (hub, east):
+            with pytest.raises(TransportBroken, match="north is gone: its connection broke"):
+                await seat.recv(PATIENCE)
+        assert not joining.done()
+        for seat in (north, east, hub):
+            await seat.abort()
+        next_hub = await Hub.listen("server", ROSTER, PASS, hub.address)
+        north = await joining
+        await north.send("server", b"here again")
+        assert await next_hub.recv() == ("north", b"here again")
+        await close(north, next_hub)
+
+    run(test())
+
+
 def test_nobody_waits_for_ever_for_a_connection() -> None:
     async def test() -> None:
         hub = await Hub.listen("server", ROSTER, PASS)

@@ -104,6 +104,13 @@ def test_the_wheel_has_one_package_and_all_that_ships(wheel: Path) -> None:
             assert {f"{folder}/{kind}.py", f"{folder}/{kind}/__init__.py"} & files, f"{group}: {kind}"
     ours = {path.relative_to(ROOT).as_posix() for path in (ROOT / "scenarios").rglob("*.yaml")}
     assert {f"fedsim/{name}" for name in ours} <= files
+    assert {f"{folder}/py.typed" for folder in ("fedsim", "fedsim/parties", "fedsim/scenarios")} <= files
+    with zipfile.ZipFile(wheel) as archive:
+        (text,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/licenses/LICENSE"))
+        (about,) = (archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
+    assert text == (ROOT / "LICENSE").read_text()
+    assert "\nLicense-Expression: Apache-2.0\n" in about
+    assert "\nAuthor: The fedsim authors\n" in about
 
 
 @pytest.mark.parametrize(

@@ -154,12 +154,13 @@ def test_seats_by_hand_play_the_same_run_and_a_wrong_token_does_not(here: Path) 
     hub = by_hand("server", f"--listen 127.0.0.1:{port} {files['server']}")
     a = by_hand("a", f"--connect 127.0.0.1:{port} --token-file keys/a/token {files['a']}", FEDSIM_TOKEN="another")
     b = by_hand("b", f"--connect 127.0.0.1:{port} {files['b']}")
-    stranger = by_hand(
-        "b", f"--connect 127.0.0.1:{port} {files['a']}", "elsewhere", (here / "keys/a/token").read_text().strip()
-    )
-    said = stranger.communicate(timeout=PATIENCE)[1].splitlines()[-1]
-    why = f"fedsim: server at 127.0.0.1:{port} refuses b: wrong token: not the one of this seat in this run"
-    assert (stranger.returncode, said) == (1, why)
+    token = (here / "keys/a/token").read_text().strip()
+    wrong_token = f"server at 127.0.0.1:{port} refuses b: wrong token: not the one of this seat in this run"
+    wrong_certificate = "seat b cannot use its certificate: it is that of a, not of b"
+    for shown, code, why in ((files["b"], 1, wrong_token), (files["a"], 2, wrong_certificate)):
+        stranger = by_hand("b", f"--connect 127.0.0.1:{port} {shown}", "elsewhere", token)
+        said = stranger.communicate(timeout=PATIENCE)[1].splitlines()[-1]
+        assert (stranger.returncode, said) == (code, f"fedsim: {why}")
     for role, process in (("server", hub), ("a", a), ("b", b)):
         out, err = process.communicate(timeout=PATIENCE)
         assert (process.returncode, out) == (0, f"run folder: {role}\n"), err
@@ -196,7 +197,7 @@ def test_keys_and_seats_take_a_profile(here: Path) -> None:
         ("--role a --connect h:1 --arm x", "--arm: no arm 'x'; allowed: s"),
         ("--role a --connect h:1 --token-file none", "--token-file none: cannot be read"),
         ("--role a --connect h:1 --ca s.yaml", "--ca, --cert, --key: expected all three, or none"),
-        ("--role a --connect h:1 --ca s.yaml --cert s.yaml --key s.yaml", "no certificates with their key"),
+        ("--role a --connect h:1 --ca s.yaml --cert s.yaml --key s.yaml", "s.yaml: this is no certificate in PEM"),
         ("--role a --connect h:1 --set compare.x={} --set compare.y={}", "--arm: a seat plays one arm"),
     ],
 )

@@ -23,9 +23,7 @@ from fedsim.errors import FedsimError, InputError
 
 app = typer.Typer(
     name="fedsim",
-    help="Vertical federated learning, and a security testbed for it: who can learn what from the gradients?",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -40,7 +38,23 @@ SAID_TWICE = re.compile(r"(Did you mean [^?]*\?)(?: \1)+")
 INTERRUPTED = 130
 """The exit code after Ctrl-C; typer turns the exception into it."""
 
-Source = Annotated[str, typer.Argument(metavar="FILE|NAME", help="a scenario file, or one that ships with fedsim")]
+
+def complete_scenario(incomplete: str) -> list[str]:
+    """Complete the name of a shipped scenario; the shell completes files where nothing matches."""
+    from importlib.util import find_spec
+
+    spec = find_spec("fedsim.scenarios")
+    folders = spec.submodule_search_locations if spec is not None else None
+    names = {path.stem for folder in folders or () for path in Path(folder).glob("*.yaml")}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
+Source = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME", help="a scenario file, or one that ships with fedsim", autocompletion=complete_scenario
+    ),
+]
 Overrides = Annotated[
     Optional[list[str]],  # noqa: UP045 (typer)
     typer.Option("--set", metavar="PATH=VALUE", help="override a setting, such as scenario.batch=20; repeatable"),
@@ -51,6 +65,24 @@ Force = Annotated[
     bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
 ]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and end, where it is asked for."""
+    if wanted:
+        from fedsim import __version__
+
+        typer.echo(f"fedsim {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def begin(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=print_version, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Vertical federated learning, and a security testbed for it: who can learn what from the gradients?"""
 
 
 @app.command()

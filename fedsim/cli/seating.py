@@ -21,7 +21,7 @@ from fedsim.transport.addresses import split_address
 from fedsim.transport.grpc import token_of
 from fedsim.transport.tls import Identity
 
-TOKEN = "FEDSIM_TOKEN"
+TOKEN = "FEDSIM_TOKEN"  # noqa: S105 (the name of a variable)
 """The environment variable that holds the token, so that it is on no command line."""
 
 

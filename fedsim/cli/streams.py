@@ -43,7 +43,7 @@ def use_utf8_for_files() -> None:
     os.environ["PYTHONUTF8"] = "1"  # for the processes of seats, too
     if sys.stdout is not None:
         os.environ.setdefault("PYTHONIOENCODING", sys.stdout.encoding)
-    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])
+    os.execv(sys.executable, [sys.executable, "-X", "utf8", *sys.orig_argv[1:]])  # noqa: S606 (this very command)
 
 
 def prepare_streams() -> None:

@@ -23,6 +23,8 @@ PATIENCE = 60.0
 """Seconds that seats wait for each other to connect."""
 REMINDS = 60.0
 """Seconds for which a seat may wait for one message before people are told so."""
+PROCESS = os.urandom(16).hex()
+"""The name by which a hub knows a seat's process again, if it loses its connection and joins anew."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +163,9 @@ async def play_spoke(
         TransportBroken: the hub does not answer within ``patience`` seconds, or a seat was lost.
     """
     plan = file.plan()
-    spoke = await Spoke.connect(role, plan.hub, address, Pass(token, file.digest(), holder), patience, identity)
+    spoke = await Spoke.connect(
+        role, plan.hub, address, Pass(token, file.digest(), holder, PROCESS), patience, identity
+    )
     try:
         report = await play(file, role, spoke, secrets=secrets, watch=watch, reminds=REMINDS)
     except BaseException as error:

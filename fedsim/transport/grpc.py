@@ -51,9 +51,16 @@ GOODBYE = 1.0
 """Seconds in which peers must have heard why this side gives up."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
+HELLO_FIELDS = ("role", "token", "digest", "holder", "process", "clock")
+"""What a seat says of itself when it joins."""
 HELLO = 10.0
 """Seconds in which who connects to a hub must have come through TLS, and then have joined."""
 
+BROKE = "is gone: its connection broke"
+JOIN_AGAIN = 0.2
+"""Seconds after which a seat whose earlier connection the hub has just dropped tries to join again."""
+_STILL_OPEN = grpc.StatusCode.RESOURCE_EXHAUSTED
+"""The status of such a refusal; the others that a seat may meet in joining are not to be tried again."""
 SKEW = 60.0
 """Seconds by which the clock of a seat that joins may differ from the hub's without a remark."""
 
@@ -74,6 +81,7 @@ _OPTIONS = [
     ("grpc.so_reuseport", 0),
     ("grpc.use_local_subchannel_pool", 1),
 ]
+_HUNG_UP = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 _SERVICE, _METHOD = "fedsim.Frames", "Join"
 
 
@@ -85,11 +93,14 @@ class Pass:
 
     Attributes:
         holder: in whose name token and certificate are, if not the role's: they then let one seat join, whichever is free.
+        process: a random name of the seat's process. A process that joins as a seat that it already is has lost its earlier
+            connection, which the hub then drops; empty if it joins once only.
     """
 
     token: str = field(repr=False)
     digest: str
     holder: str = ""
+    process: str = ""
 
 
 def token_of(token: str, role: RoleId) -> str:
@@ -121,6 +132,8 @@ class Hub(End):
         self._queues = {peer: Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
         self._left: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
+        self._stale: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
+        self._processes: dict[RoleId, str] = {}
         self._ending = asyncio.Event()
         self._why = ""
 
@@ -222,13 +235,19 @@ class Hub(End):
         """One stream, from hello to end."""
         role = await self._admit(context)
         queue = self._queues[role]
-        await context.write(b"")
+        try:
+            await context.write(b"")
+        except BaseException:
+            self._part(role, not self._closed, BROKE)
+            raise
         writer = asyncio.create_task(queue.drain(context.write))
         reader = asyncio.create_task(self._read(role, context.read))
         ending = asyncio.create_task(self._ending.wait())
-        lost, reason = True, "is gone: its connection broke"
+        stale = asyncio.create_task(self._stale[role].wait())
+        tasks = (writer, reader, ending, stale)
+        lost, reason = True, BROKE
         try:
-            await asyncio.wait((writer, reader, ending), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             error = reader.exception() if reader.done() else None
             if isinstance(error, ProtocolError):
                 reason = f"broke the protocol: {error}"
@@ -237,10 +256,10 @@ class Hub(End):
             elif ending.done() or (reader.done() and error is None and reader.result()):
                 lost, reason = False, "has closed its transport"
         finally:
-            for task in (writer, reader, ending):
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(writer, reader, ending, return_exceptions=True)
-            self._part(role, lost and not self._closed, reason)
+            self._part(role, lost and not self._closed, reason)  # first: the tasks of a broken connection may take long
+            await asyncio.gather(*tasks, return_exceptions=True)
         if self._why:  # as a packet, too: at a peer that is writing gRPC may lose the status
             with suppress(grpc.aio.InternalError):  # the write that was cancelled may still be under way
                 await context.write(head_of(IS_LOST, self._role, b"") + f"is gone: {self._why}".encode())
@@ -249,12 +268,17 @@ class Hub(End):
     async def _admit(self, context: Any) -> RoleId:
         """Who joins; ends the stream with a reason if it may not."""
         shown = {key: value for key, value in context.invocation_metadata() if key.startswith("fedsim-")}
-        said = (text(shown.get(f"fedsim-{name}-bin")) for name in ("role", "token", "digest", "holder", "clock"))
-        role, token, digest, holder, clock = said
-        if refusal := self._refusal(role, Pass(token, digest, holder or role), context):
+        said = (text(shown.get(f"fedsim-{name}-bin")) for name in HELLO_FIELDS)
+        role, token, digest, holder, process, clock = said
+        shows = Pass(token, digest, holder or role, process)
+        if refusal := self._refusal(role, shows, context):
             self._refusals.note(context.peer(), role, refusal[1])
             await context.abort(*refusal)
+        if self._here[role].is_set():
+            self._stale[role].set()
+            await context.abort(_STILL_OPEN, f"the earlier connection of {role} was still open here")
         self._here[role].set()
+        self._processes[role] = process
         self._came.add(holder)
         if ahead := _ahead(clock):
             self._notice(
@@ -277,7 +301,8 @@ class Hub(End):
             return grpc.StatusCode.FAILED_PRECONDITION, f"it plays scenario {digest[:8]}, not {mine}: not the same file"
         if role not in self._queues:
             return grpc.StatusCode.NOT_FOUND, f"no seat '{role}' to join; allowed: {', '.join(self._queues)}"
-        if self._here[role].is_set():
+        again = shown.process and shown.process == self._processes.get(role)
+        if self._here[role].is_set() and not again:
             return grpc.StatusCode.ALREADY_EXISTS, f"seat {role} is taken: another process has joined as it"
         return None
 
@@ -347,18 +372,12 @@ class Spoke(End):
         """
         split_address(address)
         channel = _channel(address, identity)
-        hello = {"role": role, "token": shows.token, "digest": shows.digest, "holder": shows.holder}
         try:
             async with asyncio.timeout(seconds):
                 if why := await knock(address, identity):
                     await channel.close()
                     raise ProtocolError(f"{role} cannot join {hub} at {address}: {why}")
-                await channel.channel_ready()
-                hello["clock"] = str(clock())
-                call = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")(
-                    metadata=tuple((f"fedsim-{key}-bin", value.encode()) for key, value in hello.items())
-                )
-                await call.read()
+                call = await _joined(channel, role, shows, clock)
         except TimeoutError:
             await channel.close()
             reason = await asyncio.to_thread(explain_connect, address, CONNECT_TIMEOUT_S)
@@ -366,7 +385,7 @@ class Spoke(End):
             raise TransportBroken(f"{hub} does not answer at {address} within {seconds:g} s{told}") from None
         except grpc.aio.AioRpcError as error:
             await channel.close()
-            if error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            if error.code() in _HUNG_UP:
                 raise TransportBroken(f"{hub} at {address} is gone: {_told(error)}") from error
             raise ProtocolError(f"{hub} at {address} refuses {role}: {_told(error)}") from error
         return Spoke(role, hub, channel, call)
@@ -444,6 +463,25 @@ def _channel(address: str, identity: Identity | None) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(address, options=_OPTIONS)
     credentials = grpc.ssl_channel_credentials(identity.ca, identity.key, identity.certificate)
     return grpc.aio.secure_channel(address, credentials, options=_OPTIONS)
+
+
+async def _joined(channel: grpc.aio.Channel, role: RoleId, shows: Pass, clock: Callable[[], float]) -> Any:
+    """The stream of a seat that has joined; while the hub still winds up this seat's earlier connection, it asks again."""
+    dropped = False
+    while True:
+        await channel.channel_ready()
+        said = (role, shows.token, shows.digest, shows.holder, shows.process, str(clock()))
+        call = channel.stream_stream(f"/{_SERVICE}/{_METHOD}")(
+            metadata=tuple((f"fedsim-{key}-bin", value.encode()) for key, value in zip(HELLO_FIELDS, said, strict=True))
+        )
+        try:
+            await call.read()
+            return call
+        except grpc.aio.AioRpcError as error:
+            dropped = dropped or error.code() is _STILL_OPEN
+            if not dropped or error.code() not in (_STILL_OPEN, *_HUNG_UP):
+                raise
+        await asyncio.sleep(JOIN_AGAIN)
 
 
 def _ahead(clock: str) -> float:
