@@ -34,7 +34,7 @@ def print_datasets() -> None:
         for what, text in lines.items():
             console.print(f"  {what:10} {text}", highlight=False, markup=False, soft_wrap=True)
     console.print(
-        "\n`fedsim data fetch NAME` gets one. Scenarios look in their own folder, then in the current one, then in $FEDSIM_DATA.",
+        "\n`fedsim data fetch NAME` gets one. Scenarios look in their own folder, the current one, and $FEDSIM_DATA.",
         soft_wrap=True,
     )
 
