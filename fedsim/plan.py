@@ -242,6 +242,14 @@ class Scenario(Plugin, ABC):
         """How many training steps an arm takes; None: not known beforehand, or nothing is trained step by step."""
         return None
 
+    def count_steps_per_epoch(self) -> int | None:
+        """How many training steps take each training row once; None: not known, or rows are not drawn like this.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        return None
+
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
@@ -365,6 +373,7 @@ def _aims(plan: Plan, trial: Trial, number: int) -> list[Aim]:
     _check_seat(plan, trial.seat, f"{where}.seat")
     if trial.victim != "*":
         _check_seat(plan, trial.victim, f"{where}.victim")
+    _check_fact_names(plan, trial, where)
     if missing := [name for name in attack.needs if name not in trial.knows]:
         raise ThreatModelError(
             f"{where}: attack '{attack.kind()}' needs to know {', '.join(missing)}; granted: "
@@ -397,6 +406,16 @@ def _no_victim(plan: Plan, trial: Trial, where: str) -> str:
         f"{where}: attack '{attack.kind()}' at {trial.seat} has no victim here: it must see {', '.join(attack.sees)} "
         f"of a seat that holds {attack.about}; what passes {trial.seat} in this exchange: {', '.join(kinds) or 'nothing'}"
     )
+
+
+def _check_fact_names(plan: Plan, trial: Trial, where: str) -> None:
+    """Refuse facts that no seat knows or discloses to this attacker, before anything else is said of its knowledge."""
+    own, victims = plan.seats[trial.seat].knows, plan.seats if trial.victim == "*" else (trial.victim,)
+    known = own.union(*(plan.seats[victim].discloses for victim in victims if victim != trial.seat))
+    if unknown := [name for name in trial.knows if name not in known | set(trial.attack.needs)]:
+        said = [f"nobody can grant '{n}'{suggest(n, known)}".partition(" allowed: ") for n in unknown]
+        names = "; ".join(begin.removesuffix(";") for begin, _, _ in said)
+        raise ThreatModelError(f"{where}.knows: {names}{'' if names.endswith('?') else ';'} allowed: {said[0][2]}")
 
 
 def _check_knowledge(plan: Plan, trial: Trial, victim: RoleId, where: str) -> None:

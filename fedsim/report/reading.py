@@ -24,6 +24,7 @@ from fedsim.report import manifest, schema, summary
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.replacing import await_replacement
 from fedsim.report.seeds import rederive
+from fedsim.report.writing import FOLDER
 from fedsim.safejson import check_depth
 from fedsim.safejson import parse as parse_json
 from fedsim.safeyaml import MAX_BYTES as MOST_SCENARIO_BYTES
@@ -64,8 +65,9 @@ class Run:
 
     @cached_property
     def scenario_text(self) -> str:
-        """The resolved scenario file."""
-        return _text(self.path, "scenario.yaml", MOST_SCENARIO_BYTES)
+        """The resolved scenario file, without the line that says where on this machine its data lies."""
+        lines = _text(self.path, "scenario.yaml", MOST_SCENARIO_BYTES).splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith(FOLDER))
 
     @cached_property
     def scenario(self) -> Mapping[str, Any]:

@@ -19,6 +19,9 @@ from fedsim.files import PRIVATE, SHARED, atomic_write, write_files
 from fedsim.printable import HARMFUL, is_printable
 from fedsim.report.summary import finite
 
+FOLDER = "folder: "
+"""How the line of ``scenario.yaml`` begins that says where the data lies; no page shows it."""
+
 
 @contextlib.contextmanager
 def reporting_failures(path: Path) -> Iterator[None]:
@@ -30,11 +33,16 @@ def reporting_failures(path: Path) -> Iterator[None]:
 
 
 def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest, without the address of an engine."""
+    """The resolved file as YAML that reads back to the same digest, without the address of an engine.
+
+    The folder of its data, if any, stands in a line of its own.
+    """
     head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
     values = hide_engine_addresses(file.resolved())
+    folder = values.pop("folder")
+    last = f"{FOLDER}{json.dumps(folder)}\n" if folder else ""
     shown = is_printable(json.dumps(values, ensure_ascii=False))  # else every character beyond ASCII is spelled out
-    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=shown, width=110)
+    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=shown, width=110) + last
 
 
 def json_bytes(value: Any) -> bytes:

@@ -111,7 +111,7 @@ class Federation:
         _fill(out / LINK / "settings", contents)
         (out / LINK / "state").mkdir(mode=0o700)
         own = {"ca.pem": link.ca, **self._draw_secret(), **common}
-        scenario = scenario_text(self.file).encode()
+        scenario = scenario_text(self.file.without_folder()).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
         ways = name_networks(parties) if not self.host else {}
