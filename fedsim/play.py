@@ -121,13 +121,24 @@ async def _play(
         net.cuts = cuts
     async with reminding(net, reminds, _advice(file, net)):
         await me.run(net)
-    findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
+    findings, judged, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
     rows = [dict(row) for row in net.rows]
     numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
     figures = [plain(figure) for figure in net.figures]
     source: NoiseSource = "seed" if root.simulated else "secret"
     return SeatReport(
-        role, rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures, source
+        role,
+        rows,
+        me.tensors(),
+        me.sidecar(),
+        me.describe(),
+        net.traffic,
+        findings,
+        exhibits,
+        numbers,
+        figures,
+        source,
+        judged=judged,
     )
 
 
@@ -255,12 +266,17 @@ def _bytes(tensor: Tensor) -> bytes:
 
 async def _settle(
     plan: Plan, me: Role, intruders: list[Intruder], net: Net, public: Rng, threads: int
-) -> tuple[list[Finding], dict[str, Tensor]]:
-    """Epilogue: attackers claim, victims judge."""
+) -> tuple[list[Finding], list[Finding], dict[str, Tensor]]:
+    """Run the epilogue, in which attackers claim and victims judge.
+
+    Returns:
+        The attacks from this seat, the attacks on it, and the rows of truth beside claim that it keeps as a victim.
+    """
     for intruder in intruders:  # claims and verdicts are not for the taps
         net.outgoing[intruder.aim.victim].remove(intruder.tap)
         net.incoming[intruder.aim.victim].remove(intruder.tap)
     findings: list[Finding] = []
+    judged: list[Finding] = []
     exhibits: dict[str, Tensor] = {}
     armed = iter(intruders)
     claims = await _claims(intruders, net, threads)
@@ -274,10 +290,13 @@ async def _settle(
             findings.append(Finding(aim, claim, verdict, dict(intruder.saw), used, seconds))
         if aim.victim == net.me:
             assert isinstance(me, Victim)
-            found = me.judge(await net.recv(aim.seat, Claim, index), public.child("judge", index))
-            await net.send(aim.seat, Verdict(index, dict(found.scores), dict(found.chance), purpose="query"))
+            claim = await net.recv(aim.seat, Claim, index)
+            found = me.judge(claim, public.child("judge", index))
+            verdict = Verdict(index, dict(found.scores), dict(found.chance), purpose="query")
+            await net.send(aim.seat, verdict)
+            judged.append(Finding(aim, claim, verdict, {}, (), 0.0))
             exhibits |= {f"{index}/{name}": rows for name, rows in found.exhibits.items()}
-    return findings, exhibits
+    return findings, judged, exhibits
 
 
 def _check_metric(aim: Aim, verdict: Verdict) -> None:

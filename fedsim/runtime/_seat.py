@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile, read
-from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
+from fedsim.errors import ConfigError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
+from fedsim.residency import SeatSettingsError, describe_failure
 from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
@@ -67,9 +68,11 @@ class Belongings:
             agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
             if file.digest() not in agreed:
                 mine = ", ".join(digest[:8] for digest in agreed)
-                raise ConfigError(
+                raise SeatSettingsError(
                     f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
                 )
+        if self.data:
+            file = file.without_folder()
         if self.data and Path(self.data).is_dir():
             os.environ["FEDSIM_DATA"] = self.data
         elif self.data:
@@ -78,9 +81,9 @@ class Belongings:
 
     def _check_secret(self, role: RoleId) -> None:
         if self.secret and self.simulate:
-            raise ConfigError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
+            raise SeatSettingsError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
         if not self.secret and not self.simulate:
-            raise ConfigError(
+            raise SeatSettingsError(
                 f"{role} has no secret of its own, so that everybody who has the scenario file could subtract its noise; "
                 "expected a file that only this seat has (fedsim keys makes one): --secret FILE, or secret='FILE' in the "
                 "settings of a node or of the app; --simulate, or simulate=true, to play without"
@@ -95,7 +98,7 @@ class Belongings:
         if file.checkpoint is None:
             return file
         if not self.checkpoints:
-            raise ConfigError(
+            raise SeatSettingsError(
                 f"{role} has no folder for checkpoints, which the scenario takes; name one: checkpoints='DIR'"
             )
         return keeping(file, Path(self.checkpoints) / file.digest()[:8])
@@ -111,6 +114,7 @@ async def play_hub(
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
     ready: Callable[[], None] = lambda: None,
+    admitted: Callable[[RoleId, str], None] = lambda role, holder: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
@@ -124,6 +128,7 @@ async def play_hub(
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
         ready: called when every seat is connected.
+        admitted: told each seat that joins, and in whose name its token and certificate are.
         patience: seconds to wait for the others.
 
     Raises:
@@ -132,7 +137,7 @@ async def play_hub(
     plan = file.plan()
     admits = Pass(token, file.digest())
     hub = await Hub.listen(
-        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line})
+        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line}), admitted
     )
     try:
         listening(hub.address)
@@ -141,7 +146,7 @@ async def play_hub(
         report = await play(file, plan.hub, hub, secrets=secrets, watch=watch, reminds=REMINDS)
         await hub.deserted()
     except BaseException as error:
-        await hub.abort(_told(error))
+        await hub.abort(describe_failure(error))
         raise
     await hub.aclose()
     return report
@@ -183,7 +188,8 @@ async def play_spoke(
     try:
         report = await play(file, role, spoke, secrets=secrets, watch=watch, reminds=REMINDS)
     except BaseException as error:
-        await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
+        lost = isinstance(error, TransportError)  # of a seat that is lost all know
+        await spoke.abort("" if lost else describe_failure(error))
         raise
     await spoke.aclose()
     return report
@@ -203,13 +209,6 @@ def _is_set(settings: Mapping[str, Any], name: str) -> bool:
     if value in (True, False, "true", "false", ""):
         return value in (True, "true")
     raise ConfigError(f"{name}: expected true or false, found '{value!s:.80}'")
-
-
-def _told(error: BaseException) -> str:
-    """What the other seats may know of an error here: what lies between seats as it is, of all else only the kind."""
-    if isinstance(error, (ProtocolError, TransportError, WireError)):
-        return str(error)
-    return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
 
 
 def _content(path: str, what: str) -> bytes | None:
