@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fedsim.errors import DataError
-from fedsim.files import atomic_write
+from fedsim.files import SHARED, atomic_write
 from fedsim.plugins import Plugin, find, own_names
 
 Content = Mapping[str, npt.NDArray[np.generic]] | str
@@ -133,4 +133,4 @@ def write_content(path: Path, content: Content) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **dict(content))
         block = buffer.getvalue()
-    atomic_write(path, block)
+    atomic_write(path, block, SHARED)  # what anybody can download

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedsim import config
 from fedsim.calling import accept_any_source
@@ -17,13 +18,14 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
-from fedsim.report import manifest, page, reading
+from fedsim.report import manifest, page, reading, schema, seat_page
 from fedsim.report.folder import RunFolder, complete, default_path, discard_attempts
+from fedsim.report.inspection import inspect_folder
 from fedsim.report.record import slugs
 from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
 from fedsim.report.summary import Arm
 from fedsim.role import Role
-from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, describe_simulated, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
@@ -91,8 +93,9 @@ def resume(
         FedsimError: whatever ended the run; the folder says so too.
     """
     path = public_folder(path)
+    inspect_folder(path)
     place = find_unfinished(path) or path
-    there = reading.read_manifest(place)
+    there = reading.read_manifest(place, schema.WrittenManifest)
     drifted = manifest.drift(there)
     file = config.read(str(place / "scenario.yaml"), runtime=runtime)
     if verbose:
@@ -148,6 +151,7 @@ def run_seat(
     plain: bool = False,
     wait: float = PATIENCE,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
+    simulate: bool = False,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -155,7 +159,7 @@ def run_seat(
 ) -> Path:
     """Play one seat of one arm over the network, and write a run folder with its part; returns where it lies.
 
-    There is no page in it: that takes the parts of all seats.
+    Its page shows this seat only, with rows of its own data: it is for the seat's operator.
 
     Args:
         file: one arm of a scenario file; every seat must have the same.
@@ -166,36 +170,46 @@ def run_seat(
         identity: for a stream that is encrypted.
         plain: allow a stream to other machines that is not.
         wait: seconds for the others to come.
-        secrets: the seat's own; without, as in a simulation.
+        secrets: the seat's own. Only to ``simulate`` it plays without: whoever has the file can then subtract its noise.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
             is gone on from if all seats have theirs.
         command, started, replace: as for `run`.
 
     Raises:
         ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used, or leads to another machine without one.
+            cannot be used, or leads to another machine without one; there is no secret, or it is no secret.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
+    _check_secret(role, secrets, simulate, token)
     _check_seat(file, role, connect, listen, secrets, identity, plain)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
         kept = keeping(file, folder.path / CHECKPOINTS)
+        if simulate:
+            watch(role, {"notice": describe_simulated(role)})
+        shared: Any = {"identity": identity, "secrets": secrets, "watch": watch, "patience": wait}
 
         def play() -> SeatReport:
             if role == plan.hub:
-                playing = play_hub(kept, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
-            else:
-                playing = play_spoke(
-                    kept, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
-                )
-            return asyncio.run(playing)
+                return asyncio.run(play_hub(kept, token, listen, **shared))
+            return asyncio.run(play_spoke(kept, role, token, connect, **shared))
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
+        folder.write_page(seat_page.render(folder.conclude()))
     return folder.path
+
+
+def _check_secret(role: RoleId, secrets: Secrets, simulate: bool, token: str) -> None:
+    """Refuse a seat of a network whose noise somebody else could subtract, unless it is to simulate."""
+    if simulate != (secrets.own is None):
+        found = "has a secret, and is to simulate" if simulate else "has no secret of its own"
+        raise ConfigError(f"seat {role} {found}; expected a secret that only this seat has, or else to simulate")
+    if secrets.own is not None and secrets.own == token.encode():
+        raise ConfigError(f"the secret of seat {role} is its token, which the hub knows; fedsim keys makes both")
 
 
 def _check_seat(

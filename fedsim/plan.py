@@ -25,7 +25,7 @@ from fedsim.plugins import OneOf, Plugin, Settings
 from fedsim.printable import describe_bad_seat, make_printable
 from fedsim.resilience import Axis
 from fedsim.role import Role
-from fedsim.seeding import Rng
+from fedsim.seeding import Rng, SeatRoot, derive_root, draw_fresh, simulate_root
 from fedsim.threat import AttackConfig, Defence, Site, Trial, Wrapper
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
@@ -50,12 +50,38 @@ class Secrets:
     """What a seat brings itself, and no file of the experiment says.
 
     Attributes:
-        own: from which its noise and its initial weights follow; None in simulations, where it follows from the seed.
+        own: known to this seat alone; with fresh bytes its noise and its initial weights follow from it. None in simulations,
+            where they follow from the seed.
         ids: the key that ids are hashed with, the same at every seat; None in simulations, as above.
+        fresh: random bytes that were drawn for the run that goes on; None: they are drawn when it begins.
+
+    Raises:
+        ConfigError: one file serves as both: every seat knows the key of ids, and nobody else may know the secret.
     """
 
     own: bytes | None = field(default=None, repr=False)
     ids: bytes | None = field(default=None, repr=False)
+    fresh: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.own is not None and self.own == self.ids:
+            raise ConfigError(
+                "the seat's secret is the key that ids are hashed with, which every seat knows; expected a secret of the "
+                "seat's own: fedsim keys makes both"
+            )
+
+    def root(self, file_digest: str, seed: int, role: RoleId, fresh: bytes | None = None) -> SeatRoot:
+        """Derive the root of the seat's private draws.
+
+        Args:
+            file_digest: that of the variant that is played.
+            seed: the public seed, from which everything follows in a simulation.
+            role: the seat.
+            fresh: the bytes of the run that goes on; None: those of `fresh`, or else new ones.
+        """
+        if self.own is None:
+            return simulate_root(seed, role)
+        return derive_root(self.own, file_digest, role, fresh or self.fresh or draw_fresh())
 
 
 @dataclass(frozen=True)
@@ -216,6 +242,14 @@ class Scenario(Plugin, ABC):
         """How many training steps an arm takes; None: not known beforehand, or nothing is trained step by step."""
         return None
 
+    def count_steps_per_epoch(self) -> int | None:
+        """How many training steps take each training row once; None: not known, or rows are not drawn like this.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        return None
+
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
@@ -339,6 +373,7 @@ def _aims(plan: Plan, trial: Trial, number: int) -> list[Aim]:
     _check_seat(plan, trial.seat, f"{where}.seat")
     if trial.victim != "*":
         _check_seat(plan, trial.victim, f"{where}.victim")
+    _check_fact_names(plan, trial, where)
     if missing := [name for name in attack.needs if name not in trial.knows]:
         raise ThreatModelError(
             f"{where}: attack '{attack.kind()}' needs to know {', '.join(missing)}; granted: "
@@ -371,6 +406,16 @@ def _no_victim(plan: Plan, trial: Trial, where: str) -> str:
         f"{where}: attack '{attack.kind()}' at {trial.seat} has no victim here: it must see {', '.join(attack.sees)} "
         f"of a seat that holds {attack.about}; what passes {trial.seat} in this exchange: {', '.join(kinds) or 'nothing'}"
     )
+
+
+def _check_fact_names(plan: Plan, trial: Trial, where: str) -> None:
+    """Refuse facts that no seat knows or discloses to this attacker, before anything else is said of its knowledge."""
+    own, victims = plan.seats[trial.seat].knows, plan.seats if trial.victim == "*" else (trial.victim,)
+    known = own.union(*(plan.seats[victim].discloses for victim in victims if victim != trial.seat))
+    if unknown := [name for name in trial.knows if name not in known | set(trial.attack.needs)]:
+        said = [f"nobody can grant '{n}'{suggest(n, known)}".partition(" allowed: ") for n in unknown]
+        names = "; ".join(begin.removesuffix(";") for begin, _, _ in said)
+        raise ThreatModelError(f"{where}.knows: {names}{'' if names.endswith('?') else ';'} allowed: {said[0][2]}")
 
 
 def _check_knowledge(plan: Plan, trial: Trial, victim: RoleId, where: str) -> None:

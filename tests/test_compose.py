@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from terminal import TABLE, fine, refused
+from terminal import TABLE, fedsim, fine, refused
 
 from fedsim import config
+from fedsim.residency import SharingConsent, read_consent
 
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
@@ -40,7 +42,7 @@ def test_on_one_machine_every_seat_has_a_container_with_its_own_folder(source: P
     assert said == f"containers: {tmp_path}/out; all seats read the same data, whose files belong in {where}\n"
     found = services(tmp_path / "out")
     assert list(found) == ["superlink", "hub", "party-a", "party-b", "register", "run"]
-    assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data"}
+    assert folders(found["party-a"]) == {"./seats/a/settings", "./seats/a/data", "./seats/a/runs"}
     assert folders(found["superlink"]) == {"./superlink/settings", "./superlink/state"}
     mounted = [volume for name in ("hub", "party-b") for volume in folders(found[name])]
     assert [volume for volume in mounted if "/a/" in volume] == []
@@ -62,7 +64,7 @@ def test_on_several_machines_only_the_hubs_has_open_ports(source: Path, tmp_path
     assert list(own) == ["party-a", "gate"]
     assert own["gate"]["command"][-3:] == ["hub.example.org", "8000", "7000"]
     assert "superlink:8000" in own["party-a"]["command"]
-    assert folders(own["party-a"]) == {"./settings", "./data"}
+    assert folders(own["party-a"]) == {"./settings", "./data", "./runs"}
     assert folders(own["gate"]) == set()
 
 
@@ -140,6 +142,17 @@ def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path
         assert 'agrees="/settings/scenario.yaml"' in services(tmp_path / "out")[f"party-{seat}"]["command"][-1]
 
 
+def test_a_party_keeps_what_it_owns_and_says_itself_what_it_shares(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    fine("compose", source, "--out", out)
+    for seat in ("a", "b"):
+        assert read_consent({"sharing": str(out / "seats" / seat / "settings/sharing.yaml")}) == SharingConsent()
+        assert (out / "seats" / seat / "runs").stat().st_mode & 0o777 == 0o700
+        own = services(out)[f"party-{seat}"]
+        assert 'runs="/runs" sharing="/settings/sharing.yaml"' in own["command"][-1]
+        assert f"./seats/{seat}/runs:/runs" in own["volumes"]
+
+
 def test_with_checkpoints_a_party_has_a_folder_for_its_parts_that_outlives_its_container(
     source: Path, tmp_path: Path
 ) -> None:
@@ -172,6 +185,26 @@ def test_secrets_are_for_their_owner_only_and_of_one_seat(source: Path, tmp_path
     alone = [path.read_bytes() for path in secret if path.name != "superexec"]
     assert len(set(alone)) == len(alone)
     assert [path for path in out.rglob("compose.yaml") if any(each[:60] in path.read_bytes() for each in alone)] == []
+
+
+def test_seats_that_simulate_have_no_secrets_and_it_says_so(source: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    said = fedsim("compose", source, "--out", out, "--simulate")
+    assert said.code == 0
+    assert said.err.startswith(
+        "fedsim: every seat SIMULATES: without a secret of its own its noise and its initial weights"
+    )
+    assert list(out.rglob("secret")) == []
+    for seat in ("a", "b"):
+        node = services(out)[f"party-{seat}"]["command"][-1]
+        assert "simulate=true" in node
+        assert "secret" not in node
+    app = tomllib.loads((out / "run/app/pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert (app["simulate"], app["secret"]) == (True, "")
+    fine("compose", source, "--out", tmp_path / "own")
+    assert 'secret="/settings/secret"' in services(tmp_path / "own")["party-a"]["command"][-1]
+    app = tomllib.loads((tmp_path / "own/run/app/pyproject.toml").read_text())["tool"]["flwr"]["app"]["config"]
+    assert (app["simulate"], app["secret"]) == (False, "/settings/secret")
 
 
 def test_what_cannot_be_is_refused(source: Path, tmp_path: Path) -> None:

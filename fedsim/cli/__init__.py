@@ -65,6 +65,12 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engin
 Force = Annotated[
     bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
 ]
+Secret = Annotated[
+    str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
+]
+Simulate = Annotated[
+    bool, typer.Option("--simulate", help="without secrets of seats: whoever has the file can subtract their noise")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -184,9 +190,8 @@ def seat(
     ] = False,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
-    secret: Annotated[
-        str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
-    ] = "",
+    secret: Secret = "",
+    simulate: Simulate = False,
     ids_key: Annotated[
         str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
     ] = "",
@@ -203,7 +208,7 @@ def seat(
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
-    own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
+    own, identity = Belongings(data, secret, ids_key, simulate=simulate), (ca, cert, key)
     path = play(
         config.read(source, overrides or [], profile),
         arm,
@@ -235,7 +240,7 @@ def keys(
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
-    """Make what the seats of a run need to know each other: for each a certificate, its key and a token."""
+    """Make what the seats of a run need: for each a certificate, its key, a token and a secret of its own."""
     from fedsim import config
     from fedsim.cli.seating import write_keys
 
@@ -256,13 +261,14 @@ def compose(
     image: Annotated[str, typer.Option(metavar="NAME", help="as docker build -t has named it")] = "fedsim",
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="in which every party must have joined")] = 300,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the SuperLink's certificate holds")] = 30,
+    simulate: Simulate = False,
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    print_text(write_containers(source, overrides or [], profile, host, image, wait, days, out))
+    print_text(write_containers(source, overrides or [], profile, host, image, wait, days, simulate, out))
 
 
 @app.command()
@@ -371,6 +377,10 @@ def predict(
             "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
         ),
     ] = None,
+    parts: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--part", metavar="SEAT=RUN", help="a seat's own run folder, where its model stayed; repeatable"),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
@@ -382,7 +392,7 @@ def predict(
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, rows, data or [], overrides or [], out, spreadsheet)
+    write_predictions(folder, rows, data or [], overrides or [], out, parts or [], spreadsheet)
 
 
 @app.command()
@@ -424,10 +434,17 @@ def report(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="default: report.html or comparison.html in the first folder"),
     ] = None,
+    own: Annotated[
+        bool,
+        typer.Option("--own", help="the page of a seat's own run folder: its rows, and what attacks rebuilt of them"),
+    ] = False,
 ) -> None:
     """Make the HTML report of a run again, or one that compares several."""
-    from fedsim.report import page, reading, sweep_page
+    from fedsim.report import page, reading, seat_page, sweep_page
 
+    if own:
+        print_text(f"report: {seat_page.write(folders, out)}")
+        return
     alone = len(folders) == 1 and reading.is_sweep(folders[0])
     print_text(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 

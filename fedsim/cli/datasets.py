@@ -38,7 +38,7 @@ def print_datasets() -> None:
         said = explain_unusable("datasets", name) or describe_origin("datasets", name)
         console.print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
     console.print(
-        "\n`fedsim data fetch NAME` gets one. Scenarios look in the current folder, then in $FEDSIM_DATA.",
+        "\n`fedsim data fetch NAME` gets one. Scenarios look in their own folder, the current one, and $FEDSIM_DATA.",
         soft_wrap=True,
     )
 

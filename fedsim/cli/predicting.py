@@ -13,13 +13,12 @@ from typing import Any
 
 from fedsim import config
 from fedsim.errors import ConfigError
-from fedsim.files import atomic_write
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport
 from fedsim.plan import NewRows, complete
 from fedsim.printable import LAYOUT, make_printable, print_text
 from fedsim.report.reading import load_seats, read
-from fedsim.report.writing import reporting_failures
+from fedsim.report.writing import reporting_failures, write_named
 from fedsim.runtime.local import memory, play_all
 
 FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
@@ -33,6 +32,7 @@ def write_predictions(
     files: Sequence[str],
     overrides: Sequence[str],
     out: Path | None,
+    parts: Sequence[str] = (),
     spreadsheet: bool = False,
 ) -> None:
     """Predict new rows with the first arm of a run; a CSV to ``out`` or to the terminal, and the score if labels are there.
@@ -43,6 +43,7 @@ def write_predictions(
         files: ``SEAT=FILE`` for each seat that has a file of its own.
         overrides: of the settings of the data, such as ``scenario.data.separator=;``.
         out: where to write.
+        parts: ``SEAT=RUN`` for each seat whose model lies in a run folder of its own.
         spreadsheet: write labels and ids so that no spreadsheet takes one for a formula; some differ from the table then.
 
     Raises:
@@ -53,7 +54,7 @@ def write_predictions(
         if not each.startswith("scenario.data."):
             raise ConfigError(f"--set {each}: of a trained run only the settings under scenario.data can change")
     arm = next(iter(config.read(str(folder / "scenario.yaml"), overrides).arms().values()))
-    plan = arm.scenario.predictor(NewRows(path, _by_seat(path, files)), load_seats(folder))
+    plan = arm.scenario.predictor(NewRows(path, _by_seat(path, files)), load_seats(folder, parts=_by_part(parts)))
     plan = complete(plan, [link for link in arm.links if plan.carries(link)], {}, ())  # defences hold for queries too
     reports = {report.role: report for report in asyncio.run(play_all(arm, memory(plan), _tell, plan))}
     hub = reports[plan.hub]
@@ -64,7 +65,7 @@ def write_predictions(
         print_text(
             f"a spreadsheet would run '{found:.60}' as a formula; for one write the file with --spreadsheet", err=True
         )
-    _write(lines, out)
+    _write(lines, out, folder)
     if "scores" in hub.sidecar:
         print_text(_describe_scores(hub.sidecar), err=out is None)
 
@@ -113,6 +114,23 @@ def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
     return found
 
 
+def _by_part(parts: Sequence[str]) -> dict[RoleId, Path]:
+    """By seat, the run folder of its own.
+
+    Raises:
+        ConfigError: an entry is not SEAT=RUN, or a seat stands twice.
+    """
+    found: dict[RoleId, Path] = {}
+    for each in parts:
+        seat, sign, folder = each.partition("=")
+        if not (seat and sign and folder):
+            raise ConfigError(f"--part {each}: expected SEAT=RUN, such as --part north=runs/north")
+        if seat in found:
+            raise ConfigError(f"--part {each}: seat '{seat}' has a folder already, {found[seat]}")
+        found[seat] = Path(folder)
+    return found
+
+
 def _tell(role: RoleId, row: Mapping[str, Any]) -> None:
     """Say what is for people; predictions may go to standard output."""
     if "notice" in row:
@@ -130,7 +148,7 @@ def _describe_scores(sidecar: Mapping[str, Any]) -> str:
     )
 
 
-def _write(lines: Iterable[list[object]], out: Path | None) -> None:
+def _write(lines: Iterable[list[object]], out: Path | None, run: Path) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(lines)
     if out is None:
@@ -141,4 +159,4 @@ def _write(lines: Iterable[list[object]], out: Path | None) -> None:
         if out.exists() and not out.is_file():  # such as /dev/stdout
             out.write_text(table.getvalue(), encoding="utf-8")
         else:
-            atomic_write(out, table.getvalue().encode())
+            write_named(out, table.getvalue().encode(), [run])

@@ -71,6 +71,7 @@ def play(
             plain=plain,
             wait=wait,
             secrets=secrets,
+            simulate=own.simulate,
             out=out,
             command=sys.argv,
             started=progress.arm,
@@ -79,7 +80,10 @@ def play(
 
 
 def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path) -> Path:
-    """Write a folder for each seat of a scenario, with its certificate, its key and its token; returns where they lie.
+    """Write a folder for each seat of a scenario; returns where they lie.
+
+    In each lie a certificate, its key, a token and a secret of the seat's own; where ids are matched also the key that they are
+    hashed with, which is the same for all.
 
     Raises:
         ConfigError: a host is none, or `cryptography` is not installed.
@@ -99,9 +103,10 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
             (folder := fresh / role).mkdir(mode=0o700)
             shown = token if role == hub else token_of(token, role)
             contents = {"ca.pem": identity.ca, "cert.pem": identity.certificate, "key.pem": identity.key}
-            contents |= {"token": f"{shown}\n".encode()} | ({"ids": f"{ids_key}\n".encode()} if tables else {})
+            contents |= {"token": f"{shown}\n".encode(), "secret": f"{os.urandom(32).hex()}\n".encode()}
+            contents |= {"ids": f"{ids_key}\n".encode()} if tables else {}
             for name, content in contents.items():
-                create_file(folder / name, content, 0o600)
+                create_file(folder / name, content)
     return out
 
 

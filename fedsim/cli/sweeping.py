@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ from fedsim.axes import short
 from fedsim.cli.tables import bare, fits
 from fedsim.cli.terminal import Terminal
 from fedsim.config import ScenarioFile
-from fedsim.report.seeds import rederive
+from fedsim.report.reading import read_sweep
 from fedsim.report.sweeps import by_leakage, leakage_metric, measures
 from fedsim.report.words import estimate, how_certain, number, title
 from fedsim.sweep.runs import SweepRun, Tell
@@ -133,7 +132,7 @@ class Board:
 
 def print_sweep(path: Path) -> None:
     """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
-    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
+    summary = read_sweep(path).summary
     console = Terminal()
     facets = by_leakage(summary)
     leakages = [facet for facet in facets if facet["leakage"]]

@@ -17,7 +17,7 @@ import yaml
 
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError
-from fedsim.files import create_file
+from fedsim.files import SHARED, create_file
 from fedsim.message import RoleId
 from fedsim.plan import Plan
 from fedsim.report.fresh import fresh_folder
@@ -44,6 +44,13 @@ LASTING = {"restart": "unless-stopped"}
 """Of a container: the engine starts it again when it has ended by itself, and after the machine has."""
 USER = 10001
 """Whose processes they are, and whose files, if root asks for them; else they are of the user that asks."""
+SHARING = b"""\
+# What this seat hands to the hub when a run is over, beside metrics and the scores and claims of attacks.
+# It is for the operator of the seat to decide; everything else stays in the folder runs.
+samples: 0            # rows of truth beside each claim, at most
+share_model: false    # the trained parameters
+share_schema: false   # names of columns, categories and scale
+"""
 CONNECTION = """\
 [superlink]
 default = "here"
@@ -64,6 +71,7 @@ class Federation:
         image: what they are made of.
         wait: seconds in which every party must have joined.
         days: how long the certificate of the SuperLink holds.
+        simulate: whether seats have no secrets of their own: their noise then follows from the public seed.
     """
 
     file: ScenarioFile
@@ -71,6 +79,7 @@ class Federation:
     image: str
     wait: float
     days: float
+    simulate: bool = False
 
     def write(self, out: Path) -> Path:
         """Write all folders; returns where they lie.
@@ -97,14 +106,13 @@ class Federation:
     def _write(self, out: Path, hub: RoleId, parties: Sequence[RoleId]) -> None:
         authority, shared = Authority(self.days), os.urandom(32).hex().encode()
         link = authority.identity(LINK, [LINK, "localhost", *([self.host] if self.host else [])])
-        secret = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
+        common = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
         contents = {"ca.pem": link.ca, "cert.pem": link.certificate, "key.pem": link.key, "superexec": shared}
         _fill(out / LINK / "settings", contents)
         (out / LINK / "state").mkdir(mode=0o700)
-        own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
-        scenario = scenario_text(self.file).encode()
+        own = {"ca.pem": link.ca, **self._draw_secret(), **common}
+        scenario = scenario_text(self.file.without_folder()).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
-        (out / "seats" / hub / "runs").mkdir(mode=0o700)
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
         ways = name_networks(parties) if not self.host else {}
         services = {LINK: self._link(), HUB: self._hub(hub)}
@@ -113,8 +121,8 @@ class Federation:
         for party in parties:
             private, public = node_keys()
             run[f"{party}.pub"] = public
-            own = {"ca.pem": link.ca, "node": private, "secret": os.urandom(32).hex().encode(), **secret}
-            own["scenario.yaml"] = scenario
+            own = {"ca.pem": link.ca, "node": private, **self._draw_secret(), **common}
+            own |= {"scenario.yaml": scenario, "sharing.yaml": SHARING}
             _fill(out / "seats" / party / "settings", own)
             if self.host:
                 there = {f"party-{party}": self._party(party, ".", FEDERATION), GATE: self._gate()}
@@ -123,6 +131,7 @@ class Federation:
                 services[f"party-{party}"] = self._party(party, f"./seats/{party}", ways[party])
         for seat in (hub, *parties):
             (out / "seats" / seat / "data").mkdir(mode=0o700)
+            (out / "seats" / seat / "runs").mkdir(mode=0o700)
             if self.lasting and seat != hub:  # the hub's lie in its run folder
                 (out / "seats" / seat / "checkpoints").mkdir(mode=0o700)
         _fill(out / RUN / "settings", run)
@@ -132,6 +141,10 @@ class Federation:
         services[RUN] = self._submission(RUN, str(restarts), **_after(LINK, REGISTER), profiles=[RUN])
         closed = close_networks([FEDERATION, *ways.values()])
         _compose(out / "compose.yaml", services, {FEDERATION: reachable_network()} if self.host else closed)
+
+    def _draw_secret(self) -> dict[str, bytes]:
+        """The file with a seat's own secret: another for each seat."""
+        return {} if self.simulate else {"secret": os.urandom(32).hex().encode()}
 
     def _settings(self) -> str:
         """What the Flower app is told of the hub."""
@@ -146,8 +159,9 @@ class Federation:
             "wait": self.wait,
             "transport": "stream",
             "data": "/data",
-            "secret": "/settings/secret",
+            "secret": "" if self.simulate else "/settings/secret",
             "ids_key": "/settings/ids_key" if self.apart else "",
+            "simulate": self.simulate,
         }
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
@@ -186,14 +200,15 @@ class Federation:
 
     def _party(self, party: RoleId, folder: str, network: str) -> dict[str, Any]:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
-        node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
-        node["agrees"] = "/settings/scenario.yaml"
+        own = {"simulate": True} if self.simulate else {"secret": "/settings/secret"}
+        node: dict[str, Any] = {"party": party, "data": "/data", **own, **tables}
+        node |= {"agrees": "/settings/scenario.yaml", "runs": "/runs", "sharing": "/settings/sharing.yaml"}
         if self.lasting:
             node["checkpoints"] = "/checkpoints"
         command = ["flower-supernode", "--superlink", f"{LINK}:{PORT}", "--port", str(NODE_PORT)]
         command += ["--root-certificates", "/settings/ca.pem", "--auth-supernode-private-key", "/settings/node"]
         command += ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in node.items())]
-        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro"}
+        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro", f"{folder}/runs": "/runs"}
         if self.lasting:
             mounted[f"{folder}/checkpoints"] = "/checkpoints"
         after = {} if self.host else _after(LINK, REGISTER)
@@ -247,13 +262,13 @@ def _parties(plans: Iterable[Plan]) -> list[RoleId]:
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700, parents=True)
     for name, content in contents.items():
-        create_file(folder / name, content, 0o600)
+        create_file(folder / name, content)
 
 
 def _compose(path: Path, services: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
     whole = {"version": "3.8", "services": dict(services), "networks": dict(networks)}
     text = "# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120)
-    create_file(path, text.encode())
+    create_file(path, text.encode(), SHARED)
 
 
 def _after(*services: str) -> dict[str, Any]:

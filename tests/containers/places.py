@@ -48,7 +48,9 @@ class Place:
         shown = [word for option, path in files.items() for word in (f"--{option}", path) if "--plain" not in words]
         token = ("--token-file", f"{keys or f'keys-{name}/{role}'}/token")
         folder = ("--out", f"{out or name}/{on or role}")
-        return self.hosts[on or role].start("seat", f"{name}.yaml", "--role", role, *shown, *token, *folder, *words)
+        private = () if "--secret" in words else ("--simulate",)
+        words = ("--role", role, *shown, *token, *folder, *private, *words)
+        return self.hosts[on or role].start("seat", f"{name}.yaml", *words)
 
     def others(self, name: str, address: str, *absent: str, out: str = "") -> dict[str, Running]:
         """Start every seat but the hub, on its own host."""
