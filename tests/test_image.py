@@ -62,3 +62,11 @@ def test_pip_installs_nothing_in_the_image_that_is_not_named_by_its_hash() -> No
     assert len(calls) == 3
     assert [call for call in calls if "--require-hashes" not in call and "--no-index" not in call] == []
     assert [call for call in calls if "--no-deps" not in call] == []
+
+
+def test_what_the_image_is_made_of_is_in_the_build_context() -> None:
+    context = {line[1:] for line in (ROOT / ".dockerignore").read_text("utf-8").splitlines() if line[:1] == "!"}
+    text = (ROOT / "docker/Dockerfile").read_text("utf-8")
+    copied = [part for line in re.findall(r"^COPY (?!--)(.*) \S+$", text, flags=re.MULTILINE) for part in line.split()]
+    assert {"LICENSE", "docker/requirements.txt", "fedsim"} <= {*copied}
+    assert {part.replace("[e]", "e") for part in copied} == context
