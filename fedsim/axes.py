@@ -8,17 +8,19 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, model_validator
 
-from fedsim.override import around, merge, put
-from fedsim.plugins import Settings
+from fedsim.default_values import find_default, merge_over
+from fedsim.override import around, put
+from fedsim.plugins import DisplayName, Settings
 from fedsim.seeding import Rng
 
 MOST = 1000
 """Cells of a sweep, at most."""
-FIXED = ("seed", "name", "sweep", "compare", "runtime", "placement")
+FIXED = ("seed", "name", "sweep", "compare", "runtime", "placement", "folder")
 """What cannot be varied from cell to cell."""
 DIGITS = 4
 """Significant digits of a number that is drawn."""
@@ -57,7 +59,7 @@ def _form(value: Any) -> str:
 
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1), Tag("values")]
-Options = Annotated[dict[str, dict[str, Any]], Field(min_length=1), Tag("options")]
+Options = Annotated[dict[DisplayName, dict[str, Any]], Field(min_length=1), Tag("options")]
 GridAxis = Annotated[Values | Options, Discriminator(lambda value: "values" if _form(value) == "values" else "options")]
 RandomAxis = Annotated[Values | Options | Annotated[Range, Tag("range")], Discriminator(_form)]
 
@@ -104,23 +106,24 @@ class Cell:
             if isinstance(c.value, int | float) and not isinstance(c.value, bool)
         }
 
-    def apply(self, base: Mapping[str, Any]) -> dict[str, Any]:
-        """The plain values of a file with this cell's changes.
+    def apply(self, base: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+        """The plain values of a file, a ``model``, with this cell's changes.
 
         Raises:
             ConfigError: a path leads through something that is not there.
         """
         data: dict[str, Any] = copy.deepcopy(dict(base))
+        defaults = partial(find_default, model)
         for choice in sorted(self.choices.values(), key=lambda choice: bool(choice.path)):  # whole structures first
             value = copy.deepcopy(choice.value)
             if not choice.path:
-                data = merge(data, value)
+                data = merge_over(model, data, value)
                 continue
             where = f"axis {choice.path}"
-            here = around(data, choice.path, where)
+            here = around(data, choice.path, where, defaults)
             if choice.path.endswith(".kind") and isinstance(here, dict) and here.get("kind") != value:
                 here.clear()  # the settings of one kind are not those of another
-            put(data, choice.path, value, where)
+            put(data, choice.path, value, where, defaults)
         return data
 
 

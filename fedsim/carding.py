@@ -16,7 +16,7 @@ from fedsim.files import write_files
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Scenario
-from fedsim.plugins import find, names
+from fedsim.plugins import find, own_names
 from fedsim.report import card
 from fedsim.report.lock import FolderLock
 from fedsim.report.paths import PathFilter
@@ -107,7 +107,7 @@ def _chosen(run: Run, arm: str, runtime: str) -> tuple[str, ScenarioFile, Mappin
 
 def _uncarded(scenario: Scenario) -> str:
     """Why there is no model card of a run, and of which there is one."""
-    carded = [kind for kind in names("scenarios") if not find("scenarios", kind, Scenario).uncarded]
+    carded = [kind for kind in own_names("scenarios") if not find("scenarios", kind, Scenario).uncarded]
     return f"no model card of {scenario.kind()}: {scenario.uncarded}; there is one of runs of {listed(carded)}"
 
 

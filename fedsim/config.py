@@ -8,22 +8,34 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, field_serializer, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
+from fedsim.default_values import find_default, merge_over
+from fedsim.engines import find_engine_addresses, hide_engine_addresses
 from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
+from fedsim.file_mistakes import explain_file
 from fedsim.message import RoleId
-from fedsim.mistakes import Places, explain
+from fedsim.mistakes import Places, explain, join_lines
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
-from fedsim.override import apply_override, merge
+from fedsim.override import apply_override
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load
+from fedsim.plugins import GROUPS, DisplayName, OneOf, Plugin, Settings, load, set_folder
+from fedsim.printable import make_printable
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 from fedsim.vfl.device import find_device
@@ -64,7 +76,7 @@ def _local() -> Runtime:
 class ScenarioFile(Settings):
     """A scenario file, resolved."""
 
-    name: str = Field("", description="what the run is called; default: the name of the file")
+    name: DisplayName = Field("", description="what the run is called; default: the name of the file")
     seed: int = Field(0, ge=0, description="the public seed: schedule and protocol follow from it")
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of each process; part of the experiment: it changes bits"
@@ -73,8 +85,10 @@ class ScenarioFile(Settings):
     links: tuple[LinkConfig, ...] = Field((), description="stages on links")
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
     trials: tuple[Trial, ...] = Field((), description="who attacks whom, knowing what")
-    compare: dict[str, dict[str, Any]] = Field({}, description="arms: each overrides this file; one report over all")
-    profiles: dict[str, dict[str, Any]] = Field(
+    compare: dict[DisplayName, dict[str, Any]] = Field(
+        {}, description="arms: each overrides this file; one report over all"
+    )
+    profiles: dict[DisplayName, dict[str, Any]] = Field(
         {},
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
@@ -92,6 +106,17 @@ class ScenarioFile(Settings):
         {}, description="by seat: gpus, cpus, and resources of a Ray cluster by name; not part of the experiment"
     )
     runtime: Annotated[Runtime, OneOf("runtimes")] = Field(default_factory=_local, description="where seats run")
+
+    folder: str = Field(
+        "",
+        description="where relative paths of data start from, itself relative to this file; default: the file's own folder; "
+        "not part of the experiment",
+    )
+
+    @model_validator(mode="after")
+    def _set_folder(self) -> Self:
+        set_folder(self.scenario, self.folder)
+        return self
 
     @field_validator("compare", "profiles", mode="before")
     @classmethod
@@ -126,10 +151,10 @@ class ScenarioFile(Settings):
         return self.remember("digest", self._digest)
 
     def _digest(self) -> str:
-        other = {"runtime", "placement", "name", "sweep", "checkpoint"}
+        other = {"runtime", "placement", "name", "sweep", "checkpoint", "folder"}
         if not self.missing:
             other.add("missing")
-        dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
+        dump = hide_engine_addresses(self.model_dump(mode="json", exclude=other, context={"experiment": True}))
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
     def accord(self) -> str:
@@ -137,6 +162,10 @@ class ScenarioFile(Settings):
         if self.checkpoint is None:
             return self.digest()
         return hashlib.sha256(f"{self.digest()} every {self.checkpoint.every}".encode()).hexdigest()
+
+    def without_folder(self) -> ScenarioFile:
+        """The same file for a seat that has its data in a place of its own."""
+        return self.model_validate({**self.resolved(), "folder": ""})
 
     @property
     def restarts(self) -> int:
@@ -222,9 +251,8 @@ class ScenarioFile(Settings):
         Raises:
             ConfigError, ThreatModelError: see `arms`, `cells` and `plan`.
         """
-        for name in self.compare or [""]:
+        for name, arm in self._arms_at(places).items():
             inside = replace(places, arm=name)
-            arm = self._arm(name, inside) if name else self
             try:
                 arm.plan()
             except (ConfigError, ThreatModelError) as error:
@@ -234,6 +262,18 @@ class ScenarioFile(Settings):
 
         if self.sweep is not None:
             self._check_sweep(self.sweep, places)
+
+    def _arms_at(self, places: Places) -> dict[str, ScenarioFile]:
+        """The arms, or this file under ""; what is wrong in any of them is told at once."""
+        found, wrong = {} if self.compare else {"": self}, list[str]()
+        for name in self.compare:
+            try:
+                found[name] = self._arm(name, replace(places, arm=name))
+            except ConfigError as error:
+                wrong += str(error).splitlines()
+        if wrong:
+            raise ConfigError(join_lines(wrong))
+        return found
 
     def _check_sweep(self, sweep: Sweep, places: Places) -> None:
         where = places.of(("sweep",))
@@ -259,7 +299,7 @@ class ScenarioFile(Settings):
 
     def _cell(self, cell: Cell, places: Places) -> ScenarioFile:
         base = {**self.resolved(), "sweep": None, "name": f"{self.name}: {cell.name}"}
-        return _validate(cell.apply(base), places)
+        return _validate(cell.apply(base, ScenarioFile), places)
 
     def _arm(self, name: str, places: Places) -> ScenarioFile:
         base = {key: value for key, value in self.resolved().items() if key not in ("compare", "sweep")}
@@ -268,7 +308,7 @@ class ScenarioFile(Settings):
                 raise ConfigError(
                     f"{places.of((key,))}: {key}: an arm cannot have {'arms' if key == 'compare' else 'a sweep'}"
                 )
-        return _validate(merge(base, self.compare[name]), places)
+        return _validate(merge_over(ScenarioFile, base, self.compare[name]), places)
 
 
 def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime: str = "") -> ScenarioFile:
@@ -278,23 +318,40 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     over both.
 
     Raises:
-        ConfigError: with the file, the line and the path of what is wrong.
+        ConfigError: with the file, the line and the path of what is wrong; also if the file names an engine to join.
         ThreatModelError: the same of an attack that cannot run.
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
-    data.setdefault("name", restore_text(path.stem))
+    data.setdefault("name", make_printable(restore_text(path.stem)))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
+    _refuse_engines(data, Places(str(path), lines))
     given = data.get("runtime")
     if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
         data["runtime"] = {"kind": runtime}
+    if path not in shipped().values() and isinstance(own := data.get("folder", ""), str):
+        data["folder"] = str(path.parent.resolve() / own)
     for override in overrides:
-        apply_override(data, override)
+        pinned = _pin_file(override, str(data.get("folder", "")))
+        apply_override(data, pinned, partial(find_default, ScenarioFile))
     places = Places(str(path), lines, overrides)
-    file = _validate(data, places)
+    try:
+        file = ScenarioFile.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(explain_file(ScenarioFile, error, data, places)) from error
     file.check(places)
     return file
+
+
+def _refuse_engines(data: Mapping[str, Any], places: Places) -> None:
+    """Refuse a file that says which engine to join; raises as `read`."""
+    for where, address in find_engine_addresses(data):
+        raise ConfigError(
+            f"{places.of(where)}: {'.'.join(map(str, where))}: '{address:.60}': no file may name an engine to join, as whoever "
+            "answers there can run code here; remove it, and give --set runtime.address=ADDRESS, or address: auto with "
+            "RAY_ADDRESS"
+        )
 
 
 def _profiled(
@@ -307,8 +364,23 @@ def _profiled(
     if name and name not in profiles:
         raise ConfigError(f"--profile: no profile '{name}'{suggest(name, profiles)}")
     name = name or next(iter(profiles))
+    if not isinstance(profiles[name] or {}, dict):
+        raise ConfigError(f"profiles.{name}: expected a mapping that overrides this file; found {profiles[name]!r:.60}")
     over = {path[2:]: line for path, line in lines.items() if path[:2] == ("profiles", name)}
-    return merge({**data, "name": f"{data['name']}-{name}"}, profiles[name] or {}), lines | over
+    named = {**data, "name": f"{data['name']}-{name}"}
+    return merge_over(ScenarioFile, named, profiles[name] or {}), lines | over
+
+
+def _pin_file(override: str, folder: str) -> str:
+    """An override that names a file of the current folder, of which the scenario's own folder has another by that name."""
+    key, _, text = override.partition("=")
+    here = Path(text)
+    try:
+        other = Path(folder, text)
+        twice = folder and text and here.is_file() and other.is_file() and not here.samefile(other)
+    except (OSError, ValueError):  # no name that a file can have
+        return override
+    return f"{key}={json.dumps(str(here.absolute()), ensure_ascii=False)}" if twice else override
 
 
 def shipped() -> dict[str, Path]:

@@ -6,10 +6,11 @@ them: each seat keeps its own part alone, and says only which parts it has. Ever
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from fedsim.channel import Placed
 from fedsim.config import ScenarioFile
-from fedsim.errors import ProtocolError
+from fedsim.errors import ContentError, ProtocolError
 from fedsim.message import Message, RoleId, Scalar
 from fedsim.net import Net, Traffic
 from fedsim.rows import Rows
@@ -45,6 +46,25 @@ class Agreed(Message):
     mark: str
 
 
+TakeUp = Callable[["Cuts", Lasting], None]
+
+
+def _explain_misfits(take_up: TakeUp) -> TakeUp:
+    """A part may lie in a folder of a stranger: one that is whole, and still none of such a seat, is one line."""
+
+    @functools.wraps(take_up)
+    def taken(cuts: Cuts, role: Lasting) -> None:
+        try:
+            take_up(cuts, role)
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ContentError(
+                f"a part of a checkpoint does not fit its seat ({why}); remove it and run anew"
+            ) from error
+
+    return taken
+
+
 class FindRoot(Protocol):
     """Derives the root of a seat's private draws (`fedsim.plan.Secrets.root`)."""
 
@@ -69,6 +89,7 @@ class Cuts:
         self._rows = shelf.begin(part)
         net.step, net.done = (part.step, part.done) if part else (0, 0)
 
+    @_explain_misfits
     def take_up(self, role: Lasting) -> None:
         """See `fedsim.net.Cuts`."""
         if self._part is None:

@@ -29,7 +29,7 @@ from fedsim.runtime._seat import PATIENCE, describe_simulated, play_hub, play_sp
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
-from fedsim.transport.addresses import explain_listen, split_address
+from fedsim.transport.addresses import explain_listen, is_loopback, split_address
 from fedsim.transport.tls import Identity
 from fedsim.vfl.device import find_device
 
@@ -148,6 +148,7 @@ def run_seat(
     connect: str = "",
     listen: str = "",
     identity: Identity | None = None,
+    plain: bool = False,
     wait: float = PATIENCE,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
     simulate: bool = False,
@@ -167,6 +168,7 @@ def run_seat(
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
+        plain: allow a stream to other machines that is not.
         wait: seconds for the others to come.
         secrets: the seat's own. Only to ``simulate`` it plays without: whoever has the file can then subtract its noise.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
@@ -175,13 +177,13 @@ def run_seat(
 
     Raises:
         ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used; there is no secret, or it is no secret.
+            cannot be used, or leads to another machine without one; there is no secret, or it is no secret.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
     _check_secret(role, secrets, simulate, token)
-    _check_seat(file, role, connect, listen, secrets, identity)
+    _check_seat(file, role, connect, listen, secrets, identity, plain)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
@@ -211,7 +213,13 @@ def _check_secret(role: RoleId, secrets: Secrets, simulate: bool, token: str) ->
 
 
 def _check_seat(
-    file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets, identity: Identity | None
+    file: ScenarioFile,
+    role: RoleId,
+    connect: str,
+    listen: str,
+    secrets: Secrets,
+    identity: Identity | None,
+    plain: bool,
 ) -> None:
     """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
@@ -222,11 +230,16 @@ def _check_seat(
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
-    split_address(given, f"--{wanted}")
+    host, _ = split_address(given, f"--{wanted}")
     if listen and (reason := explain_listen(listen)):
         raise ConfigError(f"--listen: cannot listen at {listen}: {reason}")
     if identity is not None:
         identity.check(role, listens=role == plan.hub)
+    elif not plain and not is_loopback(host):
+        raise ConfigError(
+            f"--{wanted} {given:.80}: to other machines the token and all that is exchanged would travel in plain text; "
+            "give --ca, --cert and --key, which fedsim keys makes, or --plain if you trust everyone on that network"
+        )
     if plan.seats[role].meet is not None:
         ids_key(secrets, Rng.root(file.seed))
         file.scenario.look(role)

@@ -21,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim import config, experiment
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.printable import print_text
 from fedsim.report.replacing import find_unfinished
 from fedsim.runtime import flower
 from fedsim.runtime._seat import describe_simulated
@@ -45,9 +46,9 @@ def lead(grid: Grid, context: Context) -> None:
     with flower.conducting(grid, secrets):
         out = _out(settings)
         if settings["resume"] and out is not None and find_unfinished(out):
-            print(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
+            print_text(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
         else:
-            print(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")
+            print_text(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")
 
 
 @client.query("session")
@@ -69,7 +70,7 @@ def _telling(title: str, file: config.ScenarioFile) -> Watch:
 
     def watch(role: RoleId, row: Mapping[str, Any]) -> None:
         if "notice" in row:
-            print(row["notice"], flush=True)
+            print_text(row["notice"])
 
     return watch
 

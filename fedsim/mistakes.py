@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ from pydantic import ValidationError
 
 from fedsim.errors import suggest
 from fedsim.plugins import NestedError
+from fedsim.printable import make_printable
 from fedsim.safeyaml import YamlPath, locate
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-MOST = 3
+MOST = 30
 """Lines shown; the others are counted."""
 EXPECTED: Mapping[str, str] = {
     "int_type": "a whole number",
@@ -86,21 +87,37 @@ class Places:
 
 
 def explain(error: ValidationError, data: Any, places: Places) -> str:
-    """A line for each thing that is wrong, at most `MOST`."""
+    """A line for each thing that is wrong, at most `MOST`, in the order of the file."""
+    return join_lines(find_mistakes(error, data, places).values())
+
+
+def join_lines(lines: Iterable[str]) -> str:
+    """At most `MOST` lines, and how many more there are."""
+    shown = list(dict.fromkeys(lines))
+    if len(shown) > MOST:
+        shown[MOST:] = [f"and {len(shown) - MOST} more"]
+    return "\n".join(shown)
+
+
+def find_mistakes(error: ValidationError, data: Any, places: Places) -> dict[YamlPath, str]:
+    """By path, the line that says what is wrong there, in the order of the file."""
     found: dict[YamlPath, list[ErrorDetails]] = {}
     for path, detail in _flatten(error):
         found.setdefault(_real(path, detail, data), []).append(detail)
     for path in [path for path, (first, *_) in found.items() if first["type"] == "too_short"]:
         if any(other[: len(path)] == path for other in found if other != path):
             del found[path]  # pydantic counts only the items that are right
-    lines = [
-        f"{places.of(path)}: {'.'.join(map(str, path)) or 'file'}: {_wrong(ds)}"
-        f"{places.instead(path) if ds[0]['type'] == 'unknown_key' else ''}"
-        for path, ds in found.items()
-    ]
-    if len(lines) > MOST:
-        lines[MOST:] = [f"and {len(lines) - MOST} more"]
-    return "\n".join(lines)
+    lines = {}
+    listed: set[YamlPath] = set()
+    for path in sorted(found, key=lambda path: locate(path, places.lines) or 0):
+        wrong, unknown = _wrong(found[path]), found[path][0]["type"] == "unknown_key"
+        if unknown and path[:-1] in listed:
+            wrong = wrong.partition(" allowed: ")[0].removesuffix(";")  # the keys of a mapping are listed once
+        elif unknown:
+            listed.add(path[:-1])
+        name = make_printable(".".join(map(str, path))) or "file"
+        lines[path] = f"{places.of(path)}: {name}: {wrong}{places.instead(path) if unknown else ''}"
+    return lines
 
 
 def _flatten(error: ValidationError, prefix: YamlPath = ()) -> Iterator[tuple[YamlPath, ErrorDetails]]:
@@ -117,7 +134,7 @@ def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
     if detail["type"] == "missing":
         return path
     there: list[str | int] = []
-    for part in (*path, *([detail["ctx"]["key"]] if detail["type"] == "unknown_key" else [])):
+    for part in path:
         try:
             data = data[part]
         except (KeyError, IndexError, TypeError):
@@ -129,7 +146,7 @@ def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
 def _wrong(details: Sequence[ErrorDetails]) -> str:
     """What is wrong with one value; where several types were tried, all of them were expected."""
     first = details[0]
-    if "[key]" in first["loc"]:
+    if "[key]" in first["loc"] and first["type"] == "string_type":
         return f"its name must be text; found {_shown(first['input'])}: put it in quotes"
     if first["type"] == "missing":
         return "missing, and it has no default"

@@ -114,7 +114,7 @@ class ReportedFinding(BaseModel):
 class ReportedDescription(BaseModel):
     """What sits at a seat, as far as a run is summed up from it."""
 
-    classes: list[Any] | None = None
+    classes: list[Any] = []
 
 
 class Reported(BaseModel):
@@ -130,6 +130,8 @@ class Reported(BaseModel):
     exhibits: list[str]
     stages: list[dict[str, Any]]
     figures: list[dict[str, Any]]
+    withheld: list[str] | None
+    weights_sha256: str
 
 
 def to_bytes(report: SeatReport, plan: Plan) -> bytes:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import pairwise
 from typing import Any
 
 from fedsim import safeyaml
 from fedsim.errors import ConfigError
 
+FindDefault = Callable[[Mapping[str, Any], tuple[str, ...]], Any]
+"""Gives the plain value of a setting that is left out, from the values around it and its path; None where there is none."""
 SIGNS = frozenset("|>,&*!%@`?:-# \t")
 """Characters that mean something else in YAML, or nothing, where one of them stands alone as a value."""
 
@@ -22,7 +24,12 @@ def merge(base: Any, override: Any) -> Any:
     return {**base, **{key: merge(base.get(key), value) for key, value in override.items()}}
 
 
-def apply_override(data: dict[str, Any], override: str) -> None:
+def leave_out(data: Mapping[str, Any], path: tuple[str, ...]) -> Any:
+    """Of values that are no scenario file: nothing has a default."""
+    return None
+
+
+def apply_override(data: dict[str, Any], override: str, find_default: FindDefault = leave_out) -> None:
     """Set ``a.b.0.c=value`` in plain values; the value is read as YAML, but a sign alone is itself, as in ``separator=|``.
 
     Raises:
@@ -32,16 +39,16 @@ def apply_override(data: dict[str, Any], override: str) -> None:
     where = f"--set {' '.join(override.split())}"
     if not equals or not all(path.split(".")):
         raise ConfigError(f"{where}: expected path=value, such as scenario.batch=20")
-    put(data, path, text if text in SIGNS else safeyaml.scalar(text, where), where)
+    put(data, path, text if text in SIGNS else safeyaml.scalar(text, where), where, find_default)
 
 
-def put(data: dict[str, Any], path: str, value: Any, where: str) -> None:
+def put(data: dict[str, Any], path: str, value: Any, where: str, find_default: FindDefault = leave_out) -> None:
     """Set the value at ``a.b.0.c``; ``where`` is what errors call the change.
 
     Raises:
         ConfigError: the path leads through something that is not there.
     """
-    last, here = path.split(".")[-1], around(data, path, where)
+    last, here = path.split(".")[-1], around(data, path, where, find_default)
     if isinstance(here, dict):
         here[last] = value
     else:
@@ -49,27 +56,28 @@ def put(data: dict[str, Any], path: str, value: Any, where: str) -> None:
         here[int(last)] = value
 
 
-def around(data: dict[str, Any], path: str, where: str) -> Any:
-    """What holds the last part of ``path``; mappings on the way that are not there, or have nothing in them, are made.
+def around(data: dict[str, Any], path: str, where: str, find_default: FindDefault = leave_out) -> Any:
+    """What holds the last part of ``path``; what is not there on the way, or has nothing in it, is made from its default.
 
     Raises:
         ConfigError: as `put`.
     """
     parts = path.split(".")
     here: Any = data
-    for part, following in pairwise(parts):
-        here = _enter(here, part, following, where)
+    for i, (part, following) in enumerate(pairwise(parts)):
+        if isinstance(here, dict) and here.get(part) is None:
+            here[part] = _start(find_default(data, tuple(parts[: i + 1])), part, following, where)
+        here = here[part] if isinstance(here, dict) else _item(here, part, where)
     return here
 
 
-def _enter(here: Any, part: str, following: str, where: str) -> Any:
-    if not isinstance(here, dict):
-        return _item(here, part, where)
-    if here.get(part) is None:
-        if following.isdecimal():
+def _start(default: Any, part: str, following: str, where: str) -> Any:
+    """What a setting that was left out is before ``following`` in it is changed."""
+    if following.isdecimal():
+        if not isinstance(default, list) or not default:
             raise ConfigError(f"{where}: there is no list '{part}'; set it whole: {part}=[...]")
-        here[part] = {}
-    return here[part]
+        return default
+    return default if isinstance(default, dict) and following != "kind" else {}
 
 
 def _item(here: Any, part: str, where: str) -> Any:

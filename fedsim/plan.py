@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from fedsim.errors import ConfigError, InputError, ThreatModelError, suggest
 from fedsim.message import Flow, Message, RoleId
 from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
+from fedsim.printable import describe_bad_seat, make_printable
 from fedsim.resilience import Axis
 from fedsim.role import Role
 from fedsim.seeding import Rng, SeatRoot, derive_root, draw_fresh, simulate_root
@@ -240,6 +242,14 @@ class Scenario(Plugin, ABC):
         """How many training steps an arm takes; None: not known beforehand, or nothing is trained step by step."""
         return None
 
+    def count_steps_per_epoch(self) -> int | None:
+        """How many training steps take each training row once; None: not known, or rows are not drawn like this.
+
+        Raises:
+            DataError: the data cannot be read.
+        """
+        return None
+
     def data_digest(self) -> str:
         """SHA-256 of the files the rows come from, as far as this process can read them; empty if they come with a package."""
         return ""
@@ -303,9 +313,11 @@ def complete(
     """The plan with what the file puts on links, around seats and at seats.
 
     Raises:
-        ConfigError: an entry names a seat, a link or a kind of message that does not exist.
+        ConfigError: an entry names a seat, a link or a kind of message that does not exist, or a seat has a name that no file
+            can have.
         ThreatModelError: a trial's attack, or a wrapper, cannot run here.
     """
+    _check_seat_names(plan)
     for role in wrappers:
         _check_seat(plan, role, "seats")
     plan = replace(plan, flows=(*plan.flows, *_more_flows(plan, wrappers)))
@@ -325,6 +337,19 @@ def _more_flows(plan: Plan, wrappers: Mapping[RoleId, tuple[Wrapper, ...]]) -> I
                 yield from wrapper.flows(site)
             except InputError as error:
                 raise type(error)(f"seats.{role}.{i}: {wrapper.kind()}: {error}") from error
+
+
+def _check_seat_names(plan: Plan) -> None:
+    """Refuse names of seats that would lead out of the folders that are named after them, or that look like each other."""
+    looks: dict[str, RoleId] = {}
+    for role in plan.seats:
+        if reason := describe_bad_seat(role):
+            raise ConfigError(
+                f"scenario: a seat cannot be named '{make_printable(role):.80}': {reason}; expected letters, digits, '-', '_', "
+                "'.' and spaces"
+            )
+        if (twin := looks.setdefault(unicodedata.normalize("NFC", role), role)) != role:
+            raise ConfigError(f"scenario: seats '{twin}' and '{role}' look the same: give them different names")
 
 
 def _check_seat(plan: Plan, role: RoleId, where: str) -> None:
@@ -348,6 +373,7 @@ def _aims(plan: Plan, trial: Trial, number: int) -> list[Aim]:
     _check_seat(plan, trial.seat, f"{where}.seat")
     if trial.victim != "*":
         _check_seat(plan, trial.victim, f"{where}.victim")
+    _check_fact_names(plan, trial, where)
     if missing := [name for name in attack.needs if name not in trial.knows]:
         raise ThreatModelError(
             f"{where}: attack '{attack.kind()}' needs to know {', '.join(missing)}; granted: "
@@ -380,6 +406,16 @@ def _no_victim(plan: Plan, trial: Trial, where: str) -> str:
         f"{where}: attack '{attack.kind()}' at {trial.seat} has no victim here: it must see {', '.join(attack.sees)} "
         f"of a seat that holds {attack.about}; what passes {trial.seat} in this exchange: {', '.join(kinds) or 'nothing'}"
     )
+
+
+def _check_fact_names(plan: Plan, trial: Trial, where: str) -> None:
+    """Refuse facts that no seat knows or discloses to this attacker, before anything else is said of its knowledge."""
+    own, victims = plan.seats[trial.seat].knows, plan.seats if trial.victim == "*" else (trial.victim,)
+    known = own.union(*(plan.seats[victim].discloses for victim in victims if victim != trial.seat))
+    if unknown := [name for name in trial.knows if name not in known | set(trial.attack.needs)]:
+        said = [f"nobody can grant '{n}'{suggest(n, known)}".partition(" allowed: ") for n in unknown]
+        names = "; ".join(begin.removesuffix(";") for begin, _, _ in said)
+        raise ThreatModelError(f"{where}.knows: {names}{'' if names.endswith('?') else ';'} allowed: {said[0][2]}")
 
 
 def _check_knowledge(plan: Plan, trial: Trial, victim: RoleId, where: str) -> None:

@@ -6,7 +6,8 @@ products of matrices by the shape of the matrices; of one shape each row came ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -259,11 +260,8 @@ def _bottom(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, pr
     from fedsim.parties.vertical import build_bottom
 
     tensors, sidecar = saved
-    try:
-        with limited_tensors(MOST_OTHERS + 2 * sum(tensor.numel() for tensor in tensors.values())):
-            network = build_bottom(sidecar["architecture"], private)
-    except ValueError as error:
-        raise ContentError(f"the saved model of {role} cannot be built: {error}") from error
+    with _limited(tensors, role):
+        network = build_bottom(sidecar["architecture"], private)
     _load(network, tensors, role)
     encoder, data, notices = _encoder(scenario, sidecar), query.data[role], list[str]()
     raw, rows = data.read_cells(_part(scenario, data, role, encoder)), query.rows_at(data)
@@ -286,7 +284,8 @@ def _hub(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, publi
 
     tensors, sidecar = saved
     classes = LabelEncoder.from_json(sidecar["classes"])
-    network = build_top(scenario, len(classes.classes), private)
+    with _limited(tensors, role):
+        network = build_top(scenario, len(classes.classes), private)
     _load(network, _under("top.", tensors), role)
     own, notices = None, list[str]()
     if sidecar["own"]:
@@ -301,6 +300,16 @@ def _hub(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, publi
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _limited(tensors: Mapping[str, Tensor], role: RoleId) -> Iterator[None]:
+    """Build a network whose sizes stand in a run folder: not one that has nothing to do with what was saved of it."""
+    try:
+        with limited_tensors(MOST_OTHERS + 2 * sum(tensor.numel() for tensor in tensors.values())):
+            yield
+    except ValueError as error:
+        raise ContentError(f"the saved model of {role} cannot be built: {error}") from error
 
 
 def _load(network: Network, tensors: Mapping[str, Tensor], role: RoleId) -> None:

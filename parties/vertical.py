@@ -28,7 +28,7 @@ from fedsim.parties.features import FeatureParty
 from fedsim.parties.labels import Baseline, LabelHolder, Scoring, make_baseline
 from fedsim.parties.predict import predictor
 from fedsim.plan import NewRows, Plan, Saved, Scenario, Seat
-from fedsim.plugins import OneOf, Settings, load
+from fedsim.plugins import Inherited, OneOf, Settings, load
 from fedsim.resilience import Axis
 from fedsim.seeding import Rng
 from fedsim.threat import Wrapper
@@ -83,7 +83,9 @@ class PartyConfig(Settings):
     columns: Annotated[str | tuple[str, ...], BeforeValidator(spell_columns)] = Field(
         description="'age, sex', 'mean *', '0:10'; for images '0:14, 0:14'"
     )
-    bottom: Annotated[ModelConfig, OneOf("models")] | None = Field(None, description="default: the scenario's bottom")
+    bottom: Annotated[Annotated[ModelConfig, OneOf("models")] | None, Inherited()] = Field(
+        None, description="default: the scenario's bottom"
+    )
     embedding: int | None = Field(None, ge=1, description="default: the scenario's embedding")
     disclose: bool = Field(False, description="whether the party consents to show what its features are worth")
 
@@ -160,6 +162,13 @@ class Vertical(Scenario, ABC):
     def training_steps(self) -> int | None:
         """See `Scenario.training_steps`."""
         return None if self.trained else self.steps
+
+    def count_steps_per_epoch(self) -> int | None:
+        """See `Scenario.count_steps_per_epoch`."""
+        if self.data.apart:
+            return None
+        train, _ = self.data.split(Rng.root(0))
+        return -(-len(train) // self.batch)
 
     def data_digest(self) -> str:
         """See `Scenario.data_digest`."""

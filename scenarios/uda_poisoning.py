@@ -74,6 +74,10 @@ class UdaPoisoning(Vertical):
         description="what an attacker at a seat is told: labels (of the source), target_labels, pseudo_labels, slices",
     )
 
+    def count_steps_per_epoch(self) -> int | None:
+        """None: the rows of either domain are drawn by themselves."""
+        return None
+
     def plan(self) -> Plan:
         """See `Scenario.plan`."""
         for name, facts in self.grants.items():

@@ -19,6 +19,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,10 @@ from fedsim.cli.predicting import write_predictions
 from fedsim.cli.sweeping import print_sweep
 from fedsim.cli.tables import print_results
 from fedsim.errors import FedsimError
-from fedsim.report import diff, figures, page, reading, sweep_page
+from fedsim.report import diff, figures, page, reading, seat_page, sweep_page
+from fedsim.report.folder import RunFolder
+from fedsim.report.summary import Arm
+from fedsim.runtime.local import Local
 from fedsim.sweep.play import sweep
 
 NOISE = {"links": [{"to": "server", "message": "Embedding", "sender": [{"kind": "gaussian_noise", "sigma": 0.1}]}]}
@@ -89,7 +93,7 @@ def draw_once() -> None:
     figures._picture = once(figures._picture, lambda panels, arms: ([(v.name, each) for v, each in panels], arms))
     sweep_page.pareto = once(sweep_page.pareto, dict)
     sweep_page.along = once(sweep_page.along, dict)
-    page.environment = sweep_page.environment = functools.cache(page.environment)
+    page.environment = sweep_page.environment = seat_page.environment = functools.cache(page.environment)
 
 
 def nested(depth: int) -> Any:
@@ -112,10 +116,22 @@ def make_folders(home: Path) -> list[Path]:
         experiment.run(
             config.validate({"name": name, **plain}, name, {}), home / name, command=["fedsim", "run", "/a/b c"]
         )
+    make_part(home / "part")
     seeds = config.validate({"name": "seeds", **SPLIT, **BOTH}, "seeds", {})
     experiment.run_seeds(seeds, 2, home / "seeds")
     sweep(config.validate({"name": "swept", **SWEPT}, "swept", {}), home / "swept")
-    return [home / name for name in (*made, "seeds", "swept")]
+    return [home / name for name in (*made, "part", "seeds", "swept")]
+
+
+def make_part(path: Path) -> None:
+    """The run folder of one seat, which was attacked."""
+    file = config.validate({"name": "part", **IMAGES}, "part", {})
+    reports = Local().run(file, lambda role, row: None)
+    findings = [finding for report in reports for finding in report.findings if finding.aim.victim == "north"]
+    mine = next(replace(report, judged=findings) for report in reports if report.role == "north")
+    with RunFolder.open_for(path, file) as folder:
+        folder.write([Arm("part", file, [mine], 1.0)])
+        folder.write_page(seat_page.render(folder.conclude()))
 
 
 def descend(node: Any, draw: random.Random) -> tuple[Any, ...]:
@@ -212,6 +228,8 @@ def use(folder: Path, original: Path, draw: random.Random) -> list[str]:
         lambda: print_sweep(folder) if reading.is_sweep(folder) else print_results(folder),
         lambda: write_predictions(folder, str(rows), [], [], folder / "predictions.csv"),
     ]
+    if folder.name == "part":
+        commands = [lambda: seat_page.write([folder]), commands[0]]
     if folder.name == "swept":
         commands = [commands[0], commands[3]]
     for command in (commands[0], *draw.choices(commands[1:], [1] if len(commands) == 2 else [1, 4, 4, 4])):
@@ -251,7 +269,7 @@ def main(count: int, first: int) -> int:
             except Exception:
                 broken += 1
                 print(f"change {number}:\n{traceback.format_exc(limit=-4)}", flush=True)
-            if (number - first) % 500 == 499:
+            if (number - first) % 100 == 99:
                 print(f"{number - first + 1} after {time.monotonic() - begun:.0f} s", flush=True)
     print(f"{count} changes from {first} on: {dict(seen)}, {broken} ended otherwise")
     return int(broken > 0)

@@ -48,6 +48,20 @@ FILES = [
         "s.yaml:3: scenario.data: unknown kind 'csw' in data; did you mean 'csv'?",
     ),
     (TABLE.replace("kind: baseline", "kind: os.system"), "s.yaml:2: scenario: unknown kind 'os.system' in scenarios"),
+    (
+        TABLE.replace("kind: csv, path: table.csv, label: y, test: 0.3", "kind: domainz").replace(
+            "baseline", "uda_poisoning"
+        ),
+        "scenario.data: unknown kind 'domainz' in data; did you mean 'domains'? allowed: domains, image_pair, photo_digits",
+    ),
+    (
+        TABLE.replace("baseline", "uda_poisoning"),
+        "scenario.data: kind 'csv' in data does not fit here; allowed: domains, image_pair, photo_digits",
+    ),
+    (
+        TABLE.replace("data: {kind: csv,", "data: {").replace("baseline", "uda_poisoning"),
+        "scenario.data: expected a mapping with a 'kind' out of: domains, image_pair, photo_digits; found",
+    ),
     ("scenario: baseline\n", "s.yaml:1: scenario: expected a mapping with a 'kind' out of: baseline"),
     (TABLE + "  optimiser: {kind: adamw}\n", "optimiser.kind: expected sgd, momentum or adam (did you mean 'adam'?)"),
     (TABLE + "runtime: {kind: lokal}\n", "s.yaml:9: runtime: unknown kind 'lokal' in runtimes; did you mean 'local'?"),
@@ -97,6 +111,14 @@ FILES = [
         "s.yaml:9: trials.0: attack 'norm_scoring' needs to know rows; granted:",
     ),
     (TABLE + NORM.format("a", "server", "[rows, moon]"), "trials.0.knows: nobody can grant 'moon'; allowed: rows"),
+    (
+        TABLE + NORM.format("a", "server", "[rowz]"),
+        "trials.0.knows: nobody can grant 'rowz'; did you mean 'rows'? allowed",
+    ),
+    (
+        TABLE + NORM.format("a", "server", "[rowz, moon]"),
+        "trials.0.knows: nobody can grant 'rowz'; did you mean 'rows'?; nobody can grant 'moon'; allowed: rows",
+    ),
     (TABLE + NORM.format("a", "server", "rows"), "trials.0.knows: expected a list, found 'rows'"),
     (TABLE + NORM.format("q", "server", "[rows]"), "s.yaml:9: trials.0.seat: no seat 'q'; allowed: a, b, server"),
     (TABLE + NORM.format("a", "q", "[rows]"), "s.yaml:9: trials.0.victim: no seat 'q'"),
@@ -166,14 +188,88 @@ def test_a_window_beyond_the_steps(here: Path) -> None:
     assert "window: only in exchange 'shared'" in refused("run", "s.yaml")
 
 
-def test_many_mistakes_are_told_in_a_few_lines(here: Path) -> None:
+def test_all_mistakes_of_a_file_are_told_at_once_in_its_order(here: Path) -> None:
     (here / "s.yaml").write_text(
-        "seed: x\nthreads: y\nscenario: {kind: baseline, batch: q, steps: w, parties: 3, data: 4}\n"
+        "scenario:\n  kind: baseline\n  batch: q\n  quokka: 1\n  wombat: 2\n  dta: {kind: csv}\n"
+        "  parties: {a: {colums: u, columns: w, bottm: 3}}\nseed: x\nthreads: y\nrun_time: {kind: local}\n"
+        "trials:\n- {atack: {kind: cafe}, seat: server, knws: []}\n"
+        "compare:\n  one: {scenario: {stepz: 3}}\n  two: {sed: 3}\n  three: {}\n"
     )
     said = fedsim("run", "s.yaml")
-    lines = said.err.splitlines()
-    assert (said.code, len(lines), lines[-1]) == (2, 4, "and 3 more")
-    assert lines[0] == "fedsim: s.yaml:1: seed: expected a whole number, found 'x'"
+    lines = [line.removeprefix("fedsim: ") for line in said.err.splitlines()]
+    assert said.code == 2
+    beginnings = [
+        "s.yaml:3: scenario.batch: expected a whole number, found 'q'",
+        "s.yaml:4: scenario.quokka: unknown key 'quokka'; allowed: augment,",
+        "s.yaml:5: scenario.wombat: unknown key 'wombat'",
+        "s.yaml:6: scenario.dta: unknown key 'dta'; did you mean 'data'?",
+        "s.yaml:7: scenario.parties.a.colums: unknown key 'colums'; did you mean 'columns'? allowed: bottom,",
+        "s.yaml:7: scenario.parties.a.bottm: unknown key 'bottm'; did you mean 'bottom'?",
+        "s.yaml:8: seed: expected a whole number, found 'x'",
+        "s.yaml:9: threads: expected a whole number, found 'y'",
+        "s.yaml:10: run_time: unknown key 'run_time'; did you mean 'runtime'? allowed: checkpoint,",
+        "s.yaml:12: trials.0.atack: unknown key 'atack'; did you mean 'attack'? allowed: attack,",
+        "s.yaml:12: trials.0.knws: unknown key 'knws'; did you mean 'knows'?",
+        "s.yaml:14: compare.one: scenario.stepz: unknown key 'stepz'; did you mean 'steps'?",
+        "s.yaml:15: compare.two: sed: unknown key 'sed'; did you mean 'seed'?",
+    ]
+    assert len(lines) == len(beginnings)
+    for line, beginning in zip(lines, beginnings, strict=True):
+        assert line.startswith(beginning)
+    assert sum("allowed: augment" in line for line in lines) == 2  # once in the file, once in the arm
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("scenario.batch_size=4", "'batch'"),
+        ("scenario.Batch-Size=4", "'batch'"),
+        ("scenario.batchsize=4", "'batch'"),
+        ("scenario.learning_rate=4", "'lr' under 'optimiser'"),
+        ("scenario.optimiser.learning_rate=4", "'lr'"),
+        ("scenario.momentum=0.5", "'momentum' under 'optimiser'"),
+        ("scenario.optimizer={}", "'optimiser'"),
+        ("scenario.clients={}", "'parties'"),
+        ("scenario.num_clients=2", "'parties'"),
+        ("scenario.seed=2", "'seed' at the top of the file"),
+        ("scenario.random_state=2", "'seed' at the top of the file"),
+        ("random_seed=2", "'seed'"),
+        ("batch=2", "'batch' under 'scenario'"),
+        ("learning_rate=2", "'lr' under 'scenario.optimiser'"),
+        ("scenario.separator=;", "'separator' under 'scenario.data'"),
+        ("scenario.sep=;", "'separator' under 'scenario.data'"),
+        ("scenario.data.delimiter=;", "'separator'"),
+        ("scenario.bottom.hidden_sizes=[3]", "'hidden'"),
+        ("scenario.epochs=3", "'steps'? (an epoch is 6 steps here)"),
+        ("scenario.n_epochs=3", "'steps'? (an epoch is 6 steps here)"),
+        ("epochs=3", "'steps' under 'scenario'? (an epoch is 6 steps here)"),
+    ],
+)
+def test_a_word_of_another_library_leads_to_the_setting_here(here: Path, words: str, hint: str) -> None:
+    key = words.partition("=")[0]
+    said = refused("check", "s.yaml", "--set", words)
+    assert f": {key}: unknown key '{key.rpartition('.')[2]}'; did you mean {hint}" in said
+    assert said.count("did you mean") == 1
+
+
+def test_epochs_are_explained_without_a_number_where_the_data_is_not_at_hand(here: Path) -> None:
+    (here / "table.csv").unlink()
+    said = refused("check", "s.yaml", "--set", "scenario.epochs=3")
+    assert "did you mean 'steps'? (an epoch is as many steps as there are training rows / batch); allowed:" in said
+
+
+def test_arms_of_a_right_file_are_told_their_mistakes_at_once(here: Path) -> None:
+    (here / "s.yaml").write_text(TABLE + "compare: {x: {scenario: {stepz: 3}}, y: {}, z: {sed: 3, seed: q}}\n")
+    lines = fedsim("check", "s.yaml").err.splitlines()
+    assert len(lines) == 3
+    for line, name in zip(lines, ("compare.x: scenario.stepz", "compare.z: seed", "compare.z: sed"), strict=True):
+        assert name in line
+
+
+def test_of_very_many_mistakes_the_first_are_told_and_the_others_counted(here: Path) -> None:
+    (here / "s.yaml").write_text(TABLE + "".join(f"wrong{i}: {i}\n" for i in range(500)))
+    lines = fedsim("run", "s.yaml").err.splitlines()
+    assert (len(lines), lines[-1]) == (31, "and 470 more")
 
 
 @pytest.mark.parametrize(

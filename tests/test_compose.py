@@ -18,6 +18,9 @@ from fedsim.residency import SharingConsent, read_consent
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 
 
+PUBLISHED = "${FEDSIM_PUBLISH:?set FEDSIM_PUBLISH to the address of hub.example.org on this machine}"
+
+
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
     (path := tmp_path / "s.yaml").write_text(TABLE)
@@ -54,13 +57,81 @@ def test_on_several_machines_only_the_hubs_has_open_ports(source: Path, tmp_path
     fine("compose", source, "--out", tmp_path / "out", "--host", "hub.example.org")
     assert list(services(tmp_path / "out")) == ["superlink", "hub", "register", "run"]
     assert {name: each.get("ports") for name, each in services(tmp_path / "out").items() if "ports" in each} == {
-        "superlink": ["8000:8000"],
-        "hub": ["7000:7000"],
+        "superlink": [f"{PUBLISHED}:8000:8000"],
+        "hub": [f"{PUBLISHED}:7000:7000"],
     }
     own = services(tmp_path / "out/seats/a")
-    assert list(own) == ["party-a"]
-    assert "hub.example.org:8000" in own["party-a"]["command"]
+    assert list(own) == ["party-a", "gate"]
+    assert own["gate"]["command"][-3:] == ["hub.example.org", "8000", "7000"]
+    assert "superlink:8000" in own["party-a"]["command"]
     assert folders(own["party-a"]) == {"./settings", "./data", "./runs"}
+    assert folders(own["gate"]) == set()
+
+
+def test_ports_are_open_at_the_named_host_only(source: Path, tmp_path: Path) -> None:
+    fine("compose", source, "--out", tmp_path / "out", "--host", "192.0.2.7")
+    ports = [port for each in services(tmp_path / "out").values() for port in each.get("ports", ())]
+    assert ports == [f"${{FEDSIM_PUBLISH:-192.0.2.7}}:{port}:{port}" for port in (8000, 7000)]
+
+
+def networks(folder: Path) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = yaml.safe_load((folder / "compose.yaml").read_text())["networks"]
+    return found
+
+
+def test_on_one_machine_a_party_reaches_the_hub_and_no_other_party_and_nobody_reaches_further(
+    source: Path, tmp_path: Path
+) -> None:
+    fine("compose", source, "--out", tmp_path / "out")
+    found, there = services(tmp_path / "out"), networks(tmp_path / "out")
+    assert set(there) == {"federation", "party-a", "party-b"}
+    assert all(each == {"internal": True} for each in there.values())
+    for one, other in (("a", "b"), ("b", "a")):
+        mine = set(found[f"party-{one}"]["networks"])
+        assert mine & set(found[f"party-{other}"]["networks"]) == set()
+        assert mine & set(found["run"]["networks"]) == set()
+        assert mine <= set(found["hub"]["networks"]) & set(found["superlink"]["networks"])
+
+
+def test_on_several_machines_a_party_reaches_the_gate_only_and_the_gate_the_hub_only(
+    source: Path, tmp_path: Path
+) -> None:
+    fine("compose", source, "--out", tmp_path / "out", "--host", "hub.example.org")
+    own, there = services(tmp_path / "out/seats/a"), networks(tmp_path / "out/seats/a")
+    assert own["party-a"]["networks"] == ["federation"]
+    assert own["gate"]["networks"] == {"federation": {"aliases": ["superlink", "hub"]}, "outside": {}}
+    assert there == {"federation": {"internal": True}, "outside": {}}
+    at_hub = networks(tmp_path / "out")["federation"]
+    assert at_hub == {"driver_opts": {"com.docker.network.bridge.enable_ip_masquerade": "false"}}
+
+
+def test_many_parties_share_a_network_because_an_engine_has_addresses_for_few(tmp_path: Path) -> None:
+    parties = ", ".join(f"p{i}: {{columns: [c{i}]}}" for i in range(25))
+    data = "{kind: csv, path: t.csv, label: y}"
+    source = tmp_path / "s.yaml"
+    source.write_text(f"scenario:\n  kind: baseline\n  data: {data}\n  parties: {{{parties}}}\n")
+    fine("compose", source, "--out", tmp_path / "out")
+    assert networks(tmp_path / "out") == {"federation": {"internal": True}}
+    assert {tuple(each["networks"]) for each in services(tmp_path / "out").values()} == {("federation",)}
+
+
+@pytest.mark.parametrize("more", [(), ("--host", "192.0.2.7")])
+def test_every_container_has_limits_and_may_do_nothing_but_its_task(
+    more: tuple[str, ...], source: Path, tmp_path: Path
+) -> None:
+    fine("compose", source, "--out", tmp_path / "out", *more)
+    for path in (tmp_path / "out").rglob("compose.yaml"):
+        for name, service in services(path.parent).items():
+            assert service["read_only"] is True, name
+            assert service["cap_drop"] == ["ALL"]
+            assert service["security_opt"] == ["no-new-privileges:true"]
+            assert service["ulimits"] == {"core": 0}
+            assert service["mem_limit"] in ("${FEDSIM_MEMORY:-8g}", "2g")
+            assert service["pids_limit"] in (4096, 512)  # a number: compose 1.29 takes no variable here
+            assert [each.partition(":")[0] for each in service["tmpfs"]] == ["/tmp"]
+            assert "size=" in service["tmpfs"][0]
+            assert "privileged" not in service
+            assert all(volume.startswith("./") for volume in service["volumes"])
 
 
 def test_a_party_has_the_scenario_that_it_agrees_to(source: Path, tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ from fedsim.runtime._mail import find_belongings, is_simulated
 from fedsim.runtime._seat import Belongings
 from fedsim.runtime.local import memory
 from fedsim.seeding import Rng, SeatRoot, derive_root, simulate_root, simulated_secret
-from fedsim.state import digest
+from fedsim.state import digest, pack, unpack
 from fedsim.supervision import keeping
 from fedsim.testing.runtimes import _check_equal
 from fedsim.transport.wrappers import Record
@@ -306,6 +306,31 @@ def test_a_root_depends_on_each_of_its_parts_and_gives_none_of_them_away() -> No
     assert [
         word for word in (roots[0].rng.key.hex(), str(roots[0].rng.key), b"f".hex() + "'", "hushed") if word in shown
     ] == []
+
+
+def test_all_of_a_key_counts_in_what_a_seat_of_a_deployment_draws() -> None:
+    """torch's generators use 32 bits of a seed, so that whoever tries them all finds the noise, and steps share noise."""
+    key = bytes(range(32))
+    others = [key[:i] + bytes([key[i] ^ 0x80]) + key[i + 1 :] for i in range(32)]
+
+    def draw(node: Rng) -> Tensor:
+        with node.as_global():
+            return torch.cat([torch.randn(960, generator=node.torch()), torch.randn(960)]).double()
+
+    for unguessable in (True, False):
+        mine, same = draw(Rng(key, unguessable)), draw(Rng(key, unguessable))
+        assert torch.equal(mine, same)
+        noises = {str(i): draw(Rng(other, unguessable)) for i, other in enumerate(others)}
+        repeated = [pair for pair in find_repeated({"mine": mine, **noises}) if "mine" in pair]
+        assert len(repeated) == (0 if unguessable else 28)  # the control: of 32 bytes those that count are four
+    root = derive_root(b"s", "d", "a", b"f").rng.child("stage")
+    assert root.unguessable
+    assert unpack(pack(root), root) == root != Rng(root.key)
+    assert not simulate_root(SEED, "a").rng.child("stage").unguessable
+    assert find_repeated({str(i): draw(root.child(i)) for i in range(40)}) == []
+    drawn = torch.cat([draw(root.child(i)) for i in range(40)])
+    assert abs(float(drawn.mean())) < 0.02
+    assert abs(float(drawn.std()) - 1) < 0.02
 
 
 def test_a_run_draws_its_fresh_bytes_itself() -> None:

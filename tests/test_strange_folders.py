@@ -16,10 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from file_server import serve
 from terminal import TABLE, fedsim, fine, write_table
 
 from fedsim import config, experiment
+from fedsim.download import DownloadError, download
 from fedsim.errors import ContentError, OutputError
+from fedsim.fetch import _alone
 from fedsim.files import atomic_write, create_file, make_folder, open_plain, read_file, write_files
 from fedsim.report import reading
 from fedsim.report.fresh import fresh_folder
@@ -219,6 +222,18 @@ def test_files_below_a_folder_are_opened_through_no_link(tmp_path: Path) -> None
     with pytest.raises(OSError, match="3 bytes, more than 2"):
         read_file(root, "a", 2)
     assert not list(root.rglob(".draft-*"))
+
+
+def test_a_download_is_written_through_no_link(tmp_path: Path) -> None:
+    (mine := tmp_path / "notes.txt").write_text("private")
+    (down := tmp_path / "down").mkdir()
+    (down / "lock").symlink_to(mine)
+    with pytest.raises(OutputError, match="cannot be written"), _alone(down):
+        pytest.fail("locked")
+    (down / "data.part").symlink_to(mine)
+    with serve(files={"/data": b"x" * 100}) as site, pytest.raises(DownloadError, match="broke off"):
+        download([f"{site.url}/data"], down / "data", "", 1000, lambda have, whole: None)
+    assert mine.read_text() == "private"
 
 
 def test_a_draft_of_keys_is_not_made_in_a_folder_of_somebody_else(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tampering import attempt, change, dump, make_folders, spoil
 from fedsim.errors import ContentError
 from fedsim.outcome import from_bytes, to_bytes
 from fedsim.report import page, reading
+from fedsim.report.summary import own, rows
 from fedsim.runtime.local import Local
 from fedsim.safejson import parse
 from fedsim.vfl.modules import limited_tensors
@@ -123,6 +124,13 @@ def test_a_peers_report_that_is_none_is_one_error(report: Any, first: int) -> No
             refused += 1
         assert (said.count("\n"), len(said) < 500) == (0, True)
     assert refused > 20
+
+
+def test_what_a_seat_says_is_filed_under_its_name(report: Any) -> None:
+    mine, _ = report
+    other = replace(mine, rows=[{"role": "server", "arm": "x", "step": 0}], stages=[{"seat": "server"}])
+    assert rows([other]) == [{"role": mine.role, "arm": "x", "step": 0}]
+    assert own(other.stages[0], seat=mine.role) == {"seat": mine.role}
 
 
 def test_a_report_speaks_for_no_other_seat(report: Any) -> None:

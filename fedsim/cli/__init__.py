@@ -20,6 +20,7 @@ from fedsim.cli.streams import (
     use_utf8_for_files,
 )
 from fedsim.errors import FedsimError, InputError
+from fedsim.printable import print_text
 
 app = typer.Typer(
     name="fedsim",
@@ -184,6 +185,9 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="without certificates, allow other machines: all can be read on the way")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Secret = "",
@@ -217,8 +221,9 @@ def seat(
         own,
         out,
         force,
+        plain,
     )
-    typer.echo(f"run folder: {path}")
+    print_text(f"run folder: {path}")
 
 
 @app.command()
@@ -240,9 +245,9 @@ def keys(
     from fedsim.cli.seating import write_keys
 
     file = config.read(source, overrides or [], profile)
-    typer.echo(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
+    print_text(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
     if not host:
-        typer.echo("seats reach the hub at localhost with these; for other machines: --host NAME")
+        print_text("seats reach the hub at localhost with these; for other machines: --host NAME")
 
 
 @app.command()
@@ -263,7 +268,7 @@ def compose(
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, simulate, out))
+    print_text(write_containers(source, overrides or [], profile, host, image, wait, days, simulate, out))
 
 
 @app.command()
@@ -349,7 +354,7 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
         from fedsim.testing import check_plugin
 
         for line in check_plugin(Path(source)):
-            typer.echo(line)
+            print_text(line)
         return
     from fedsim.cli.checking import print_plan
 
@@ -380,11 +385,14 @@ def predict(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
     ] = None,
+    spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="put ' before labels and ids that a spreadsheet would run as formulas")
+    ] = False,
 ) -> None:
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, rows, data or [], overrides or [], out, parts or [])
+    write_predictions(folder, rows, data or [], overrides or [], out, parts or [], spreadsheet)
 
 
 @app.command()
@@ -406,7 +414,7 @@ def card(
     with Progress() as progress:
         paths = carding.write(folder, arm=arm, by=by or [], runtime=kind, training=training, started=progress.arm)
     for path in paths:
-        typer.echo(f"card: {path}")
+        print_text(f"card: {path}")
 
 
 @app.command()
@@ -416,7 +424,7 @@ def diff(one: Folder, other: Folder) -> None:
     from fedsim.report.reading import read
 
     for line in compare(read(one), read(other)).lines():
-        typer.echo(line)
+        print_text(line)
 
 
 @app.command()
@@ -435,10 +443,10 @@ def report(
     from fedsim.report import page, reading, seat_page, sweep_page
 
     if own:
-        typer.echo(f"report: {seat_page.write(folders, out)}")
+        print_text(f"report: {seat_page.write(folders, out)}")
         return
     alone = len(folders) == 1 and reading.is_sweep(folders[0])
-    typer.echo(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
+    print_text(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 
 
 def main() -> NoReturn:
@@ -466,7 +474,7 @@ def main() -> NoReturn:
             raise
         _fail(line, 2)
     if code == INTERRUPTED:
-        typer.echo("fedsim: interrupted", err=True)
+        print_text("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -477,7 +485,7 @@ def _notes() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         for note in getattr(error, "__notes__", ())[-1:]:  # the last is that of the outermost run
-            typer.echo(f"fedsim: {note}", err=True)
+            print_text(f"fedsim: {note}", err=True)
         raise
 
 
@@ -491,5 +499,5 @@ def _interrupt(number: int, frame: object) -> None:
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
     notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
     with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
-        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
+        print_text(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -13,14 +14,26 @@ from typing import Any
 from fedsim import config
 from fedsim.errors import ConfigError
 from fedsim.message import RoleId
+from fedsim.outcome import SeatReport
 from fedsim.plan import NewRows, complete
+from fedsim.printable import LAYOUT, make_printable, print_text
 from fedsim.report.reading import load_seats, read
 from fedsim.report.writing import reporting_failures, write_named
 from fedsim.runtime.local import memory, play_all
 
+FORMULA = re.compile(r"\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r]")
+"""How a cell begins that spreadsheets compute; some take the wide forms of these signs, too, and skip spaces."""
+NUMBER = re.compile(r"\s*[-+]?(\d+([.,]\d*)?|[.,]\d+)([eE][-+]?\d+)?\s*%?")
+
 
 def write_predictions(
-    folder: Path, path: str, files: Sequence[str], overrides: Sequence[str], out: Path | None, parts: Sequence[str] = ()
+    folder: Path,
+    path: str,
+    files: Sequence[str],
+    overrides: Sequence[str],
+    out: Path | None,
+    parts: Sequence[str] = (),
+    spreadsheet: bool = False,
 ) -> None:
     """Predict new rows with the first arm of a run; a CSV to ``out`` or to the terminal, and the score if labels are there.
 
@@ -31,6 +44,7 @@ def write_predictions(
         overrides: of the settings of the data, such as ``scenario.data.separator=;``.
         out: where to write.
         parts: ``SEAT=RUN`` for each seat whose model lies in a run folder of its own.
+        spreadsheet: write labels and ids so that no spreadsheet takes one for a formula; some differ from the table then.
 
     Raises:
         InputError: not a run, a scenario that predicts nothing, or files that do not fit it.
@@ -44,16 +58,39 @@ def write_predictions(
     plan = complete(plan, [link for link in arm.links if plan.carries(link)], {}, ())  # defences hold for queries too
     reports = {report.role: report for report in asyncio.run(play_all(arm, memory(plan), _tell, plan))}
     hub = reports[plan.hub]
+    lines = _make_lines(hub)
+    if spreadsheet:
+        lines = [[disarm_formula(cell) for cell in line] for line in lines]
+    elif found := next((cell for line in lines for cell in line if is_formula(cell)), None):
+        print_text(
+            f"a spreadsheet would run '{found:.60}' as a formula; for one write the file with --spreadsheet", err=True
+        )
+    _write(lines, out, folder)
+    if "scores" in hub.sidecar:
+        print_text(_describe_scores(hub.sidecar), err=out is None)
+
+
+def _make_lines(hub: SeatReport) -> list[list[object]]:
+    """The lines of the file, from what the hub has computed."""
     classes: list[str] = hub.sidecar["classes"]
     ids: Sequence[str] | None = hub.sidecar.get("ids")
-    named = [] if ids is None else ["id"]
-    rows = (
-        [i, *([] if ids is None else [ids[i]]), classes[int(row.argmax())], *(f"{p:.6f}" for p in row.tolist())]
-        for i, row in enumerate(hub.tensors["probabilities"])
-    )
-    _write([["row", *named, "prediction", *(f"p({name})" for name in classes)], *rows], out, folder)
-    if "scores" in hub.sidecar:
-        print(_describe_scores(hub.sidecar), file=sys.stderr if out is None else sys.stdout)
+    lines: list[list[object]] = [
+        ["row", *([] if ids is None else ["id"]), "prediction", *(f"p({name})" for name in classes)]
+    ]
+    for i, row in enumerate(hub.tensors["probabilities"]):
+        shares = (f"{p:.6f}" for p in row.tolist())
+        lines.append([i, *([] if ids is None else [ids[i]]), classes[int(row.argmax())], *shares])
+    return lines
+
+
+def is_formula(cell: object) -> bool:
+    """Whether a spreadsheet that opens a CSV file would compute a cell instead of showing it; a number is shown as it is."""
+    return isinstance(cell, str) and FORMULA.match(cell) is not None and NUMBER.fullmatch(cell) is None
+
+
+def disarm_formula(cell: object) -> object:
+    """Return a cell with an apostrophe in front if it would be computed: spreadsheets take what follows for text."""
+    return f"'{cell}" if is_formula(cell) else cell
 
 
 def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
@@ -97,7 +134,7 @@ def _by_part(parts: Sequence[str]) -> dict[RoleId, Path]:
 def _tell(role: RoleId, row: Mapping[str, Any]) -> None:
     """Say what is for people; predictions may go to standard output."""
     if "notice" in row:
-        print(row["notice"], file=sys.stderr)
+        print_text(row["notice"], err=True)
 
 
 def _describe_scores(sidecar: Mapping[str, Any]) -> str:
@@ -112,11 +149,12 @@ def _describe_scores(sidecar: Mapping[str, Any]) -> str:
 
 
 def _write(lines: Iterable[list[object]], out: Path | None, run: Path) -> None:
-    if out is None:
-        csv.writer(sys.stdout, lineterminator="\n").writerows(lines)
-        return
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(lines)
+    if out is None:
+        shown = make_printable(table.getvalue(), LAYOUT) if sys.stdout.isatty() else table.getvalue()
+        sys.stdout.write(shown)
+        return
     with reporting_failures(out):
         if out.exists() and not out.is_file():  # such as /dev/stdout
             out.write_text(table.getvalue(), encoding="utf-8")

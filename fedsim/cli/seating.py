@@ -37,6 +37,7 @@ def play(
     own: Belongings,
     out: Path | None,
     replace: bool,
+    plain: bool = False,
 ) -> Path:
     """Play one seat; returns its run folder.
 
@@ -45,9 +46,10 @@ def play(
         wait: seconds for the others to come.
         own: where the seat's data and secrets lie.
         replace: remove an earlier run in ``out`` before this one begins.
+        plain: allow a stream to other machines that is not encrypted.
 
     Raises:
-        ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
+        ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong or missing.
     """
     file = _one_arm(file, arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
@@ -66,6 +68,7 @@ def play(
             connect=connect,
             listen=listen,
             identity=identity,
+            plain=plain,
             wait=wait,
             secrets=secrets,
             simulate=own.simulate,

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedsim.cli.terminal import Terminal
 from fedsim.report.headline import unbalanced, unlike_arms, unlike_words
 from fedsim.report.matching import MatchedAttack, match_attacks
 from fedsim.report.reading import read
@@ -53,7 +54,7 @@ class Fared:
 def print_results(path: Path) -> None:
     """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
     summary = read(path).summary
-    console = Console()
+    console = Terminal()
     for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
         console.print(table)
         console.print()

@@ -29,7 +29,7 @@ from fedsim.report.reading import MOST_JSON_BYTES, Run, read, read_manifest, rea
 from fedsim.report.record import claim_file, exhibits, is_part, record, shown_file, slugs
 from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
-from fedsim.report.summary import Arm, rows, summarise
+from fedsim.report.summary import Arm, own, rows, summarise
 from fedsim.report.writing import (
     json_line,
     remove,
@@ -226,7 +226,7 @@ class RunFolder:
         def one(role: RoleId, row: Mapping[str, Any]) -> None:
             if "step" in row:  # others are signs of life, no results
                 with reporting_failures(self.path):
-                    self._open_log().write(json_line({"arm": arm, "role": role, **row}))
+                    self._open_log().write(json_line(own(row, arm=arm, role=role)))
             also(role, row)
 
         return one
@@ -247,7 +247,7 @@ class RunFolder:
         """Everything that played arms leave behind; returns the summary."""
         self._close_log()
         places = slugs(arm.name for arm in arms)
-        logged = [{"arm": arm.name, **row} for arm in arms for row in rows(arm.reports)]
+        logged = [own(row, arm=arm.name) for arm in arms for row in rows(arm.reports)]
         records = {arm.name: record(arm, places[arm.name], arm is arms[0]) for arm in arms}
         summary = summarise(self._file, arms)
         with reporting_failures(self.home):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedsim.errors import OutputError, restore_text
 from fedsim.outcome import MODEL, SAMPLES, SCHEMA
+from fedsim.printable import make_printable
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
@@ -70,12 +71,21 @@ def environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_shown,
     )
     for name in ("number", "change", "interval", "size", "title", "listed", "settings", "describe_noise"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
+
+
+def _shown(value: Any) -> Any:
+    """What a template writes, with the harmful characters of texts spelled out; what is HTML already stays."""
+    return make_printable(value, "\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _content(runs: Sequence[Run]) -> dict[str, Any]:
@@ -258,7 +268,13 @@ def _stages(shown: Sequence[View]) -> list[Row]:
 def _around(shown: Sequence[View]) -> list[Row]:
     """What is around seats and what it did, in each arm."""
     return [
-        {**told, "view": view, "seat": role, "settings": wrapper}
+        {
+            "changes": [],
+            **{name: value for name, value in told.items() if value is not None},
+            "view": view,
+            "seat": role,
+            "settings": wrapper,
+        }
         for view in shown
         for role, seat in view.record["seats"].items()
         for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)

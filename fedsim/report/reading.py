@@ -24,6 +24,7 @@ from fedsim.report import manifest, schema, summary
 from fedsim.report.inspection import inspect_folder
 from fedsim.report.replacing import await_replacement
 from fedsim.report.seeds import rederive
+from fedsim.report.writing import FOLDER
 from fedsim.safejson import check_depth
 from fedsim.safejson import parse as parse_json
 from fedsim.safeyaml import MAX_BYTES as MOST_SCENARIO_BYTES
@@ -64,8 +65,9 @@ class Run:
 
     @cached_property
     def scenario_text(self) -> str:
-        """The resolved scenario file."""
-        return _text(self.path, "scenario.yaml", MOST_SCENARIO_BYTES)
+        """The resolved scenario file, without the line that says where on this machine its data lies."""
+        lines = _text(self.path, "scenario.yaml", MOST_SCENARIO_BYTES).splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith(FOLDER))
 
     @cached_property
     def scenario(self) -> Mapping[str, Any]:
@@ -159,7 +161,7 @@ def read(path: Path) -> Run:
         raise OutputError(f"{path / 'summary.json'}: {found}; expected schema {summary.SCHEMA} with at least one arm")
     if "seeds" not in numbers:
         return Run(path, there, _checked(schema.ToldSummary, numbers, path / "summary.json"))
-    return Run(path, there, rederive(_checked(schema.SeedsSummary, numbers, path / "summary.json")))
+    return Run(path, there, _rederived(schema.SeedsSummary, numbers, path / "summary.json"))
 
 
 def is_sweep(path: Path) -> bool:
@@ -183,7 +185,7 @@ def read_sweep(path: Path) -> Run:
         raise OutputError(
             f"{path / 'summary.json'}: schema {numbers.get('schema')!r}; expected schema {summary.SCHEMA}"
         )
-    return Run(path, there, rederive(_checked(schema.SweepSummary, numbers, path / "summary.json")))
+    return Run(path, there, _rederived(schema.SweepSummary, numbers, path / "summary.json"))
 
 
 def read_manifest(path: Path, form: type[schema.Manifest] = schema.Manifest) -> dict[str, Any]:
@@ -330,6 +332,16 @@ def _json(root: Path, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise OutputError(f"{root / name}: expected an object, found {type(value).__name__}")
     return value
+
+
+def _rederived(form: type[schema.Checked], value: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The same with intervals that are computed anew, where they have to be."""
+    _checked(form, value, path)
+    try:
+        found = rederive(value)
+    except (ValueError, ArithmeticError) as error:
+        raise ContentError(f"{path}: values over seeds of which no interval can be computed: {error}") from error
+    return _checked(form, found, path)
 
 
 def _checked(form: type[schema.Checked], value: dict[str, Any], path: Path) -> dict[str, Any]:

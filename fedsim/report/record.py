@@ -9,7 +9,7 @@ from typing import Any
 from fedsim.message import RoleId
 from fedsim.outcome import Finding, SeatReport
 from fedsim.plan import LinkConfig, Plan
-from fedsim.report.summary import Arm
+from fedsim.report.summary import Arm, own
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
@@ -59,8 +59,8 @@ def record(arm: Arm, slug: str, first: bool) -> dict[str, Any]:
         },
         "flows": [{"from": f.frm, "to": f.to, "message": f.kind} for f in plan.flows],
         "defences": [d for link in plan.links for d in _defences(link, plan)],
-        "stages": [{"seat": report.role, **stage} for report in arm.reports for stage in report.stages],
-        "figures": [{"seat": report.role, **figure} for report in arm.reports for figure in report.figures],
+        "stages": [own(stage, seat=report.role) for report in arm.reports for stage in report.stages],
+        "figures": [own(figure, seat=report.role) for report in arm.reports for figure in report.figures],
         "traffic": [t for report in arm.reports for t in _traffic(report)],
         "findings": [_finding(f, slug, arm) for report in arm.reports for f in report.findings],
         "judged": [_judged(f, slug, arm) for report in arm.reports for f in report.judged] if is_part(arm) else [],

@@ -36,8 +36,8 @@ class Cpu(Checked):
     """The processor of a run."""
 
     model: Text
-    flags: Names = []
-    cores: Count | None = None
+    flags: Names
+    cores: Count | None
 
 
 class Git(Checked):
@@ -75,6 +75,7 @@ class Manifest(Checked):
     threads: Count | None = None
     git: Git | None = None
     process: Process | None = None
+    noise_source: Annotated[dict[Name, Name], Field(max_length=MOST_SEATS)] = {}
 
     @model_validator(mode="after")
     def _check_times(self) -> Self:
@@ -87,13 +88,17 @@ class Manifest(Checked):
 class ToldManifest(Manifest):
     """The same of a run that a page, a card or a comparison tells of."""
 
+    cause: Text | None
     data_sha256: Name | None
     seed: int | None
     seeds: list[int]
+    command: Annotated[list[Text], Field(max_length=10_000)]
     started: Name = Field(min_length=1)
+    ended: Name | None
     platform: Text
     cpu: Cpu
     threads: Count | None
+    git: Git | None
     versions: Annotated[dict[Name, Name | None], Field(max_length=1_000)]
 
 
@@ -199,6 +204,8 @@ class Spread(Checked):
     def _check_ends(self) -> Self:
         if self.method not in METHODS:
             raise ValueError(f"no method of intervals: {self.method:.40}")
+        if "method" in self.model_fields_set and "n" not in self.model_fields_set:
+            raise ValueError("an interval is of a number of values")
         if (self.low is None) != (self.high is None) or (self.mean is None and self.low is not None):
             raise ValueError("an interval has two ends and a mean")
         return self
@@ -313,11 +320,11 @@ class Cell(Checked):
 
     name: Name
     at: dict[Name, Name]
-    numbers: dict[Name, float] = {}
+    numbers: dict[Name, float]
     seeds: list[int]
     runs: Names
     failed: Annotated[list[Failed], Field(max_length=100_000)]
-    left_out: Count = 0
+    left_out: Count
     measured_on: Measured | None = None
     figures: Figures | None
     leakages: dict[Name, Leakage] = {}

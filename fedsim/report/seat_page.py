@@ -51,8 +51,8 @@ def render(run: Run) -> str:
         "views": shown,
         "seats": [_describe_seat(view, role) for view in shown for role in view.record["seats"]],
         "tasks": [{"view": view, "task": view.numbers["task"]} for view in shown if view.numbers["task"]],
-        "judged": [{"view": view, **judged} for view in shown for judged in view.record.get("judged", ())],
-        "made": [{"view": view, **trial} for view in shown for trial in view.numbers["trials"]],
+        "judged": [{**judged, "view": view} for view in shown for judged in view.record.get("judged", ())],
+        "made": [{**trial, "view": view} for view in shown for trial in view.numbers["trials"]],
         "galleries": own_galleries(shown),
     }
     return paths.finish(templates.get_template("seat.html").render(**content, paths=paths))

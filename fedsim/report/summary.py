@@ -62,7 +62,12 @@ def finite(node: Any) -> Any:
 
 def rows(reports: Iterable[SeatReport]) -> list[dict[str, Any]]:
     """Every logged row with the role that logged it."""
-    return [{"role": report.role, **row} for report in reports for row in report.rows]
+    return [own(row, role=report.role) for report in reports for row in report.rows]
+
+
+def own(values: Mapping[str, Any], **whose: str) -> dict[str, Any]:
+    """What a seat says, after whose it is; it cannot say that it is another's."""
+    return {**whose, **values, **whose}
 
 
 def _arm(arm: Arm) -> dict[str, Any]:

@@ -13,9 +13,14 @@ from typing import Any
 import yaml
 
 from fedsim.config import ScenarioFile
+from fedsim.engines import hide_engine_addresses
 from fedsim.errors import OutputError, restore_text
 from fedsim.files import PRIVATE, SHARED, atomic_write, write_files
+from fedsim.printable import HARMFUL, is_printable
 from fedsim.report.summary import finite
+
+FOLDER = "folder: "
+"""How the line of ``scenario.yaml`` begins that says where the data lies; no page shows it."""
 
 
 @contextlib.contextmanager
@@ -28,19 +33,31 @@ def reporting_failures(path: Path) -> Iterator[None]:
 
 
 def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest."""
+    """The resolved file as YAML that reads back to the same digest, without the address of an engine.
+
+    The folder of its data, if any, stands in a line of its own.
+    """
     head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
-    return head + yaml.dump(file.resolved(), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+    values = hide_engine_addresses(file.resolved())
+    folder = values.pop("folder")
+    last = f"{FOLDER}{json.dumps(folder)}\n" if folder else ""
+    shown = is_printable(json.dumps(values, ensure_ascii=False))  # else every character beyond ASCII is spelled out
+    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=shown, width=110) + last
 
 
 def json_bytes(value: Any) -> bytes:
     """Plain values as indented JSON; a number that is not finite becomes null."""
-    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (_readable(json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
 def json_line(row: Mapping[str, Any]) -> str:
     """A row of ``metrics.jsonl``."""
-    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+    return _readable(json.dumps(finite(row), ensure_ascii=False, allow_nan=False)) + "\n"
+
+
+def _readable(text: str) -> str:
+    """JSON of the same values that does nothing to a terminal: what would is written as JSON writes control characters."""
+    return HARMFUL.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
 def write_json(root: Path, name: str, value: Any, sync: bool = True) -> None:

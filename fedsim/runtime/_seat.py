@@ -71,6 +71,8 @@ class Belongings:
                 raise SeatSettingsError(
                     f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
                 )
+        if self.data:
+            file = file.without_folder()
         if self.data and Path(self.data).is_dir():
             os.environ["FEDSIM_DATA"] = self.data
         elif self.data:

@@ -94,7 +94,9 @@ _NOTICES: list[str] = []
 class Ray(Runtime):
     """All seats as Ray actors, on a Ray that is started here or on a cluster that is there."""
 
-    address: str = Field("", description="a Ray to join: auto, host:port or ray://host:port; default: start one here")
+    address: str = Field(
+        "", description="a Ray to join: auto (or, by --set only, host:port or ray://host:port); default: start one here"
+    )
     gpus: float | None = Field(None, ge=0, description="GPUs of a Ray started here; default: those that it finds")
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:

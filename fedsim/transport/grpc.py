@@ -24,6 +24,7 @@ import grpc.aio
 
 from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.message import RoleId
+from fedsim.printable import replace_harmful
 from fedsim.transport._ends import End
 from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, timely, unpacked
 from fedsim.transport._refusals import Refusals
@@ -49,6 +50,8 @@ LINGER = 60.0
 """Seconds that `aclose` waits for a peer that is alive and takes nothing."""
 GOODBYE = 1.0
 """Seconds in which peers must have heard why this side gives up."""
+MOST_TOLD = 500
+"""Characters of what the other side says at an end."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
 HELLO_FIELDS = ("role", "token", "digest", "holder", "process", "clock")
@@ -443,7 +446,7 @@ class Spoke(End):
                 if what == IS_FRAME:
                     await self._deliver(role, frame)
                 else:
-                    self._miss(role, what == IS_LOST, text(frame))
+                    self._miss(role, what == IS_LOST, text(frame[: 4 * MOST_TOLD])[:MOST_TOLD])
         except grpc.aio.AioRpcError as error:
             lost, reason = True, f"is gone: {_told(error)}"
         except ProtocolError as error:
@@ -504,4 +507,4 @@ def _names(context: Any) -> list[str]:
 
 def _told(error: grpc.aio.AioRpcError) -> str:
     """What gRPC says of an end, in one line."""
-    return " ".join((error.details() or error.code().name).split())[:200]
+    return replace_harmful(" ".join((error.details() or error.code().name).split()))[:MOST_TOLD]

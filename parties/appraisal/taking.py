@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from fedsim.errors import ConfigError, DataError, OutputError, suggest
 from fedsim.message import RoleId
@@ -40,8 +40,14 @@ MOST_GROUPS = 50
 class Taken(Settings):
     """Which run's weights are taken up."""
 
-    run: str = Field(description="the run folder")
+    run: str = Field(description="the run folder; a relative path starts as those of data")
     arm: str = Field("", description="of its arms; default: the first")
+    _folder: str = PrivateAttr("")
+
+    def find_run(self) -> Path:
+        """Where the run lies."""
+        own = Path(self._folder, self.run)
+        return own if self._folder and own.is_dir() else Path(self.run)
 
 
 @dataclass(frozen=True)
@@ -130,9 +136,9 @@ def take_up(scenario: Vertical, name: RoleId, network: Network, sidecar: Mapping
     """
     if scenario.trained is None:
         return
-    tensors, saved = load_seat(Path(scenario.trained.run), name, scenario.trained.arm)
+    tensors, saved = load_seat(scenario.trained.find_run(), name, scenario.trained.arm)
     if name == scenario.labels:
-        saved, tensors = saved["own"], _under("bottom.", tensors)
+        saved, tensors = saved.get("own") or {}, _under("bottom.", tensors)
     if saved != sidecar:
         raise OutputError(f"{scenario.trained.run}: {name} was trained on other data, or with another model")
     _load(network, tensors, name)
@@ -146,8 +152,8 @@ def take_up_top(scenario: Vertical, top: HubModel, sidecar: Mapping[str, Any]) -
         raise ConfigError(
             f"scenario.trained: what the hub of '{scenario.kind()}' trains cannot be taken up; expected a plain top model"
         )
-    tensors, saved = load_seat(Path(scenario.trained.run), scenario.labels, scenario.trained.arm)
-    if saved["classes"] != sidecar:
+    tensors, saved = load_seat(scenario.trained.find_run(), scenario.labels, scenario.trained.arm)
+    if saved.get("classes") != sidecar:
         raise OutputError(f"{scenario.trained.run}: was trained on other classes than those of the data at hand")
     _load(top.network, _under("top.", tensors), scenario.labels)
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +22,7 @@ from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
 from fedsim.parties.data._cells import Missing
 from fedsim.parties.data._files import find_file
-from fedsim.plugins import Plugin, find, names
+from fedsim.plugins import Plugin, find, own_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -184,11 +185,21 @@ class Data(Plugin, ABC):
         """
         if self.location != {"path"}:
             raise DataError(f"data of kind '{self.kind()}' has no file that could lie at '{path}'")
-        return self.model_copy(update={"path": path})
+        return self.copy_to(path)
 
     def digest(self, seats: Collection[RoleId] = ()) -> str:
         """SHA-256 of the files' content, hexadecimal; empty for a kind that reads none. DataError if one is missing."""
-        return "".join(file_digest(getattr(self, name)) for name in sorted(self.location))
+        return "".join(file_digest(self.find(getattr(self, name))) for name in sorted(self.location))
+
+    def find(self, path: str) -> Path:
+        """Where a file lies that the settings name; DataError if nowhere."""
+        return find_file(path, self._folder)
+
+    def copy_to(self, path: str) -> Self:
+        """The same description of a file elsewhere; a relative path does not start from the scenario file's folder."""
+        new = self.model_copy(update={"path": path})
+        new._folder = ""
+        return new
 
     def elsewhere(self, path: str) -> Data:
         """The same description with new rows from another file, which may lack labels and unused columns.
@@ -197,7 +208,7 @@ class Data(Plugin, ABC):
             DataError: this kind reads no files; the message says which kinds do.
         """
         # type-abstract: find only looks for subclasses of what it is given
-        kinds = {kind: find("data", kind, Data) for kind in names("data")}
+        kinds = {kind: find("data", kind, Data) for kind in own_names("data")}
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
 
@@ -224,7 +235,7 @@ class Data(Plugin, ABC):
         return train[: self.rows], test[:most]
 
 
-def file_digest(path: str) -> str:
-    """SHA-256 of a data file's content, hexadecimal; DataError if it is missing."""
-    with find_file(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_digest(file: Path) -> str:
+    """SHA-256 of a data file's content, hexadecimal."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

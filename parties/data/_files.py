@@ -23,13 +23,17 @@ UNREADABLE = (
 )  # fmt: skip
 
 
-def find_file(path: str) -> Path:
-    """Where a data file lies: relative paths start from the current folder, then from ``$FEDSIM_DATA``.
+def find_file(path: str, folder: str = "") -> Path:
+    """Where a data file lies: relative paths start from ``folder``, then from the current folder, then from ``$FEDSIM_DATA``.
+
+    Args:
+        path: as the settings name it.
+        folder: that of the scenario file; "" where there is none.
 
     Raises:
         DataError: it is in none of these places; the message lists them.
     """
-    folders = [Path.cwd()]
+    folders = [Path(folder), Path.cwd()] if folder else [Path.cwd()]
     if elsewhere := os.environ.get("FEDSIM_DATA"):
         folders.append(Path(elsewhere))
     try:

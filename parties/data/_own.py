@@ -33,6 +33,7 @@ class OwnTable:
     Attributes:
         seat: whose it is.
         path: as the scenario or the seat's operator gives it.
+        folder: where a relative path starts from, before the current folder; "": only from there.
         id: the column that names the rows.
         label: the column to predict.
         holds_labels: whether this seat is the one that reads it.
@@ -44,6 +45,7 @@ class OwnTable:
 
     seat: RoleId
     path: str
+    folder: str
     id: str
     label: str
     holds_labels: bool
@@ -65,7 +67,7 @@ class OwnTable:
                 its column; or the label is among the columns.
         """
         try:
-            file = find_file(self.path)
+            file = find_file(self.path, self.folder)
         except DataError as error:
             raise DataError(f"the table of {self.seat}: {error}") from error
         header = read_names(file, self.options, self.name)

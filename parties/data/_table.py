@@ -16,7 +16,7 @@ from fedsim.errors import DataError, suggest
 from fedsim.parties.classes import spell_labels
 from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import Part, TablePart, TableSchema, absent
-from fedsim.parties.data import Array, Data, Rows, find_file
+from fedsim.parties.data import Array, Data, Rows
 from fedsim.parties.data._places import describe_column, describe_line, find_earliest
 from fedsim.parties.data._raw import RawTable, ReadOptions, read_names, read_raw
 from fedsim.parties.data._schema import read_table
@@ -111,7 +111,7 @@ class GivenSplit(Settings):
 class TableFile(SpelledData, ABC):
     """A file with named columns."""
 
-    path: str = Field(description="the file, from the current folder or from $FEDSIM_DATA")
+    path: str = Field(description="the file, from the folder of the scenario file, the current one or $FEDSIM_DATA")
     label: ColumnName = Field(description="the column to predict")
     id: ColumnName | None = Field(None, description="a column that only names the rows")
     split_by: GivenSplit | None = Field(
@@ -160,7 +160,7 @@ class TableFile(SpelledData, ABC):
 
     def count(self) -> int:
         """How many rows the file has, from its first column."""
-        file = find_file(self.path)
+        file = self.find(self.path)
         stat = file.stat()
         return _count_rows(file, (stat.st_mtime_ns, stat.st_size, stat.st_ino), self.path, self.options())
 
@@ -179,7 +179,7 @@ class TableFile(SpelledData, ABC):
 
     def elsewhere(self, path: str) -> Self:
         """The same columns from another file; those that a part does not need may be absent."""
-        new = self.model_copy(update={"path": path})
+        new = self.copy_to(path)
         new._new = True
         return new
 
@@ -198,10 +198,10 @@ class TableFile(SpelledData, ABC):
         return {**others, self.label: "the label"}
 
     def _header(self) -> list[str]:
-        return read_names(find_file(self.path), self.options(), self.path)
+        return read_names(self.find(self.path), self.options(), self.path)
 
     def _load(self, columns: Sequence[str]) -> RawTable:
-        return read_raw(find_file(self.path), columns, self.path, self.options())
+        return read_raw(self.find(self.path), columns, self.path, self.options())
 
     def _column(self, name: str) -> RawTable:
         return self._load([name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,10 +14,12 @@ from fedsim.errors import DataError
 from fedsim.parties.cut import ImageSchema, Part, Schema
 from fedsim.parties.data import Array
 from fedsim.parties.data._cells import pixels
-from fedsim.parties.data._files import find_file, reading
+from fedsim.parties.data._files import reading
 from fedsim.parties.data._images import resized
 from fedsim.parties.data._pair import Pair
 
+Named = tuple[Path, str]
+"""An archive, and what errors call it."""
 KEYS = ("x_train", "x_test", "y_train", "y_test")
 ORIGINS = ("src_index_train", "src_index_test")
 """Of each target image, the number of the source image that it is made of."""
@@ -32,7 +35,10 @@ class ImagePair(Pair):
 
     location: ClassVar[frozenset[str]] = frozenset({"source", "target"})
 
-    source: str = Field("mnist.npz", description="the labelled domain: a file, from the current folder or $FEDSIM_DATA")
+    source: str = Field(
+        "mnist.npz",
+        description="the labelled domain: a file, from the folder of the scenario file, the current one or $FEDSIM_DATA",
+    )
     target: str = Field("usps.npz", description="the other domain, likewise")
     source_scale: float = Field(255, gt=0, description="divide pixels of the source by this")
     target_scale: float = Field(255, gt=0, description="divide pixels of the target by this; 2000 for usps.npz")
@@ -75,19 +81,20 @@ class ImagePair(Pair):
         return np.repeat(np.arange(4), self._loaded()[2])
 
     def _loaded(self) -> tuple[Array, Array, tuple[int, ...]]:
-        return _load(self.source, self.target, self.source_scale, self.target_scale, self.inner, self.unpaired)
+        pair = (self.find(self.source), self.source), (self.find(self.target), self.target)
+        return _load(*pair, self.source_scale, self.target_scale, self.inner, self.unpaired)
 
 
 @cache  # every party of a simulation asks for it, more than once
 def _load(
-    source: str, target: str, source_scale: float, target_scale: float, inner: int | None, unpaired: bool
+    source: Named, target: Named, source_scale: float, target_scale: float, inner: int | None, unpaired: bool
 ) -> tuple[Array, Array, tuple[int, ...]]:
     one, other = _images(source, source_scale), _images(target, target_scale)
     if unpaired:
         taken = _arrays(target, ORIGINS)
         one = [np.delete(x, ids, axis=0) for x, ids in zip(one, [*taken, *taken], strict=True)]
     height, width = one[0].shape[2:]
-    other[:2] = [_fit(each, height, width, inner, target) for each in other[:2]]
+    other[:2] = [_fit(each, height, width, inner, target[1]) for each in other[:2]]
     channels = max(one[0].shape[1], other[0].shape[1])
     images = np.concatenate([np.repeat(x, channels // x.shape[1], axis=1) for x in (*one[:2], *other[:2])])
     labels = np.concatenate([*one[2:], *other[2:]])
@@ -96,14 +103,14 @@ def _load(
     return images, labels, tuple(len(x) for x in (*one[:2], *other[:2]))
 
 
-def _images(path: str, scale: float) -> list[Array]:
+def _images(named: Named, scale: float) -> list[Array]:
     """Training and test images (n, C, H, W) uint8, then their labels."""
-    found = _arrays(path, KEYS)
-    return [_bytes(x, scale, path) for x in found[:2]] + found[2:]
+    found = _arrays(named, KEYS)
+    return [_bytes(x, scale, named[1]) for x in found[:2]] + found[2:]
 
 
-def _arrays(path: str, keys: tuple[str, ...]) -> list[Array]:
-    file = find_file(path)
+def _arrays(named: Named, keys: tuple[str, ...]) -> list[Array]:
+    file, path = named
     with reading(file, "npz"), np.load(file, allow_pickle=False) as archive:
         if absent := [key for key in keys if key not in archive.files]:
             raise DataError(f"{path} has no array '{absent[0]}'; expected {', '.join(keys)}")

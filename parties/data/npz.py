@@ -13,7 +13,7 @@ from pydantic import Field, PrivateAttr, model_validator
 from fedsim.errors import DataError, suggest
 from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import ImageSchema, Part, Schema, TablePart, TableSchema
-from fedsim.parties.data import Array, Rows, find_file
+from fedsim.parties.data import Array, Rows
 from fedsim.parties.data._cells import pixels
 from fedsim.parties.data._files import reading
 from fedsim.parties.data._images import resized
@@ -34,7 +34,7 @@ class Npz(SpelledData):
     Tables under several keys, ``x: [fou, kar]``, stand side by side; their columns are ``fou.0``, ``fou.1``, ... ``kar.0``.
     """
 
-    path: str = Field(description="the file, from the current folder or from $FEDSIM_DATA")
+    path: str = Field(description="the file, from the folder of the scenario file, the current one or $FEDSIM_DATA")
     x: str | tuple[str, ...] = Field("x", min_length=1, description="key of the features, or keys of several tables")
     y: str = Field("y", description="key of the labels, (n,)")
     x_test: str | None = Field(None, description="key of the held-out features; the split is then the file's own")
@@ -127,7 +127,7 @@ class Npz(SpelledData):
 
     def elsewhere(self, path: str) -> Self:
         """New rows from the key ``x`` of another archive."""
-        new = self.model_copy(update={"path": path, "x_test": None, "y_test": None})
+        new = self.copy_to(path).model_copy(update={"x_test": None, "y_test": None})
         new._new = True
         return new
 
@@ -167,7 +167,7 @@ class Npz(SpelledData):
 
     def _names(self) -> list[str]:
         """The keys of all arrays in the archive."""
-        file = find_file(self.path)
+        file = self.find(self.path)
         with reading(file, "npz"), zipfile.ZipFile(file) as archive:
             return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
 
@@ -197,7 +197,7 @@ class Npz(SpelledData):
 
     @contextmanager
     def _open(self, key: str) -> Iterator[IO[bytes]]:
-        file = find_file(self.path)
+        file = self.find(self.path)
         with reading(file, "npz"), zipfile.ZipFile(file) as archive:
             keys = [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
             if key not in keys:

@@ -14,7 +14,7 @@ from fedsim.net import Net
 from fedsim.parties.align import align
 from fedsim.parties.column_names import ColumnName
 from fedsim.parties.cut import Part, TablePart, TableSchema
-from fedsim.parties.data import Array, Columns, Data, Held, file_digest, find_file
+from fedsim.parties.data import Array, Columns, Data, Held, file_digest
 from fedsim.parties.data._csv_settings import CsvSettings, check_names
 from fedsim.parties.data._own import OwnTable
 from fedsim.parties.data._raw import RawTable, ReadOptions, read_names
@@ -107,7 +107,7 @@ class Tables(CsvSettings, SpelledData):
         found = {}
         for seat in seats:
             try:
-                find_file(self._path(seat))
+                self.find(self._path(seat))
             except DataError:
                 found[seat] = self._path(seat)
         return found
@@ -123,7 +123,7 @@ class Tables(CsvSettings, SpelledData):
     def digest(self, seats: Collection[RoleId] = ()) -> str:
         """Of the tables that this machine has, by seat; empty if it has none."""
         away = self.away(seats)
-        here = [f"{seat} {file_digest(self._path(seat))}" for seat in sorted(seats) if seat not in away]
+        here = [f"{seat} {file_digest(self.find(self._path(seat)))}" for seat in sorted(seats) if seat not in away]
         return hashlib.sha256("\n".join(here).encode()).hexdigest() if here else ""
 
     def elsewhere(self, path: str) -> Data:
@@ -143,14 +143,23 @@ class Tables(CsvSettings, SpelledData):
     def _check_types(self, seats: Collection[RoleId]) -> None:
         """Refuse a type of a column that no table has, where all tables are on this machine; only their headers are read."""
         if self.types and not self.away(seats):
-            headers = (read_names(find_file(self._path(seat)), self.options(seat)) for seat in seats)
+            headers = (read_names(self.find(self._path(seat)), self.options(seat)) for seat in seats)
             check_types(self.types, [name for header in headers for name in header], "any table")
 
     def _own(self, held: Held) -> OwnTable:
         rules, types = self.parse_rules(), self.column_types()
         path = self._path(held.seat)
         return OwnTable(
-            held.seat, path, self.id, self.label, held.labels, self.missing, self.options(held.seat), rules, types
+            held.seat,
+            path,
+            self._folder,
+            self.id,
+            self.label,
+            held.labels,
+            self.missing,
+            self.options(held.seat),
+            rules,
+            types,
         )
 
     def _path(self, seat: RoleId) -> str:

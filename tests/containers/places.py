@@ -46,7 +46,6 @@ class Place:
         """Start a seat, with its own keys or those of another folder, on its own host or another's."""
         files = {option: f"{keys or f'keys-{name}/{role}'}/{option}.pem" for option in ("ca", "cert", "key")}
         shown = [word for option, path in files.items() for word in (f"--{option}", path) if "--plain" not in words]
-        words = tuple(word for word in words if word != "--plain")
         token = ("--token-file", f"{keys or f'keys-{name}/{role}'}/token")
         folder = ("--out", f"{out or name}/{on or role}")
         private = () if "--secret" in words else ("--simulate",)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from engine import PROJECT, ROOT, compose, docker
+from engine import PROJECT, ROOT, base_image, compose, docker
 from listening import children, words
 from marked_tables import marks_of
 from safetensors import safe_open
@@ -113,24 +113,38 @@ SECRET = ("secret", "ids_key", "superexec", "node", "key.pem")
 @pytest.fixture(scope="module")
 def _image() -> None:
     wheels = "--no-index" if (ROOT / "docker" / "wheelhouse").is_dir() else ""
-    docker("build", "-q", "-f", "docker/Dockerfile", "--build-arg", f"PIP_ARGS={wheels}", "-t", IMAGE, ".")
+    words = ("--build-arg", f"PIP_ARGS={wheels}", "--build-arg", f"BASE={base_image()}")
+    docker("build", "-q", "-f", "docker/Dockerfile", *words, "-t", IMAGE, ".")
 
 
 @contextlib.contextmanager
-def started(folder: Path, scenario: str, *more: str) -> Iterator[Played]:
-    """The containers of a scenario, of which no run has been handed in yet; ``more`` are options of `fedsim compose`."""
+def started(folder: Path, scenario: str, *more: str, host: str = "") -> Iterator[Played]:
+    """The containers of a scenario, of which no run has been handed in yet.
+
+    Args:
+        folder: where all files go.
+        scenario: the scenario file.
+        more: options of `fedsim compose`.
+        host: if there is one, each party's containers are as on a machine of its own.
+    """
     (folder / "s.yaml").write_text(scenario)
     marks = write_tables(folder)
+    more = (*more, *(["--host", host] if host else []))
     said = fedsim("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *more)
     assert said.code == 0, said.err
+    apart = {folder / "out" / "seats" / party: f"{PROJECT}{party}" for party in PARTIES if host}
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
     try:
         compose(folder / "out", "up", "-d")
+        for place, project in apart.items():
+            compose(place, "up", "-d", project=project)
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
         yield Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
     finally:
+        for place, project in apart.items():
+            compose(place, "down", "-t", "1", "-v", project=project)
         compose(folder / "out", "down", "-t", "1", "-v")
 
 
@@ -260,6 +274,53 @@ def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
     )
     for name in ("party-north", "hub", "superlink"):
         assert docker("exec", played.containers[name], "python", "-c", try_) == f"{0:016}\n", name
+
+
+def test_a_party_reaches_the_superlink_and_no_other_party_and_nobody_outside(played: Played) -> None:
+    inspect = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    east = docker("inspect", "-f", inspect, played.containers["party-east"]).split()
+    assert len(east) == 1
+    reach = (
+        "import socket, sys\n"
+        "for place in sys.argv[1:]:\n"
+        "    host, _, port = place.rpartition(':')\n"
+        "    try:\n        socket.create_connection((host, int(port)), 3).close()\n"
+        "    except OSError:\n        continue\n    print(place)\n"
+    )
+    places = ("superlink:8000", f"{east[0]}:9094", "party-east:9094", "party-north:9094", "192.0.2.1:443", "8.8.8.8:53")
+    said = docker("exec", played.containers["party-north"], "python", "-c", reach, *places)
+    assert said.split() == ["superlink:8000", "party-north:9094"]
+    at_home = docker("exec", played.containers["party-east"], "python", "-c", reach, "party-east:9094")
+    assert at_home.split() == ["party-east:9094"]  # it listens, and is out of reach
+
+
+def test_limits_are_in_force(played: Played) -> None:
+    for name, number in played.containers.items():
+        found = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", number))
+        assert (found["Memory"], found["PidsLimit"]) == (8 << 30, 4096), name
+        assert found["ReadonlyRootfs"]
+        assert not found["Privileged"]
+        assert found["CapDrop"] == ["ALL"]
+        assert found["SecurityOpt"] == ["no-new-privileges:true"]
+        assert [(each["Name"], each["Soft"], each["Hard"]) for each in found["Ulimits"]] == [("core", 0, 0)]
+        assert found["PortBindings"] in ({}, None)
+        fill = "open('/tmp/large', 'wb').write(bytes(1 << 20) * 1100)"
+        with pytest.raises(RuntimeError, match="No space left on device"):
+            docker("exec", number, "python", "-c", fill)
+        docker("exec", number, "rm", "-f", "/tmp/large")
+
+
+@pytest.mark.usefixtures("_image")
+def test_on_several_machines_parties_come_through_their_gates_to_open_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each party in a project of its own, which knows no more of the hub's than an address of this machine."""
+    here = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    with started(tmp_path, SCENARIO, here) as played:
+        ports = docker("port", played.containers["superlink"]) + docker("port", played.containers["hub"])
+        assert ports.split() == ["8000/tcp", "->", f"{here}:8000", "7000/tcp", "->", f"{here}:7000"]
+        played.said = compose(played.folder / "out", "run", "--rm", "-T", "run")
+    same_as_in_one_process(played, monkeypatch)
 
 
 @pytest.mark.slow
