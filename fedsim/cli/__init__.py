@@ -79,7 +79,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         from fedsim import __version__
 
-        typer.echo(f"fedsim {__version__}")
+        print_text(f"fedsim {__version__}")
         raise typer.Exit
 
 
