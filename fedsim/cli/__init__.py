@@ -68,6 +68,9 @@ Force = Annotated[
 Secret = Annotated[
     str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
 ]
+IdsKey = Annotated[
+    str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
+]
 Simulate = Annotated[
     bool, typer.Option("--simulate", help="without secrets of seats: whoever has the file can subtract their noise")
 ]
@@ -192,9 +195,7 @@ def seat(
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Secret = "",
     simulate: Simulate = False,
-    ids_key: Annotated[
-        str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
-    ] = "",
+    ids_key: IdsKey = "",
     profile: Profile = "",
     overrides: Overrides = None,
     out: Annotated[
