@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -176,8 +177,7 @@ def run_seat(
         command, started, replace: as for `run`.
 
     Raises:
-        ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used, or leads to another machine without one; there is no secret, or it is no secret.
+        ConfigError: no such seat, or its address, certificate or secret cannot be used, or is missing.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
@@ -187,15 +187,14 @@ def run_seat(
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
-        kept = keeping(file, folder.path / CHECKPOINTS)
         if simulate:
             watch(role, {"notice": describe_simulated(role)})
+        kept = keeping(file, folder.path / CHECKPOINTS)
         shared: Any = {"identity": identity, "secrets": secrets, "watch": watch, "patience": wait}
 
         def play() -> SeatReport:
-            if role == plan.hub:
-                return asyncio.run(play_hub(kept, token, listen, **shared))
-            return asyncio.run(play_spoke(kept, role, token, connect, **shared))
+            hub, spoke = partial(play_hub, kept, token, listen), partial(play_spoke, kept, role, token, connect)
+            return asyncio.run(hub(**shared) if role == plan.hub else spoke(**shared))
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])

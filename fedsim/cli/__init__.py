@@ -68,6 +68,9 @@ Force = Annotated[
 Secret = Annotated[
     str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
 ]
+IdsKey = Annotated[
+    str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
+]
 Simulate = Annotated[
     bool, typer.Option("--simulate", help="without secrets of seats: whoever has the file can subtract their noise")
 ]
@@ -79,7 +82,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         from fedsim import __version__
 
-        typer.echo(f"fedsim {__version__}")
+        print_text(f"fedsim {__version__}")
         raise typer.Exit
 
 
@@ -192,9 +195,7 @@ def seat(
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
     secret: Secret = "",
     simulate: Simulate = False,
-    ids_key: Annotated[
-        str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
-    ] = "",
+    ids_key: IdsKey = "",
     profile: Profile = "",
     overrides: Overrides = None,
     out: Annotated[
@@ -208,21 +209,8 @@ def seat(
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
-    own, identity = Belongings(data, secret, ids_key, simulate=simulate), (ca, cert, key)
-    path = play(
-        config.read(source, overrides or [], profile),
-        arm,
-        role,
-        connect,
-        listen,
-        token_file,
-        identity,
-        wait,
-        own,
-        out,
-        force,
-        plain,
-    )
+    file, own = config.read(source, overrides or [], profile), Belongings(data, secret, ids_key, simulate=simulate)
+    path = play(file, arm, role, connect, listen, token_file, (ca, cert, key), wait, own, out, force, plain)
     print_text(f"run folder: {path}")
 
 
