@@ -177,8 +177,7 @@ def run_seat(
         command, started, replace: as for `run`.
 
     Raises:
-        ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used, or leads to another machine without one; there is no secret, or it is no secret.
+        ConfigError: no such seat, or its address, certificate or secret cannot be used, or is missing.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """

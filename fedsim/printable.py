@@ -46,6 +46,11 @@ def print_text(text: object, err: bool = False) -> None:
     print(make_printable(str(text), LAYOUT), file=sys.stderr if err else sys.stdout, flush=True)
 
 
+def print_data(text: str) -> None:
+    """Print what a program is to read again: as it is, unless it goes to a terminal, where people look at it."""
+    sys.stdout.write(make_printable(text, LAYOUT) if sys.stdout.isatty() else text)
+
+
 def is_printable(text: str) -> bool:
     """Whether `make_printable` leaves a text as it is."""
     return HARMFUL.search(text) is None

@@ -37,7 +37,7 @@ def test_a_party_connects_to_no_other_machine_in_plain_text(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDSIM_TOKEN", "t")
     role = next(role for role in read("baseline").plan().seats if role != read("baseline").plan().hub)
-    said = refused("seat", "baseline", "--role", role, "--connect", address)
+    said = refused("seat", "baseline", "--role", role, "--connect", address, "--simulate")
     assert re.search(r"--connect \S+: to other machines .* would travel in plain text; give --ca, .* or --plain", said)
     assert list(tmp_path.iterdir()) == []
 
@@ -48,18 +48,25 @@ def test_a_hub_listens_to_no_other_machine_in_plain_text(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDSIM_TOKEN", "t")
-    said = refused("seat", "baseline", "--role", "server", "--listen", address)
+    said = refused("seat", "baseline", "--role", "server", "--listen", address, "--simulate")
     assert f"--listen {address}: to other machines" in said
     assert list(tmp_path.iterdir()) == []
 
 
 def test_from_python_it_is_the_same(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="would travel in plain text"):
-        experiment.run_seat(read("baseline"), "server", "t", listen="0.0.0.0:0", out=tmp_path / "out")
+        experiment.run_seat(read("baseline"), "server", "t", listen="0.0.0.0:0", simulate=True, out=tmp_path / "out")
 
 
 def test_who_says_plain_gets_plain_text(tmp_path: Path) -> None:
     with pytest.raises(TransportBroken, match="did not connect within"):
         experiment.run_seat(
-            read("baseline"), "server", "t", listen="0.0.0.0:0", plain=True, wait=0.1, out=tmp_path / "out"
+            read("baseline"),
+            "server",
+            "t",
+            listen="0.0.0.0:0",
+            simulate=True,
+            plain=True,
+            wait=0.1,
+            out=tmp_path / "out",
         )

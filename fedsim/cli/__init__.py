@@ -82,7 +82,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         from fedsim import __version__
 
-        typer.echo(f"fedsim {__version__}")
+        print_text(f"fedsim {__version__}")
         raise typer.Exit
 
 
@@ -209,21 +209,8 @@ def seat(
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
-    own, identity = Belongings(data, secret, ids_key, simulate=simulate), (ca, cert, key)
-    path = play(
-        config.read(source, overrides or [], profile),
-        arm,
-        role,
-        connect,
-        listen,
-        token_file,
-        identity,
-        wait,
-        own,
-        out,
-        force,
-        plain,
-    )
+    file, own = config.read(source, overrides or [], profile), Belongings(data, secret, ids_key, simulate=simulate)
+    path = play(file, arm, role, connect, listen, token_file, (ca, cert, key), wait, own, out, force, plain)
     print_text(f"run folder: {path}")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from fedsim import config
 from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
+from fedsim.printable import print_text
 from fedsim.runtime._seat import describe_simulated
 
 
@@ -38,7 +38,7 @@ def write_containers(
     federation = Federation(config.read(source, overrides, profile), host, image, wait, days, simulate)
     path = federation.write(out)
     if simulate:
-        print(f"fedsim: {describe_simulated('every seat')}", file=sys.stderr)
+        print_text(f"fedsim: {describe_simulated('every seat')}", err=True)
     if federation.apart:
         return f"containers: {path}; each seat's table belongs in {path}/seats/<seat>/data"
     return f"containers: {path}; all seats read the same data, whose files belong in {path}/seats/<seat>/data of each"

@@ -6,7 +6,6 @@ import asyncio
 import csv
 import io
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from fedsim.errors import ConfigError
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport
 from fedsim.plan import NewRows, complete
-from fedsim.printable import LAYOUT, make_printable, print_text
+from fedsim.printable import print_data, print_text
 from fedsim.report.reading import load_seats, read
 from fedsim.report.writing import reporting_failures, write_named
 from fedsim.runtime.local import memory, play_all
@@ -152,8 +151,7 @@ def _write(lines: Iterable[list[object]], out: Path | None, run: Path) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(lines)
     if out is None:
-        shown = make_printable(table.getvalue(), LAYOUT) if sys.stdout.isatty() else table.getvalue()
-        sys.stdout.write(shown)
+        print_data(table.getvalue())
         return
     with reporting_failures(out):
         if out.exists() and not out.is_file():  # such as /dev/stdout
