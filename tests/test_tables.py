@@ -309,6 +309,9 @@ def test_seats_by_hand_that_simulate_play_the_run_of_one_process(here: Path) -> 
     assert {json.loads((here / role / "manifest.json").read_text())["noise_source"][role] for role in COLUMNS} == {
         "seed"
     }
+    for role in COLUMNS:
+        page = (here / role / "report.html").read_text()
+        assert f"Simulated: noise and initial weights of {role} follow from the public seed" in page
 
 
 def test_seats_by_hand_each_with_its_own_table_secret_and_key(here: Path) -> None:
@@ -334,6 +337,8 @@ def test_seats_by_hand_each_with_its_own_table_secret_and_key(here: Path) -> Non
     assert {json.loads((here / role / "manifest.json").read_text())["noise_source"][role] for role in COLUMNS} == {
         "secret"
     }
+    pages = [(here / role / "report.html").read_text() for role in COLUMNS]
+    assert all("Noise and initial weights follow from secrets and fresh bytes of the seats" in page for page in pages)
 
 
 def _free_port() -> int:

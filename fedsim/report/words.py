@@ -175,5 +175,5 @@ def describe_noise(manifest: Mapping[str, Any]) -> str:
         return (
             "Noise and initial weights follow from secrets and fresh bytes of the seats, and are others in every run."
         )
-    who = "all seats" if len(simulated) == len(sources) else ", ".join(simulated)
+    who = "all seats" if 1 < len(simulated) == len(sources) else ", ".join(simulated)
     return f"Simulated: noise and initial weights of {who} follow from the public seed; {SUBTRACT} this noise."
