@@ -18,8 +18,6 @@ HARMFUL = re.compile(
 """Unicode's categories Cc, Cf, Cs, Zl and Zp, less what words need (the soft hyphen, joiners) or has a sign."""
 LAYOUT = "\n\t"
 """Harmful characters that a text with several lines may have."""
-LINE_ENDS = "\n\t\u2028\u2029"
-"""Harmful characters that a name may have, as of an arm with a text for its name; a seat's may not."""
 MAX_SEAT_BYTES = 200
 """Bytes of the name of a seat, at most: it names files and folders, whose names have 255."""
 SEAT_SIGNS = frozenset("._- ")
@@ -64,14 +62,13 @@ def check_name(name: str) -> str:
     """Return a name that a scenario file gives something.
 
     Raises:
-        ValueError: a character in it would not be shown as itself; the end of a line is shown as one.
+        ValueError: a character in it would not be shown as itself.
     """
-    for character in HARMFUL.findall(name):
-        if character not in LINE_ENDS:
-            raise ValueError(
-                f"the name '{make_printable(name):.80}' has a character that is not shown as itself, {_describe(character)}: "
-                "leave it out"
-            )
+    if found := HARMFUL.search(name):
+        raise ValueError(
+            f"the name '{make_printable(name):.80}' has a character that is not shown as itself, {_describe(found[0])}: "
+            "leave it out"
+        )
     return name
 
 

@@ -84,7 +84,7 @@ def test_every_seat_of_the_shipped_scenarios_has_an_ordinary_name() -> None:
             assert [describe_bad_seat(role) for role in arm.plan().seats] == [""] * len(arm.plan().seats)
 
 
-@pytest.mark.parametrize("name", [*SHOWN_AS_ANOTHER, "a\rb", "a\x07b"])
+@pytest.mark.parametrize("name", [*SHOWN_AS_ANOTHER, "a\nb", "a\u2028b", "a\rb", "a\x07b"])
 @pytest.mark.parametrize(
     "where", ["name: {}", "compare: {{{}: {{}}}}", "profiles: {{{}: {{}}}}", "sweep: {{grid: {{x: {{{}: {{}}}}}}}}"]
 )
