@@ -1,6 +1,7 @@
 """fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
 
-Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
+Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides; ``;`` is between two, ``;;`` one in a value),
+``out`` (the run
 folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come to its end), ``listen``
 (the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they must have joined),
 ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or the folder of its
@@ -20,6 +21,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim import config, experiment
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.override import split_overrides
 from fedsim.report.replacing import find_unfinished
 from fedsim.runtime import flower
 from fedsim.runtime._seat import Belongings
@@ -74,7 +76,7 @@ def _file(settings: Any) -> config.ScenarioFile:
     source = str(settings["scenario"])
     own = Path(__file__).parents[1] / source  # as the app carries it; a ServerApp works in another folder
     runtime = {"kind": "flower", **{name: settings[name] for name in ("listen", "advertise", "wait", "transport")}}
-    overrides = [each.strip() for each in str(settings["set"]).split(";") if each.strip()]
+    overrides = split_overrides(str(settings["set"]))
     file = config.read(str(own) if own.is_file() else source, overrides, str(settings["profile"]))
     return config.validate({**file.resolved(), "runtime": runtime}, source, {})
 
