@@ -1,11 +1,10 @@
 """fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
 
-Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides; ``;`` is between two, ``;;`` one in a value),
-``out`` (the run
-folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come to its end), ``listen``
-(the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they must have joined),
-``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or the folder of its
-data sets), ``secret`` and ``ids_key`` (files).
+Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides; ``;`` is between two, ``;;`` is one in
+a value), ``out`` (the run folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come
+to its end), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they
+must have joined), ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or
+the folder of its data sets), ``secret`` and ``ids_key`` (files).
 """
 
 from __future__ import annotations
