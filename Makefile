@@ -1,6 +1,7 @@
 # Two commands matter: make demo and make test. Each sets up what it needs in .venv.
 # make test-lowest and make test-latest run the quick tests with the lowest versions that pyproject.toml declares and with the
 # newest that there are, in environments of their own; make clean removes these, and with them what was the newest once.
+# make lock writes the hashes of all that the container image installs.
 # make audit looks up every pinned version in the advisory database of the package index.
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ LATEST_TORCH ?= $(shell sed -n 's/^torch==//p' constraints.txt)
 QUICK := architecture cli config data doctor encode fairness figures golden metrics optimise plugins report wire
 QUICK := $(QUICK:%=tests/test_%.py)
 
-.PHONY: demo test test-lowest test-latest check audit format clean
+.PHONY: demo test test-lowest test-latest check audit lock format clean
 
 demo: .venv/ready
 	$(BIN)/fedsim run leakage
@@ -33,6 +34,9 @@ check: .venv/ready
 
 audit: .venv-audit/ready
 	.venv-audit/bin/python .ci/audit.py
+
+lock: .venv/ready
+	$(BIN)/python docker/lock.py
 
 format: .venv/ready
 	$(BIN)/ruff check --fix .

@@ -80,7 +80,7 @@ def seconds(lab: Lab, processes: dict[str, Host], folder: Path, far: bool, batch
         shown = [word for name in ("ca", "cert", "key") for word in (f"--{name}", f"keys/{role}/{name}.pem")]
         shown += ["--token-file", f"keys/{role}/token", "--out", f"{port}/{role}", "--set", f"scenario.steps={steps}"]
         shown += ["--set", f"scenario.batch={batch}"]
-        running[role] = processes[role].start("seat", "s.yaml", "--role", role, way, address, *shown)
+        running[role] = processes[role].start("seat", "s.yaml", "--role", role, way, address, "--simulate", *shown)
     for role, each in running.items():
         if (end := each.wait()).code:
             raise SystemExit(f"{role}: {end.said}")

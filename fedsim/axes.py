@@ -15,7 +15,7 @@ from pydantic import BaseModel, Discriminator, Field, Tag, field_validator, mode
 
 from fedsim.default_values import find_default, merge_over
 from fedsim.override import around, put
-from fedsim.plugins import Settings
+from fedsim.plugins import DisplayName, Settings
 from fedsim.seeding import Rng
 
 MOST = 1000
@@ -59,7 +59,7 @@ def _form(value: Any) -> str:
 
 
 Values = Annotated[tuple[Any, ...], Field(min_length=1), Tag("values")]
-Options = Annotated[dict[str, dict[str, Any]], Field(min_length=1), Tag("options")]
+Options = Annotated[dict[DisplayName, dict[str, Any]], Field(min_length=1), Tag("options")]
 GridAxis = Annotated[Values | Options, Discriminator(lambda value: "values" if _form(value) == "values" else "options")]
 RandomAxis = Annotated[Values | Options | Annotated[Range, Tag("range")], Discriminator(_form)]
 

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from fedsim import config
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, OutputError, suggest
 from fedsim.figure import Figure, figure
-from fedsim.files import atomic_write_all
+from fedsim.files import write_files
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Scenario
-from fedsim.plugins import find, names
+from fedsim.plugins import find, own_names
 from fedsim.report import card
 from fedsim.report.lock import FolderLock
 from fedsim.report.paths import PathFilter
-from fedsim.report.reading import Run, read
+from fedsim.report.reading import Run, check_models_present, read
 from fedsim.report.replacing import CARD
 from fedsim.report.words import listed
 from fedsim.report.writing import json_bytes, reporting_failures
@@ -69,9 +70,10 @@ def _write(
     run = read(folder)
     if run.over_seeds:
         raise OutputError(f"{folder}: a summary over seeds; choose one of its runs: {', '.join(run.summary['runs'])}")
-    name, file = _chosen(run, arm, runtime)
+    name, file, scenario = _chosen(run, arm, runtime)
     if file.scenario.uncarded:
         raise ConfigError(f"{folder}: {_uncarded(file.scenario)}")
+    check_models_present(run, name)
     appraised = file.scenario.appraised(str(folder.resolve()), name, by)
     whole = file.model_copy(update={"scenario": appraised, "trials": ()})
     title = run.name if len(run.summary["arms"]) == 1 else f"{run.name}: {name}"
@@ -80,7 +82,7 @@ def _write(
     if training:
         table = _trained(file, table, started)
     found = _found(reports, table)
-    parts = card.sections(run, name, found)
+    parts = card.sections(run, name, found, scenario)
     plain = {"schema": SCHEMA, "arm": name, "digest": whole.digest(), "task": found.task, "baseline": found.baseline}
     plain["resilience"] = table.plain()
     plain["figures"] = [each for report in reports for each in report.figures]
@@ -88,22 +90,24 @@ def _write(
     contents = markdown.encode(), card.html(run, title, parts).encode(), json_bytes(plain)
     paths = tuple(folder / name for name in CARD)
     with reporting_failures(folder):
-        atomic_write_all(dict(zip(paths, contents, strict=True)))
+        write_files(folder, dict(zip(CARD, contents, strict=True)))
     return paths
 
 
-def _chosen(run: Run, arm: str, runtime: str) -> tuple[str, ScenarioFile]:
-    arms = config.read(str(run.path / "scenario.yaml"), runtime=runtime).arms()
+def _chosen(run: Run, arm: str, runtime: str) -> tuple[str, ScenarioFile, Mapping[str, Any]]:
+    """The arm, its file, and the scenario of the whole file as plain values."""
+    whole = config.read(str(run.path / "scenario.yaml"), runtime=runtime)
+    arms = whole.arms()
     name = arm or next(iter(arms))
-    if name not in arms:
-        raise OutputError(f"{run.path}: no arm '{name}'{suggest(name, arms)}")
+    if name not in arms or name not in run.summary["arms"]:
+        raise OutputError(f"{run.path}: no arm '{name}'{suggest(name, set(arms) & set(run.summary['arms']))}")
     determine(arms[name].threads)
-    return name, arms[name]
+    return name, arms[name], whole.resolved()["scenario"]
 
 
 def _uncarded(scenario: Scenario) -> str:
     """Why there is no model card of a run, and of which there is one."""
-    carded = [kind for kind in names("scenarios") if not find("scenarios", kind, Scenario).uncarded]
+    carded = [kind for kind in own_names("scenarios") if not find("scenarios", kind, Scenario).uncarded]
     return f"no model card of {scenario.kind()}: {scenario.uncarded}; there is one of runs of {listed(carded)}"
 
 

@@ -25,6 +25,7 @@ from pydantic import (
 from fedsim import safeyaml
 from fedsim.axes import Cell, Sweep
 from fedsim.default_values import find_default, merge_over
+from fedsim.engines import find_engine_addresses, hide_engine_addresses
 from fedsim.errors import ConfigError, ThreatModelError, restore_text, suggest
 from fedsim.file_mistakes import explain_file
 from fedsim.message import RoleId
@@ -33,7 +34,8 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.override import apply_override
 from fedsim.plan import Aim, LinkConfig, Missing, Plan, Scenario, complete
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, load, set_folder
+from fedsim.plugins import GROUPS, DisplayName, OneOf, Plugin, Settings, load, set_folder
+from fedsim.printable import make_printable
 from fedsim.shelf import Checkpoint
 from fedsim.threat import Trial, Wrapper
 from fedsim.vfl.device import find_device
@@ -74,7 +76,7 @@ def _local() -> Runtime:
 class ScenarioFile(Settings):
     """A scenario file, resolved."""
 
-    name: str = Field("", description="what the run is called; default: the name of the file")
+    name: DisplayName = Field("", description="what the run is called; default: the name of the file")
     seed: int = Field(0, ge=0, description="the public seed: schedule and protocol follow from it")
     threads: int = Field(
         1, ge=1, le=1024, description="torch threads of each process; part of the experiment: it changes bits"
@@ -83,8 +85,10 @@ class ScenarioFile(Settings):
     links: tuple[LinkConfig, ...] = Field((), description="stages on links")
     seats: dict[RoleId, tuple[Annotated[Wrapper, OneOf("wrappers")], ...]] = Field({}, description="wrappers of seats")
     trials: tuple[Trial, ...] = Field((), description="who attacks whom, knowing what")
-    compare: dict[str, dict[str, Any]] = Field({}, description="arms: each overrides this file; one report over all")
-    profiles: dict[str, dict[str, Any]] = Field(
+    compare: dict[DisplayName, dict[str, Any]] = Field(
+        {}, description="arms: each overrides this file; one report over all"
+    )
+    profiles: dict[DisplayName, dict[str, Any]] = Field(
         {},
         exclude=True,
         description="variants: each overrides this file; --profile chooses one, else the first is played",
@@ -150,7 +154,7 @@ class ScenarioFile(Settings):
         other = {"runtime", "placement", "name", "sweep", "checkpoint", "folder"}
         if not self.missing:
             other.add("missing")
-        dump = self.model_dump(mode="json", exclude=other, context={"experiment": True})
+        dump = hide_engine_addresses(self.model_dump(mode="json", exclude=other, context={"experiment": True}))
         return hashlib.sha256(json.dumps(dump, sort_keys=True).encode()).hexdigest()
 
     def accord(self) -> str:
@@ -314,14 +318,15 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
     over both.
 
     Raises:
-        ConfigError: with the file, the line and the path of what is wrong.
+        ConfigError: with the file, the line and the path of what is wrong; also if the file names an engine to join.
         ThreatModelError: the same of an attack that cannot run.
     """
     path = _find(source)
     data, lines = safeyaml.read(path)
-    data.setdefault("name", restore_text(path.stem))
+    data.setdefault("name", make_printable(restore_text(path.stem)))
     if profile or (isinstance(data.get("profiles"), dict) and data["profiles"]):
         data, lines = _profiled(data, lines, profile)
+    _refuse_engines(data, Places(str(path), lines))
     given = data.get("runtime")
     if runtime and (not isinstance(given, dict) or given.get("kind") != runtime):
         data["runtime"] = {"kind": runtime}
@@ -337,6 +342,16 @@ def read(source: str, overrides: Sequence[str] = (), profile: str = "", runtime:
         raise ConfigError(explain_file(ScenarioFile, error, data, places)) from error
     file.check(places)
     return file
+
+
+def _refuse_engines(data: Mapping[str, Any], places: Places) -> None:
+    """Refuse a file that says which engine to join; raises as `read`."""
+    for where, address in find_engine_addresses(data):
+        raise ConfigError(
+            f"{places.of(where)}: {'.'.join(map(str, where))}: '{address:.60}': no file may name an engine to join, as whoever "
+            "answers there can run code here; remove it, and give --set runtime.address=ADDRESS, or address: auto with "
+            "RAY_ADDRESS"
+        )
 
 
 def _profiled(

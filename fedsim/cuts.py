@@ -6,24 +6,29 @@ them: each seat keeps its own part alone, and says only which parts it has. Ever
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor
 
 from fedsim.channel import Placed
 from fedsim.config import ScenarioFile
-from fedsim.errors import ProtocolError
+from fedsim.errors import ContentError, ProtocolError
 from fedsim.message import Message, RoleId, Scalar
 from fedsim.net import Net, Traffic
 from fedsim.rows import Rows
+from fedsim.seeding import SeatRoot
 from fedsim.shelf import Part, Shelf
 from fedsim.state import Lasting, Packed, pack, unpack
+
+ROOT = "root"
+"""Under which name a part holds what the root of the seat's private draws follows from; the secret is not in it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,22 +46,50 @@ class Agreed(Message):
     mark: str
 
 
+TakeUp = Callable[["Cuts", Lasting], None]
+
+
+def _explain_misfits(take_up: TakeUp) -> TakeUp:
+    """A part may lie in a folder of a stranger: one that is whole, and still none of such a seat, is one line."""
+
+    @functools.wraps(take_up)
+    def taken(cuts: Cuts, role: Lasting) -> None:
+        try:
+            take_up(cuts, role)
+        except (AttributeError, LookupError, TypeError, ValueError, RecursionError, RuntimeError) as error:
+            why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            raise ContentError(
+                f"a part of a checkpoint does not fit its seat ({why}); remove it and run anew"
+            ) from error
+
+    return taken
+
+
+class FindRoot(Protocol):
+    """Derives the root of a seat's private draws (`fedsim.plan.Secrets.root`)."""
+
+    def __call__(self, fresh: bytes | None = None) -> SeatRoot:
+        """From the fresh bytes of the run that goes on, or from new ones."""
+
+
 class Cuts:
     """The parts that a seat takes and is taken up from (`fedsim.net.Cuts`).
 
     Attributes:
         stages: what lies on this seat's ends of links, taps of attacks included; their states are in a part.
         saw: what is counted there.
+        root: of the seat's private draws; a run that is taken up goes on with that of its first attempt.
     """
 
-    def __init__(self, shelf: Shelf, every: int, net: Net, mark: str, part: Part | None) -> None:
-        self.every = every
+    def __init__(self, shelf: Shelf, every: int, net: Net, mark: str, part: Part | None, root: SeatRoot) -> None:
+        self.every, self.root = every, root
         self.stages: list[Placed[Any]] = []
         self.saw: list[Counter[str]] = []
         self._shelf, self._net, self._mark, self._part = shelf, net, mark, part
         self._rows = shelf.begin(part)
         net.step, net.done = (part.step, part.done) if part else (0, 0)
 
+    @_explain_misfits
     def take_up(self, role: Lasting) -> None:
         """See `fedsim.net.Cuts`."""
         if self._part is None:
@@ -77,7 +110,8 @@ class Cuts:
 
     def take(self, done: int, step: int, role: Lasting) -> None:
         """See `fedsim.net.Cuts`."""
-        self._shelf.put(done, step, self._mark, _packed(self._states(role)), self._net.rows)
+        states = {**self._states(role), ROOT: {"fresh": self.root.fresh, "fingerprint": self.root.fingerprint}}
+        self._shelf.put(done, step, self._mark, _packed(states), self._net.rows)
 
     def close(self) -> None:
         """Write what was taken."""
@@ -104,7 +138,7 @@ def _packed(states: Mapping[str, Any]) -> Packed:
 
 def _unpacked(packed: Packed, like: Mapping[str, Any]) -> dict[str, Any]:
     """Each state by its name; ``like`` has one of each kind."""
-    texts: Mapping[str, str] = json.loads(packed[0])
+    texts = {name: text for name, text in json.loads(packed[0]).items() if name != ROOT}
     if texts.keys() != like.keys():
         raise ProtocolError(f"a part of a checkpoint has {', '.join(texts)}; this seat has {', '.join(like)}")
     found = {}
@@ -114,10 +148,37 @@ def _unpacked(packed: Packed, like: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-async def agree(file: ScenarioFile, roles: Sequence[RoleId], net: Net) -> Cuts:
+def _find_root(part: Part, find_root: FindRoot) -> SeatRoot | None:
+    """Find the root of the private draws from which a part was taken; None if this seat cannot derive it (any more)."""
+    try:
+        texts = json.loads(part.state[0])
+        if ROOT not in texts:  # taken before roots were kept: only that of a simulation is known to be the same
+            return root if (root := find_root()).simulated else None
+        kept = unpack((texts[ROOT], {}), {})
+        root = find_root(bytes.fromhex(kept["fresh"]))
+        return root if root.fingerprint == kept["fingerprint"] else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _select_usable(parts: Mapping[int, Part], find_root: FindRoot, net: Net) -> dict[int, tuple[Part, SeatRoot]]:
+    """Select the parts that this seat can go on from, each with the root of its draws; people are told of the others."""
+    roots = {done: _find_root(part, find_root) for done, part in parts.items()}
+    if others := [str(done) for done, root in roots.items() if root is None]:
+        net.show(
+            {
+                "notice": f"{net.me}: its checkpoints after training steps {', '.join(others)} were made with another "
+                "secret, or as a simulation, and are not used"
+            }
+        )
+    return {done: (parts[done], root) for done, root in roots.items() if root is not None}
+
+
+async def agree(file: ScenarioFile, roles: Sequence[RoleId], net: Net, find_root: FindRoot) -> Cuts:
     """Settle with the other seats after which training step all go on: the last of which every part is whole.
 
-    ``roles`` are the seats that have parts, this one among them.
+    ``roles`` are the seats that have parts, this one among them. ``find_root`` derives the root of this seat's private draws
+    from the fresh bytes in a part, or, without any, from new ones.
 
     What is said here counts as no traffic: a run that was taken up reports that of one that was not.
 
@@ -128,11 +189,12 @@ async def agree(file: ScenarioFile, roles: Sequence[RoleId], net: Net) -> Cuts:
     checkpoint = file.checkpoint
     assert checkpoint is not None
     shelf = Shelf(Path(checkpoint.folder), net.me, f"{file.digest()} {file.scenario.data_digest()}", checkpoint.keep)
-    parts = shelf.whole()
+    whole = shelf.whole()
     for line in shelf.broken:
         net.show({"notice": f"{net.me}: {line}"})
+    parts = _select_usable(whole, find_root, net)
     counted, net.traffic = net.traffic, Traffic()
-    mine = Kept(0, {str(done): part.mark for done, part in parts.items()}, purpose="query")
+    mine = Kept(0, {str(done): part.mark for done, (part, _) in parts.items()}, purpose="query")
     if net.me == net.hub:
         others = [role for role in roles if role != net.me]
         agreed = _common([mine, *[await net.recv(role, Kept, 0) for role in others]])
@@ -144,9 +206,12 @@ async def agree(file: ScenarioFile, roles: Sequence[RoleId], net: Net) -> Cuts:
         await net.send(net.hub, mine)
         agreed = await net.recv(net.hub, Agreed, 0)
     net.recount(counted)
-    if agreed.done and (agreed.done not in parts or parts[agreed.done].mark != agreed.mark):
+    if not agreed.done:
+        return Cuts(shelf, checkpoint.every, net, agreed.mark, None, find_root())
+    part, root = parts.get(agreed.done, (None, None))
+    if part is None or root is None or part.mark != agreed.mark:
         raise ProtocolError(f"{net.hub} goes on after training step {agreed.done}, of which {net.me} has no part")
-    return Cuts(shelf, checkpoint.every, net, agreed.mark, parts[agreed.done] if agreed.done else None)
+    return Cuts(shelf, checkpoint.every, net, agreed.mark, part, root)
 
 
 def _common(kept: Sequence[Kept]) -> Agreed:

@@ -15,9 +15,9 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from fedsim.errors import ConfigError, DataError
-from fedsim.files import atomic_write
-from fedsim.plugins import Plugin, find, names
+from fedsim.errors import DataError
+from fedsim.files import SHARED, atomic_write
+from fedsim.plugins import Plugin, find, own_names
 
 Content = Mapping[str, npt.NDArray[np.generic]] | str
 """What a file holds, whatever its compression: arrays by name (``.npz``), or the text of a table (``.csv.gz``)."""
@@ -87,16 +87,13 @@ def find_dataset(name: str) -> type[Dataset]:
 
 
 def all_datasets() -> dict[str, type[Dataset]]:
-    """Every data set by its name."""
-    return {name: find_dataset(name) for name in names("datasets")}
+    """Every data set that comes with fedsim, by its name."""
+    return {name: find_dataset(name) for name in own_names("datasets")}
 
 
 def suggest_fetch(path: str) -> str:
     """What to do about a data file that is missing: ``; `fedsim data fetch adult` gets it``, or nothing."""
-    try:
-        known = {dataset.file: name for name, dataset in all_datasets().items()}
-    except ConfigError:  # a plug-in of somebody else's is broken; that is not what is asked here
-        return ""
+    known = {dataset.file: name for name, dataset in all_datasets().items()}
     name = known.get(Path(path).name)
     return f"; `fedsim data fetch {name}` gets it" if name else ""
 
@@ -136,4 +133,4 @@ def write_content(path: Path, content: Content) -> None:
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **dict(content))
         block = buffer.getvalue()
-    atomic_write(path, block)
+    atomic_write(path, block, SHARED)  # what anybody can download

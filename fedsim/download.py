@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import IO, Any
 from urllib.parse import urlsplit
 
 from fedsim.errors import DataError
+from fedsim.files import SHARED, open_plain
 
 CHUNK_BYTES = 1 << 18
 TIMEOUT_S = 30
@@ -83,7 +85,10 @@ def _fetch(url: str, part: Path, at_most: int, progress: Progress) -> None:
         with _open(url, there) as answer:
             resumed = answer.status == 206
             whole = _length(answer, there if resumed else 0)
-            with part.open("ab" if resumed else "wb") as file:
+            handle = open_plain(part, os.O_WRONLY | os.O_CREAT | (os.O_APPEND if resumed else 0), mode=SHARED)
+            with open(handle, "ab" if resumed else "wb") as file:
+                if not resumed:
+                    file.truncate(0)  # only now: it is a plain file of ours
                 have = _copy(answer, file, there if resumed else 0, whole, at_most, url, progress)
     except urllib.error.HTTPError as error:
         error.close()

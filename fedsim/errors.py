@@ -6,6 +6,7 @@ FedsimError
 │   ├── DataError          a data set, its columns, its labels
 │   ├── ThreatModelError   an attack asks for what it was not granted, or cannot run on this exchange
 │   └── OutputError        the run folder: holds another run, is missing, is not a run
+│       └── ContentError   what lies in a run folder, or came from a peer, cannot be used; a DataError, too
 ├── WireError              bytes that are not a frame, or a frame over the limits
 ├── ProtocolError          a peer that does what the protocol does not allow
 ├── DivergedError          training left the numbers: a rate too high, or noise too strong
@@ -47,6 +48,10 @@ class ThreatModelError(InputError):
 
 class OutputError(InputError):
     """A run folder cannot be written or read."""
+
+
+class ContentError(OutputError, DataError):
+    """What lies in a run folder, or what a peer reports, is not what it has to be; nothing of it was used."""
 
 
 class WireError(FedsimError):

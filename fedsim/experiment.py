@@ -6,7 +6,9 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fedsim import config
 from fedsim.calling import accept_any_source
@@ -17,17 +19,18 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import ids_key
-from fedsim.report import manifest, page, reading
+from fedsim.report import manifest, page, reading, schema, seat_page
 from fedsim.report.folder import RunFolder, complete, default_path, discard_attempts
+from fedsim.report.inspection import inspect_folder
 from fedsim.report.record import slugs
 from fedsim.report.replacing import CHECKPOINTS, find_unfinished, public_folder
 from fedsim.report.summary import Arm
 from fedsim.role import Role
-from fedsim.runtime._seat import PATIENCE, play_hub, play_spoke
+from fedsim.runtime._seat import PATIENCE, describe_simulated, play_hub, play_spoke
 from fedsim.runtime.local import meet_all
 from fedsim.seeding import Rng, determine, simulated_secret
 from fedsim.supervision import keeping, store, stored, supervised
-from fedsim.transport.addresses import explain_listen, split_address
+from fedsim.transport.addresses import explain_listen, is_loopback, split_address
 from fedsim.transport.tls import Identity
 from fedsim.vfl.device import find_device
 
@@ -91,8 +94,9 @@ def resume(
         FedsimError: whatever ended the run; the folder says so too.
     """
     path = public_folder(path)
+    inspect_folder(path)
     place = find_unfinished(path) or path
-    there = reading.read_manifest(place)
+    there = reading.read_manifest(place, schema.WrittenManifest)
     drifted = manifest.drift(there)
     file = config.read(str(place / "scenario.yaml"), runtime=runtime)
     if verbose:
@@ -145,8 +149,10 @@ def run_seat(
     connect: str = "",
     listen: str = "",
     identity: Identity | None = None,
+    plain: bool = False,
     wait: float = PATIENCE,
     secrets: Secrets = Secrets(),  # noqa: B008 (frozen)
+    simulate: bool = False,
     out: Path | None = None,
     command: Sequence[str] = (),
     started: Started = _unwatched,
@@ -154,7 +160,7 @@ def run_seat(
 ) -> Path:
     """Play one seat of one arm over the network, and write a run folder with its part; returns where it lies.
 
-    There is no page in it: that takes the parts of all seats.
+    Its page shows this seat only, with rows of its own data: it is for the seat's operator.
 
     Args:
         file: one arm of a scenario file; every seat must have the same.
@@ -163,41 +169,56 @@ def run_seat(
         connect: ``host:port`` of the hub, for every seat but the hub's.
         listen: ``host:port`` to listen at, for the hub's seat.
         identity: for a stream that is encrypted.
+        plain: allow a stream to other machines that is not.
         wait: seconds for the others to come.
-        secrets: the seat's own; without, as in a simulation.
+        secrets: the seat's own. Only to ``simulate`` it plays without: whoever has the file can then subtract its noise.
         out: the run folder; default ``runs/<name>-<digest8>-<role>``. What lies there of a run that did not come to its end
             is gone on from if all seats have theirs.
         command, started, replace: as for `run`.
 
     Raises:
-        ConfigError: no such seat; a hub that is to connect, or another seat that is to listen; its address or its certificate
-            cannot be used.
+        ConfigError: no such seat, or its address, certificate or secret cannot be used, or is missing.
         DataError: the seat's own table cannot be used.
         FedsimError: whatever ended the run; the folder says so too.
     """
     plan, path = file.plan(), default_path(file)
-    _check_seat(file, role, connect, listen, secrets, identity)
+    _check_secret(role, secrets, simulate, token)
+    _check_seat(file, role, connect, listen, secrets, identity, plain)
     out = out or path.with_name(f"{path.name}-{role}")
     with RunFolder.open_for(out, file, command, going_on=True, replace=replace) as folder:
         watch, start = folder.watch(file.name, started(f"{file.name}, {role}", file)), time.perf_counter()
+        if simulate:
+            watch(role, {"notice": describe_simulated(role)})
         kept = keeping(file, folder.path / CHECKPOINTS)
+        shared: Any = {"identity": identity, "secrets": secrets, "watch": watch, "patience": wait}
 
         def play() -> SeatReport:
-            if role == plan.hub:
-                playing = play_hub(kept, token, listen, identity=identity, secrets=secrets, watch=watch, patience=wait)
-            else:
-                playing = play_spoke(
-                    kept, role, token, connect, identity=identity, secrets=secrets, watch=watch, patience=wait
-                )
-            return asyncio.run(playing)
+            hub, spoke = partial(play_hub, kept, token, listen), partial(play_spoke, kept, role, token, connect)
+            return asyncio.run(hub(**shared) if role == plan.hub else spoke(**shared))
 
         report = supervised(play, file.restarts, lambda line: watch(role, {"notice": line}))
         folder.write([Arm(file.name, file, [report], time.perf_counter() - start)])
+        folder.write_page(seat_page.render(folder.conclude()))
     return folder.path
 
 
+def _check_secret(role: RoleId, secrets: Secrets, simulate: bool, token: str) -> None:
+    """Refuse a seat of a network whose noise somebody else could subtract, unless it is to simulate."""
+    if simulate != (secrets.own is None):
+        found = "has a secret, and is to simulate" if simulate else "has no secret of its own"
+        raise ConfigError(f"seat {role} {found}; expected a secret that only this seat has, or else to simulate")
+    if secrets.own is not None and secrets.own == token.encode():
+        raise ConfigError(f"the secret of seat {role} is its token, which the hub knows; fedsim keys makes both")
+
+
 def _check_seat(
-    file: ScenarioFile, role: RoleId, connect: str, listen: str, secrets: Secrets, identity: Identity | None
+    file: ScenarioFile,
+    role: RoleId,
+    connect: str,
+    listen: str,
+    secrets: Secrets,
+    identity: Identity | None,
+    plain: bool,
 ) -> None:
     """Look at what is a seat's own, for what is wrong here is not to end the run of all the others; raises as `run_seat`."""
     plan = file.plan()
@@ -208,11 +229,16 @@ def _check_seat(
     if not given or (listen and connect):
         what = "is the hub, which listens" if role == plan.hub else f"connects to the hub, {plan.hub}"
         raise ConfigError(f"seat {role} {what}: expected --{wanted} HOST:PORT and nothing else")
-    split_address(given, f"--{wanted}")
+    host, _ = split_address(given, f"--{wanted}")
     if listen and (reason := explain_listen(listen)):
         raise ConfigError(f"--listen: cannot listen at {listen}: {reason}")
     if identity is not None:
         identity.check(role, listens=role == plan.hub)
+    elif not plain and not is_loopback(host):
+        raise ConfigError(
+            f"--{wanted} {given:.80}: to other machines the token and all that is exchanged would travel in plain text; "
+            "give --ca, --cert and --key, which fedsim keys makes, or --plain if you trust everyone on that network"
+        )
     if plan.seats[role].meet is not None:
         ids_key(secrets, Rng.root(file.seed))
         file.scenario.look(role)

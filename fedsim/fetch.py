@@ -18,6 +18,7 @@ from pathlib import Path
 from fedsim.dataset import Content, Dataset, Source, read_content, write_content
 from fedsim.download import DownloadError, Progress, download
 from fedsim.errors import DataError, OutputError
+from fedsim.files import SHARED, open_plain
 
 DAMAGED = (
     OSError, EOFError, ValueError, KeyError, IndexError, MemoryError, RuntimeError, struct.error, zlib.error, lzma.LZMAError,
@@ -133,8 +134,8 @@ def _alone(folder: Path) -> Iterator[None]:
     """Hold a folder of downloads; a second command in it is refused."""
     with _writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / "lock").open("w")
-    with lock:
+        handle = open_plain(folder / "lock", os.O_WRONLY | os.O_CREAT, mode=SHARED)
+    with open(handle, "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -105,4 +105,4 @@ def figure(values: Mapping[str, Any]) -> Figure:
             return Bars(**settings)
     except (KeyError, TypeError) as error:
         raise ValueError(f"not a figure: {error}") from error
-    raise ValueError(f"not a figure: of form {values['form']!r}; expected lines, grid or bars")
+    raise ValueError(f"not a figure: of form {values['form']!r:.60}; expected lines, grid or bars")

@@ -4,11 +4,13 @@ Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (ov
 a value), ``out`` (the run folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come
 to its end), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they
 must have joined), ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or
-the folder of its data sets), ``secret`` and ``ids_key`` (files).
+the folder of its data sets), ``secret`` and ``ids_key`` (files); ``simulate`` (play the hub without a secret: its
+noise follows from the seed).
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,9 +23,10 @@ from fedsim import config, experiment
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.override import split_overrides
+from fedsim.printable import print_text
 from fedsim.report.replacing import find_unfinished
 from fedsim.runtime import flower
-from fedsim.runtime._seat import Belongings
+from fedsim.runtime._seat import describe_simulated
 
 server = ServerApp()
 client = ClientApp()
@@ -38,13 +41,16 @@ def lead(grid: Grid, context: Context) -> None:
         return
     file = _file(settings)
     hub = next(iter(file.arms().values())).plan().hub
-    file, secrets = Belongings.named(settings).at(file, hub)
+    own = flower.find_hub_belongings(settings, grid)
+    file, secrets = own.at(file, hub)
+    if own.simulate and settings["simulate"]:
+        print(describe_simulated(hub), file=sys.stderr, flush=True)
     with flower.conducting(grid, secrets):
         out = _out(settings)
         if settings["resume"] and out is not None and find_unfinished(out):
-            print(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
+            print_text(f"run folder: {experiment.resume(out, started=_telling, pages=False)}")
         else:
-            print(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")
+            print_text(f"run folder: {experiment.run(file, out, started=_telling, pages=False)}")
 
 
 @client.query("session")
@@ -66,7 +72,7 @@ def _telling(title: str, file: config.ScenarioFile) -> Watch:
 
     def watch(role: RoleId, row: Mapping[str, Any]) -> None:
         if "notice" in row:
-            print(row["notice"], flush=True)
+            print_text(row["notice"])
 
     return watch
 

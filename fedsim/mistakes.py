@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from fedsim.errors import suggest
 from fedsim.plugins import NestedError
+from fedsim.printable import make_printable
 from fedsim.safeyaml import YamlPath, locate
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def find_mistakes(error: ValidationError, data: Any, places: Places) -> dict[Yam
             wrong = wrong.partition(" allowed: ")[0].removesuffix(";")  # the keys of a mapping are listed once
         elif unknown:
             listed.add(path[:-1])
-        name = ".".join(map(str, path)) or "file"
+        name = make_printable(".".join(map(str, path))) or "file"
         lines[path] = f"{places.of(path)}: {name}: {wrong}{places.instead(path) if unknown else ''}"
     return lines
 
@@ -145,7 +146,7 @@ def _real(path: YamlPath, detail: ErrorDetails, data: Any) -> YamlPath:
 def _wrong(details: Sequence[ErrorDetails]) -> str:
     """What is wrong with one value; where several types were tried, all of them were expected."""
     first = details[0]
-    if "[key]" in first["loc"]:
+    if "[key]" in first["loc"] and first["type"] == "string_type":
         return f"its name must be text; found {_shown(first['input'])}: put it in quotes"
     if first["type"] == "missing":
         return "missing, and it has no default"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,9 +22,10 @@ from fedsim.errors import ConfigError, InputError, ThreatModelError, suggest
 from fedsim.message import Flow, Message, RoleId
 from fedsim.net import Net
 from fedsim.plugins import OneOf, Plugin, Settings
+from fedsim.printable import describe_bad_seat, make_printable
 from fedsim.resilience import Axis
 from fedsim.role import Role
-from fedsim.seeding import Rng
+from fedsim.seeding import Rng, SeatRoot, derive_root, draw_fresh, simulate_root
 from fedsim.threat import AttackConfig, Defence, Site, Trial, Wrapper
 
 Saved = tuple[Mapping[str, Tensor], Mapping[str, Any]]
@@ -48,12 +50,38 @@ class Secrets:
     """What a seat brings itself, and no file of the experiment says.
 
     Attributes:
-        own: from which its noise and its initial weights follow; None in simulations, where it follows from the seed.
+        own: known to this seat alone; with fresh bytes its noise and its initial weights follow from it. None in simulations,
+            where they follow from the seed.
         ids: the key that ids are hashed with, the same at every seat; None in simulations, as above.
+        fresh: random bytes that were drawn for the run that goes on; None: they are drawn when it begins.
+
+    Raises:
+        ConfigError: one file serves as both: every seat knows the key of ids, and nobody else may know the secret.
     """
 
     own: bytes | None = field(default=None, repr=False)
     ids: bytes | None = field(default=None, repr=False)
+    fresh: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.own is not None and self.own == self.ids:
+            raise ConfigError(
+                "the seat's secret is the key that ids are hashed with, which every seat knows; expected a secret of the "
+                "seat's own: fedsim keys makes both"
+            )
+
+    def root(self, file_digest: str, seed: int, role: RoleId, fresh: bytes | None = None) -> SeatRoot:
+        """Derive the root of the seat's private draws.
+
+        Args:
+            file_digest: that of the variant that is played.
+            seed: the public seed, from which everything follows in a simulation.
+            role: the seat.
+            fresh: the bytes of the run that goes on; None: those of `fresh`, or else new ones.
+        """
+        if self.own is None:
+            return simulate_root(seed, role)
+        return derive_root(self.own, file_digest, role, fresh or self.fresh or draw_fresh())
 
 
 @dataclass(frozen=True)
@@ -285,9 +313,11 @@ def complete(
     """The plan with what the file puts on links, around seats and at seats.
 
     Raises:
-        ConfigError: an entry names a seat, a link or a kind of message that does not exist.
+        ConfigError: an entry names a seat, a link or a kind of message that does not exist, or a seat has a name that no file
+            can have.
         ThreatModelError: a trial's attack, or a wrapper, cannot run here.
     """
+    _check_seat_names(plan)
     for role in wrappers:
         _check_seat(plan, role, "seats")
     plan = replace(plan, flows=(*plan.flows, *_more_flows(plan, wrappers)))
@@ -307,6 +337,19 @@ def _more_flows(plan: Plan, wrappers: Mapping[RoleId, tuple[Wrapper, ...]]) -> I
                 yield from wrapper.flows(site)
             except InputError as error:
                 raise type(error)(f"seats.{role}.{i}: {wrapper.kind()}: {error}") from error
+
+
+def _check_seat_names(plan: Plan) -> None:
+    """Refuse names of seats that would lead out of the folders that are named after them, or that look like each other."""
+    looks: dict[str, RoleId] = {}
+    for role in plan.seats:
+        if reason := describe_bad_seat(role):
+            raise ConfigError(
+                f"scenario: a seat cannot be named '{make_printable(role):.80}': {reason}; expected letters, digits, '-', '_', "
+                "'.' and spaces"
+            )
+        if (twin := looks.setdefault(unicodedata.normalize("NFC", role), role)) != role:
+            raise ConfigError(f"scenario: seats '{twin}' and '{role}' look the same: give them different names")
 
 
 def _check_seat(plan: Plan, role: RoleId, where: str) -> None:

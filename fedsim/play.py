@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -24,10 +25,10 @@ from fedsim.errors import ConfigError, ProtocolError, ThreatModelError
 from fedsim.figure import plain
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.net import INSTEAD, Net, Watch
-from fedsim.outcome import Finding, SeatReport
+from fedsim.outcome import Finding, NoiseSource, SeatReport
 from fedsim.plan import Aim, Plan, Secrets
 from fedsim.role import Role
-from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.seeding import Rng, SeatRoot, determine
 from fedsim.threat import Attack, Claim, Disclosure, Fact, Knowledge, Verdict, Victim
 from fedsim.transport.base import Transport
 from fedsim.waiting import reminding
@@ -79,15 +80,15 @@ async def play(
     determine(file.threads)
     cut = plan is None and file.checkpoint is not None and bool(file.checkpoint.folder)
     plan, public = plan or file.plan(), Rng.root(file.seed)
-    private = Rng.secret(simulated_secret(file.seed, role) if secrets.own is None else secrets.own)
+    find_root = partial(secrets.root, file.digest(), file.seed, role)
     net = Net(role, plan.hub, plan.roster, transport, watch=watch)
     net.instead = None if reminds is None else INSTEAD
     await _greet(file, net)
     if not cut or not plan.seats[role].trains:
-        return await _play(file, plan, net, public, private, secrets, reminds)
-    cuts = await agree(file, [name for name, seat in plan.seats.items() if seat.trains], net)
+        return await _play(file, plan, net, public, find_root(), secrets, reminds)
+    cuts = await agree(file, [name for name, seat in plan.seats.items() if seat.trains], net, find_root)
     try:
-        return await _play(file, plan, net, public, private, secrets, reminds, cuts)
+        return await _play(file, plan, net, public, cuts.root, secrets, reminds, cuts)
     finally:
         cuts.close()
 
@@ -97,13 +98,13 @@ async def _play(
     plan: Plan,
     net: Net,
     public: Rng,
-    private: Rng,
+    root: SeatRoot,
     secrets: Secrets,
     reminds: float | None,
     cuts: Cuts | None = None,
 ) -> SeatReport:
     """What comes after the greeting."""
-    role = net.me
+    role, private = net.me, root.rng
     seat = plan.seats[role]
     if seat.meet is not None:
         seat = await seat.meet(net, ids_key(secrets, public))
@@ -120,12 +121,24 @@ async def _play(
         net.cuts = cuts
     async with reminding(net, reminds, _advice(file, net)):
         await me.run(net)
-    findings, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
+    findings, judged, exhibits = await _settle(plan, me, intruders, net, public, file.threads)
     rows = [dict(row) for row in net.rows]
     numbers: list[Mapping[str, Any]] = [{**name, **_numbers(placed.state)} for name, placed in stages]
     figures = [plain(figure) for figure in net.figures]
+    source: NoiseSource = "seed" if root.simulated else "secret"
     return SeatReport(
-        role, rows, me.tensors(), me.sidecar(), me.describe(), net.traffic, findings, exhibits, numbers, figures
+        role,
+        rows,
+        me.tensors(),
+        me.sidecar(),
+        me.describe(),
+        net.traffic,
+        findings,
+        exhibits,
+        numbers,
+        figures,
+        source,
+        judged=judged,
     )
 
 
@@ -253,12 +266,17 @@ def _bytes(tensor: Tensor) -> bytes:
 
 async def _settle(
     plan: Plan, me: Role, intruders: list[Intruder], net: Net, public: Rng, threads: int
-) -> tuple[list[Finding], dict[str, Tensor]]:
-    """Epilogue: attackers claim, victims judge."""
+) -> tuple[list[Finding], list[Finding], dict[str, Tensor]]:
+    """Run the epilogue, in which attackers claim and victims judge.
+
+    Returns:
+        The attacks from this seat, the attacks on it, and the rows of truth beside claim that it keeps as a victim.
+    """
     for intruder in intruders:  # claims and verdicts are not for the taps
         net.outgoing[intruder.aim.victim].remove(intruder.tap)
         net.incoming[intruder.aim.victim].remove(intruder.tap)
     findings: list[Finding] = []
+    judged: list[Finding] = []
     exhibits: dict[str, Tensor] = {}
     armed = iter(intruders)
     claims = await _claims(intruders, net, threads)
@@ -272,10 +290,13 @@ async def _settle(
             findings.append(Finding(aim, claim, verdict, dict(intruder.saw), used, seconds))
         if aim.victim == net.me:
             assert isinstance(me, Victim)
-            found = me.judge(await net.recv(aim.seat, Claim, index), public.child("judge", index))
-            await net.send(aim.seat, Verdict(index, dict(found.scores), dict(found.chance), purpose="query"))
+            claim = await net.recv(aim.seat, Claim, index)
+            found = me.judge(claim, public.child("judge", index))
+            verdict = Verdict(index, dict(found.scores), dict(found.chance), purpose="query")
+            await net.send(aim.seat, verdict)
+            judged.append(Finding(aim, claim, verdict, {}, (), 0.0))
             exhibits |= {f"{index}/{name}": rows for name, rows in found.exhibits.items()}
-    return findings, exhibits
+    return findings, judged, exhibits
 
 
 def _check_metric(aim: Aim, verdict: Verdict) -> None:

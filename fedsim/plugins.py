@@ -6,16 +6,20 @@ file can name no code of its own: no dotted paths, no registry to edit, no decor
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
+import itertools
 import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, distributions, entry_points
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     GetCoreSchemaHandler,
@@ -24,6 +28,8 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_serializer,
     model_validator,
 )
@@ -32,6 +38,7 @@ from pydantic_core.core_schema import ErrorType
 
 from fedsim.errors import ConfigError, suggest
 from fedsim.foreign_words import suggest_key
+from fedsim.printable import check_name
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails, InitErrorDetails
@@ -55,6 +62,10 @@ Other distributions add kinds through the entry point groups ``fedsim.attacks``,
 
 
 T = TypeVar("T")
+DisplayName = Annotated[str, AfterValidator(check_name)]
+"""A name in a scenario file that stands in tables, on pages and on terminals."""
+LEADING_ZERO = re.compile(r"[-+]?0[\d_]*\d[\d_]*")
+"""A whole number that begins with a zero."""
 KNOWN_TYPES = frozenset(get_args(ErrorType))
 """The types of errors that pydantic can make by their name alone."""
 
@@ -72,6 +83,19 @@ class Settings(BaseModel):
         except ValidationError as error:
             hinted = _hint_keys(error.errors(), setting_names(cls))
             raise ValidationError.from_exception_data(error.title, hinted) from error
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _one_reading(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse, where a number is expected, the text ``010``: it is 8 in YAML 1.1, 10 in YAML 1.2, and no number here."""
+        annotation: Any = cls.model_fields[info.field_name].annotation if info.field_name else None
+        if _takes_numbers_only(annotation):
+            for text in _texts(value):
+                if LEADING_ZERO.fullmatch(text):
+                    raise ValueError(
+                        f"expected a number without a zero in front, which some read to the base of 8; found '{text}'"
+                    )
+        return value
 
     def remember(self, name: str, make: Callable[[], T]) -> T:
         """What ``make`` gives, made once for these very values.
@@ -140,6 +164,36 @@ class Plugin(Settings):
         if info.context and info.context.get("experiment"):
             values = {name: value for name, value in values.items() if name not in self.location}
         return {"kind": self.kind(), **values}
+
+
+@functools.cache
+def _takes_numbers_only(annotation: Any) -> bool:
+    """Whether a setting, or each entry of it, is a number, and text would be turned into one."""
+    kinds = set(_kinds_of(annotation))
+    return bool(kinds & {int, float}) and str not in kinds
+
+
+def _kinds_of(annotation: Any) -> Iterator[Any]:
+    """The types that a value, or an entry of a list or mapping, may have."""
+    origin, inner = get_origin(annotation), [each for each in get_args(annotation) if each is not Ellipsis]
+    if origin is Annotated:
+        yield from _kinds_of(inner[0])
+    elif inner and inspect.isclass(origin) and issubclass(origin, Mapping):
+        yield from _kinds_of(inner[-1])
+    elif inner and origin is not Literal:
+        yield from itertools.chain.from_iterable(map(_kinds_of, inner))
+    else:
+        yield annotation
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The texts in plain values, without keys."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_texts, value.values()))
+    elif isinstance(value, list | tuple):
+        yield from itertools.chain.from_iterable(map(_texts, value))
 
 
 def set_folder(settings: BaseModel, folder: str) -> None:
@@ -219,8 +273,8 @@ def find(group: str, kind: str, base: type[P]) -> type[P]:
     """Import the one plugin of this kind.
 
     Raises:
-        ConfigError: there is no such kind; it is of the group but no ``base``; its module does not define exactly one
-            plugin; or an entry point has another name than its module.
+        ConfigError: there is no such kind; it is of the group but no ``base``; its module cannot be imported, or does not
+            define exactly one plugin; or an entry point cannot be used.
     """
     module = _find_module(group, kind)
     if module is None:
@@ -232,21 +286,19 @@ def find(group: str, kind: str, base: type[P]) -> type[P]:
 
 
 def _suits(group: str, kind: str, base: type[P]) -> bool:
-    try:
-        module = _find_module(group, kind)
-    except (ImportError, ConfigError):  # of another distribution, or for want of one
-        return False
-    return module is not None and len(_own_plugins(module, base)) == 1
+    if not is_own(group, kind):
+        return True  # what it is only its code could say, which is not run to list it
+    return len(_own_plugins(importlib.import_module(f"{GROUPS[group]}.{kind}"), base)) == 1
 
 
 def _find_module(group: str, kind: str) -> ModuleType | None:
     """The module of a kind, imported; None if there is no such kind."""
-    if kind in _modules(group):
-        return importlib.import_module(f"{GROUPS[group]}.{kind}")
+    if is_own(group, kind):
+        return _import(f"{GROUPS[group]}.{kind}", f"kind '{kind}' in {group}")
     if kind in (theirs := _entry_points(group)):
-        if theirs[kind].module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
-            raise ConfigError(f"entry point '{kind}' in {group} must be named as its module, {theirs[kind].module}")
-        return importlib.import_module(theirs[kind].module)
+        if reason := explain_unusable(group, kind):
+            raise ConfigError(reason)
+        return _import(_module_of(theirs[kind][0]), f"entry point '{kind}' in {group}")
     return None
 
 
@@ -272,11 +324,77 @@ def _is_own(thing: object, module: ModuleType, base: type) -> bool:
     )
 
 
+def own_names(group: str) -> list[str]:
+    """The kinds of a group that come with fedsim: to import them all runs nobody else's code."""
+    return sorted(_modules(group))
+
+
+def is_own(group: str, kind: str) -> bool:
+    """Whether a kind has a module in fedsim's own package, which goes before an entry point of the same name."""
+    return kind in _modules(group)
+
+
+def describe_origin(group: str, kind: str) -> str:
+    """Which distribution adds a kind, and in which module; nothing of it is imported."""
+    point = _entry_points(group)[kind][0]
+    return f"{_module_of(point)}, from {_distribution_of(point)}"
+
+
+def explain_unusable(group: str, kind: str) -> str:
+    """Explain what is wrong with an entry point, as far as its name and its module tell; an empty string if nothing is."""
+    first, *others = _entry_points(group)[kind]
+    where = f"entry point '{kind}' in {group}"
+    if others:
+        all_of_them = ", ".join(sorted({_distribution_of(point) for point in (first, *others)}))
+        return f"{where} stands there {len(others) + 1} times ({all_of_them}); uninstall all but one"
+    if not (module := _module_of(first)):
+        return f"{where} ({_distribution_of(first)}) names no module; found '{first.value}'"
+    if module.rpartition(".")[2] != kind:  # a plugin writes down the name of its module as its kind
+        return f"{where} must be named as its module, {module}"
+    return ""
+
+
+def _import(module: str, what: str) -> ModuleType:
+    """Import the module of a plugin, which may raise whatever its author has not thought of."""
+    try:
+        return importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        said = " ".join(f"{type(error).__name__}: {error}".rstrip(": ").split())
+        raise ConfigError(f"{what}: {module} cannot be imported: {said:.200}") from error
+
+
+def _module_of(point: EntryPoint) -> str:
+    """The module that an entry point names; empty if it names none."""
+    try:
+        return str(point.module)
+    except (AttributeError, TypeError):  # what importlib makes of a value of another form
+        return ""
+
+
+def _distribution_of(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist is not None else "an unknown distribution"
+
+
 def _modules(group: str) -> list[str]:
     package = importlib.import_module(GROUPS[group])
     found = (m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
     return [n for n in found if f"{GROUPS[group]}.{n}" not in GROUPS.values()]
 
 
-def _entry_points(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"fedsim.{group}")}
+def _entry_points(group: str) -> dict[str, list[EntryPoint]]:
+    """By name, the entry points of other distributions; one whose metadata cannot be read hides no other."""
+    try:
+        points = list(entry_points(group=f"fedsim.{group}"))
+    except Exception:
+        points = [point for each in distributions() for point in _points_of(each) if point.group == f"fedsim.{group}"]
+    found: dict[str, list[EntryPoint]] = {}
+    for point in dict.fromkeys(points):
+        found.setdefault(point.name, []).append(point)
+    return found
+
+
+def _points_of(distribution: Distribution) -> list[EntryPoint]:
+    try:
+        return list(distribution.entry_points)
+    except Exception:
+        return []

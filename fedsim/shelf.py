@@ -17,16 +17,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from pydantic import Field
-from safetensors import SafetensorError, safe_open
+from pydantic import BaseModel, Field, NonNegativeInt, ValidationError
 from safetensors.torch import save
-from torch import Tensor
 
-from fedsim.errors import OutputError
-from fedsim.files import atomic_write
+from fedsim.errors import ContentError, OutputError
+from fedsim.files import make_folder, open_plain, opened_folder, read_file, write_files
 from fedsim.plugins import Settings
 from fedsim.rows import Row
+from fedsim.safejson import parse
 from fedsim.state import Packed
+from fedsim.tensors import MOST_BYTES, decode, decode_metadata
 
 SCHEMA = 1
 LOG = "rows.jsonl"
@@ -46,6 +46,19 @@ class Checkpoint(Settings):
     )
     restarts: int = Field(3, ge=0, description="how often seats are started again after one has died")
     folder: str = Field("", description="where seats keep their parts: set by whoever starts them, in the run folder")
+
+
+class About(BaseModel):
+    """What a part says of itself: what it belongs to, and the structure of its state."""
+
+    form: int = Field(alias="schema")
+    experiment: str
+    role: str
+    done: NonNegativeInt
+    step: NonNegativeInt
+    mark: str
+    rows: tuple[NonNegativeInt, NonNegativeInt, str]
+    state: str
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ class Shelf:
         for path in sorted(self.folder.glob("step-*.safetensors")):
             try:
                 part = self._read(path)
-            except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
+            except (OSError, ValueError) as error:
                 self.broken.append(f"{path}: not whole: {' '.join(str(error).split())[:200]}")
                 continue
             if part is not None:
@@ -116,14 +129,15 @@ class Shelf:
             OutputError: the folder cannot be written.
         """
         with self._told(0 if part is None else part.done):
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for path in self.folder.iterdir():
-                if path.name.startswith(".") or _named(path)[0] > (part.done if part else 0):
-                    path.unlink()
+            make_folder(self.folder.parent)
+            with opened_folder(self.folder.parent, self.folder.name, make=True) as folder:
+                for name in os.listdir(folder):
+                    if name.startswith(".") or _named(name)[0] > (part.done if part else 0):
+                        os.unlink(name, dir_fd=folder)
             log = self._logged()[: part.rows[1] if part else 0]
             place(self.folder / LOG, log)
         self._log, self._size = hashlib.sha256(log), len(log)
-        rows = [json.loads(line) for line in log.splitlines()]
+        rows = _read_rows(log)
         self._count = len(rows)
         return rows
 
@@ -170,7 +184,10 @@ class Shelf:
         if not rows:
             return
         block = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        with (self.folder / LOG).open("r+b") as log:  # what a failed attempt has left behind is written over
+        with (
+            opened_folder(self.folder.parent, self.folder.name) as folder,
+            open(open_plain(LOG, os.O_RDWR, folder), "r+b") as log,
+        ):  # what a failed attempt has left behind is written over
             log.seek(self._size)
             log.write(block)
             log.truncate()
@@ -181,22 +198,26 @@ class Shelf:
 
     def _read(self, path: Path) -> Part | None:
         """A part; None if it is of another experiment or of no seat of ours."""
-        if _named(path)[1] != hashlib.sha256(path.read_bytes()).hexdigest():
+        content = read_file(self.folder.parent, f"{self.folder.name}/{path.name}", MOST_BYTES)
+        if _named(path.name)[1] != hashlib.sha256(content).hexdigest():
             raise ValueError("its digest is another")
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-        about = json.loads(metadata["part"])
-        if (about["schema"], about["role"], about["experiment"]) != (SCHEMA, self._role, self._experiment):
+        try:
+            about = About.model_validate(parse(decode_metadata(content).get("part", "")))
+        except ValidationError as error:
+            raise ValueError(f"what it belongs to is not said: {error.errors()[0]['msg']}") from error
+        if (about.form, about.role, about.experiment) != (SCHEMA, self._role, self._experiment):
             return None
-        count, size, log = about["rows"]
-        if hashlib.sha256(self._logged()[:size]).hexdigest() != log:
+        count, size, log = about.rows
+        logged = self._logged()[:size]
+        if hashlib.sha256(logged).hexdigest() != log or logged.count(b"\n") != count:
             raise ValueError(f"the rows in {LOG} are others")
-        return Part(about["done"], about["step"], about["mark"], (about["state"], tensors), (count, size))
+        return Part(about.done, about.step, about.mark, (about.state, decode(content)), (count, size))
 
     def _logged(self) -> bytes:
-        path = self.folder / LOG
-        return path.read_bytes() if path.exists() else b""
+        try:
+            return read_file(self.folder.parent, f"{self.folder.name}/{LOG}", MOST_BYTES)
+        except FileNotFoundError:
+            return b""
 
     @contextlib.contextmanager
     def _told(self, done: int) -> Iterator[None]:
@@ -212,10 +233,25 @@ class Shelf:
 
 def place(path: Path, block: bytes) -> None:
     """Write a file of a seat's own so that at any moment, also after a loss of power, there is the old one or the new one."""
-    atomic_write(path, block, 0o600)
+    write_files(path.parent.parent, {f"{path.parent.name}/{path.name}": block})  # a seat's folder is no link
 
 
-def _named(path: Path) -> tuple[int, str]:
+def _read_rows(log: bytes) -> list[Row]:
+    """The rows of a log; numbers in it may be infinite, or none.
+
+    Raises:
+        ContentError: it is none of ours.
+    """
+    try:
+        rows = [json.loads(line) for line in log.splitlines()]
+    except (ValueError, RecursionError) as error:
+        raise ContentError(f"{LOG} of a checkpoint: not rows of JSON: {error}") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise ContentError(f"{LOG} of a checkpoint: not rows of JSON")
+    return rows
+
+
+def _named(name: str) -> tuple[int, str]:
     """The training steps that are done and the digest, by the name of a part; (0, "") for another file."""
-    found = NAME.fullmatch(path.name)
+    found = NAME.fullmatch(name)
     return (int(found[1]), found[2]) if found else (0, "")

@@ -66,7 +66,7 @@ def _pack(node: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         tensors[path] = node.detach().contiguous()
         return {"tensor": path}
     if isinstance(node, Rng):
-        return {"rng": node.key.hex()}
+        return {"rng": node.key.hex(), **({"unguessable": True} if node.unguessable else {})}
     if type(node) is tuple:  # a named tuple would come back as a plain one
         return [_pack(child, f"{path}/{i}", tensors) for i, child in enumerate(node)]
     if dataclasses.is_dataclass(node) and not isinstance(node, type):
@@ -90,7 +90,7 @@ def _unpack(node: Any, tensors: Mapping[str, Tensor], types: Mapping[str, type])
     if "tensor" in node:
         return tensors[node["tensor"]]
     if "rng" in node:
-        return Rng(bytes.fromhex(node["rng"]))
+        return Rng(bytes.fromhex(node["rng"]), node.get("unguessable", False))
     if "map" in node:
         return {key: _unpack(child, tensors, types) for key, child in node["map"]}
     return types[node["is"]](**{k: _unpack(v, tensors, types) for k, v in node["of"].items()})

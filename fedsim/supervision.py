@@ -7,13 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from pydantic import BaseModel, ValidationError
+
 from fedsim.config import ScenarioFile
-from fedsim.errors import OutputError, TransportError
+from fedsim.errors import ContentError, OutputError, TransportError
+from fedsim.files import make_folder, read_file
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
+from fedsim.plan import Plan
+from fedsim.safejson import parse
 from fedsim.shelf import place
+from fedsim.tensors import MOST_BYTES
 
 T = TypeVar("T")
 OVER = "over.json"
+
+
+class Over(BaseModel):
+    """That an arm is over: how many seats reported, and the seconds that it took."""
+
+    seats: int
+    seconds: float
 
 
 def supervised(play: Callable[[], T], restarts: int, notice: Callable[[str], None]) -> T:
@@ -48,7 +61,7 @@ def store(folder: Path, file: ScenarioFile, reports: list[SeatReport], seconds: 
     """
     plan = file.plan()
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder)
         for i, report in enumerate(reports):
             place(folder / f"report-{i}.safetensors", to_bytes(report, plan))
         place(folder / OVER, json.dumps({"seats": len(reports), "seconds": seconds}).encode())
@@ -57,9 +70,31 @@ def store(folder: Path, file: ScenarioFile, reports: list[SeatReport], seconds: 
 
 
 def stored(folder: Path, file: ScenarioFile) -> tuple[list[SeatReport], float] | None:
-    """What `store` put away; None if the arm is not over."""
-    if not (folder / OVER).exists():
+    """What `store` put away; None if the arm is not over.
+
+    Raises:
+        ContentError: something else lies there.
+    """
+    try:
+        over = Over.model_validate(parse(read_file(folder, OVER, MOST_BYTES)))
+    except FileNotFoundError:
         return None
-    over, plan = json.loads((folder / OVER).read_text()), file.plan()
-    blocks = [(folder / f"report-{i}.safetensors").read_bytes() for i in range(over["seats"])]
-    return [from_bytes(block, plan) for block in blocks], over["seconds"]
+    except (OSError, ValueError) as error:
+        raise ContentError(f"{folder / OVER}: not the end of an arm: {_first_line(error)}") from error
+    plan = file.plan()
+    if over.seats != len(plan.seats):
+        raise ContentError(f"{folder / OVER}: {over.seats} reports; the arm has {len(plan.seats)} seats")
+    return [_report(folder, f"report-{i}.safetensors", plan) for i in range(over.seats)], over.seconds
+
+
+def _report(folder: Path, name: str, plan: Plan) -> SeatReport:
+    try:
+        return from_bytes(read_file(folder, name, MOST_BYTES), plan)
+    except (OSError, ContentError) as error:
+        raise ContentError(f"{folder / name}: not the report of a seat: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return str(error.errors()[0]["msg"])
+    return str(error.strerror or error) if isinstance(error, OSError) else " ".join(str(error).split())[:200]

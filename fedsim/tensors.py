@@ -9,20 +9,58 @@ import torch
 from torch import Tensor
 
 from fedsim.errors import OutputError
-from fedsim.files import atomic_write
+from fedsim.files import atomic_write, make_folder, read_file
+from fedsim.safejson import parse
 
 SHOWN = 4
 """Names in a message."""
+MOST_BYTES, MOST_HEADER_BYTES = 4 << 30, 100 << 20
+"""Of a file of tensors, and of its header."""
 
 
 def store(path: Path, tensors: Mapping[str, Tensor], sync: bool = True) -> None:
     """Write named tensors (safetensors) as `fedsim.files.atomic_write` does; folders are made as needed."""
+    make_folder(path.parent)
+    atomic_write(path, encode(tensors), sync=sync)
+
+
+def encode(tensors: Mapping[str, Tensor]) -> bytes:
+    """Named tensors as the content of a file (safetensors)."""
     from safetensors.torch import save
 
-    path.parent.mkdir(parents=True, exist_ok=True)
     # views of one storage cannot be stored, copies can
-    copies = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
-    atomic_write(path, save(copies), sync=sync)
+    return save({name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()})
+
+
+def decode(content: bytes) -> dict[str, Tensor]:
+    """What `encode` wrote.
+
+    Raises:
+        ValueError: it is no safetensors.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load
+
+    try:
+        return load(content)
+    except (SafetensorError, KeyError, RuntimeError, TypeError) as error:  # also a type of numbers that torch has not
+        raise ValueError(" ".join(str(error).split())[:200]) from error
+
+
+def decode_metadata(content: bytes) -> dict[str, str]:
+    """The texts that a safetensors file has beside its tensors.
+
+    Raises:
+        ValueError: it is no safetensors.
+    """
+    size = int.from_bytes(content[:8], "little")
+    if size > min(len(content) - 8, MOST_HEADER_BYTES):
+        raise ValueError("its header is cut off, or too large")
+    header = parse(content[8 : 8 + size])
+    found = header.get("__metadata__", {}) if isinstance(header, dict) else None
+    if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+        raise ValueError("its header has no texts")
+    return found
 
 
 def restore(path: Path, into: Mapping[str, Tensor]) -> None:
@@ -51,13 +89,11 @@ def read(path: Path) -> dict[str, Tensor]:
     Raises:
         OutputError: there is no such file, or it is no safetensors.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise OutputError(f"{path}: not readable as safetensors: {str(error).splitlines()[0]}") from error
+        return decode(read_file(path.parent, path.name, MOST_BYTES))
+    except (OSError, ValueError) as error:
+        why = str(error.strerror or error) if isinstance(error, OSError) else str(error)
+        raise OutputError(f"{path}: not readable as safetensors: {why}") from error
 
 
 def _listed(names: list[str]) -> str:

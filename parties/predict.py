@@ -6,14 +6,16 @@ products of matrices by the shape of the matrices; of one shape each row came ou
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import torch
+from pydantic import BaseModel, Field, PositiveInt, ValidationError
 from torch import Tensor
 
-from fedsim.errors import OutputError
+from fedsim.errors import ContentError, OutputError
 from fedsim.message import Flow, RoleId
 from fedsim.net import Net
 from fedsim.parties.classes import LabelEncoder
@@ -27,6 +29,7 @@ from fedsim.seeding import Rng
 from fedsim.vfl import split
 from fedsim.vfl.absence import Absences, Sends
 from fedsim.vfl.bottom import Bottom
+from fedsim.vfl.modules import limited_tensors
 from fedsim.vfl.network import Network
 from fedsim.vfl.optimise import OptimiserConfig
 from fedsim.vfl.schedule import Turn, pass_over
@@ -39,6 +42,30 @@ if TYPE_CHECKING:
 NO_UPDATES = OptimiserConfig().build({})
 BLOCK_ROWS = 32
 """Rows that a network sees at once."""
+MOST_OTHERS = 10_000_000
+"""Numbers that building a network may take beside those that were saved, twice over."""
+
+
+class Architecture(BaseModel):
+    """How a party's network was built."""
+
+    model: dict[str, Any]
+    shape: Annotated[list[PositiveInt], Field(min_length=1, max_length=4)]
+    embedding: PositiveInt
+
+
+class SavedParty(BaseModel):
+    """The sidecar of a party."""
+
+    encoder: dict[str, Any]
+    architecture: Architecture
+
+
+class SavedHub(BaseModel):
+    """The sidecar of the hub, with that of a party at its seat."""
+
+    classes: dict[str, Any]
+    own: SavedParty | None
 
 
 class QueriedBottom(Bottom):
@@ -185,6 +212,8 @@ def predictor(scenario: Vertical, new: NewRows, saved: Mapping[RoleId, Saved]) -
         ConfigError, DataError: see `find_rows`.
     """
     hub, parties = scenario.labels, scenario.feature_parties()
+    for role in scenario.roster():
+        _check_saved(scenario, role, saved)
     encoders = {role: _encoder(scenario, saved[role][1]["own"] if role == hub else saved[role][1]) for role in parties}
     columns = {role: [column.name for column in encoder.columns] for role, encoder in encoders.items()}
     query = find_rows(scenario, new, columns)
@@ -193,6 +222,28 @@ def predictor(scenario: Vertical, new: NewRows, saved: Mapping[RoleId, Saved]) -
         for role in scenario.roster()
     }
     return Plan(hub, seats, tuple(Flow("Embedding", party, hub) for party in parties if party != hub))
+
+
+def _check_saved(scenario: Vertical, role: RoleId, saved: Mapping[RoleId, Saved]) -> None:
+    """Look at what lies in the run folder, which may be a stranger's, before anything is built from it.
+
+    Raises:
+        ContentError: it is not what a seat of this scenario saves.
+    """
+    if role not in saved:
+        raise ContentError(f"nothing was saved of seat {role}; the scenario has it")
+    try:
+        form: type[SavedHub | SavedParty] = SavedHub if role == scenario.labels else SavedParty
+        found = form.model_validate(saved[role][1])
+    except ValidationError as error:
+        where = ".".join(str(part)[:60] for part in error.errors()[0]["loc"])
+        raise ContentError(f"what was saved of {role} is not whole: {where}: {error.errors()[0]['msg']}") from error
+    party = found.own if isinstance(found, SavedHub) else found
+    if (party is not None) != (role in scenario.feature_parties()):
+        raise ContentError(f"what was saved of {role} does not fit its scenario: a model of its own columns")
+    if party is not None and party.architecture.embedding != scenario.width(role):
+        width, expected = party.architecture.embedding, scenario.width(role)
+        raise ContentError(f"the saved model of {role} sends {width} numbers a row; its scenario has {expected}")
 
 
 def _encoder(scenario: Vertical, sidecar: Mapping[str, Any]) -> Encoder:
@@ -209,11 +260,15 @@ def _bottom(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, pr
     from fedsim.parties.vertical import build_bottom
 
     tensors, sidecar = saved
-    network = build_bottom(sidecar["architecture"], private)
+    with _limited(tensors, role):
+        network = build_bottom(sidecar["architecture"], private)
     _load(network, tensors, role)
     encoder, data, notices = _encoder(scenario, sidecar), query.data[role], list[str]()
     raw, rows = data.read_cells(_part(scenario, data, role, encoder)), query.rows_at(data)
     features = encoder.apply(raw if rows is None else pick_rows(raw, rows), notices)
+    if list(features.shape[1:]) != sidecar["architecture"]["shape"]:
+        found, expected = list(features.shape[1:]), sidecar["architecture"]["shape"]
+        raise ContentError(f"the saved columns of {role} make inputs of shape {found}, its model takes {expected}")
     return QueriedBottom(network, {"query": features}), notices
 
 
@@ -229,7 +284,8 @@ def _hub(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, publi
 
     tensors, sidecar = saved
     classes = LabelEncoder.from_json(sidecar["classes"])
-    network = build_top(scenario, len(classes.classes), private)
+    with _limited(tensors, role):
+        network = build_top(scenario, len(classes.classes), private)
     _load(network, _under("top.", tensors), role)
     own, notices = None, list[str]()
     if sidecar["own"]:
@@ -244,6 +300,16 @@ def _hub(scenario: Vertical, query: QueryRows, role: RoleId, saved: Saved, publi
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+@contextlib.contextmanager
+def _limited(tensors: Mapping[str, Tensor], role: RoleId) -> Iterator[None]:
+    """Build a network whose sizes stand in a run folder: not one that has nothing to do with what was saved of it."""
+    try:
+        with limited_tensors(MOST_OTHERS + 2 * sum(tensor.numel() for tensor in tensors.values())):
+            yield
+    except ValueError as error:
+        raise ContentError(f"the saved model of {role} cannot be built: {error}") from error
 
 
 def _load(network: Network, tensors: Mapping[str, Tensor], role: RoleId) -> None:

@@ -102,9 +102,11 @@ def test_a_seat_that_cannot_listen_is_refused_before_it_waits_for_anybody(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FEDSIM_TOKEN", "t")
-    said = refused("seat", "baseline", "--role", "server", "--listen", "no-such-host.invalid:7000")
+    said = refused("seat", "baseline", "--role", "server", "--listen", "no-such-host.invalid:7000", "--simulate")
     assert said.startswith("--listen: cannot listen at no-such-host.invalid:7000: the name 'no-such-host.invalid'")
-    assert "found 70000" in refused("seat", "baseline", "--role", "imaging", "--connect", "127.0.0.1:70000")
+    assert "found 70000" in refused(
+        "seat", "baseline", "--role", "imaging", "--connect", "127.0.0.1:70000", "--simulate"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -122,7 +124,7 @@ def test_a_hub_whose_certificate_has_expired_is_refused_before_it_waits_for_anyb
         for option, content in shown.items():
             (tmp_path / option).write_bytes(content)
         way = ["--listen", "127.0.0.1:0"] if role == "server" else ["--connect", "127.0.0.1:9"]
-        said = refused("seat", "baseline", "--role", role, *way, *words)
+        said = refused("seat", "baseline", "--role", role, "--simulate", *way, *words)
         assert said.startswith(f"seat {role} cannot use its certificate: it has expired; it holds from ")
 
 

@@ -42,7 +42,7 @@ def test_a_gpu_that_is_not_here_is_one_line_and_no_run_folder(
     said = refused("run", "baseline", "--runtime", runtime)
     assert said.startswith("FEDSIM_DEVICE=cuda: torch finds no GPU on this machine; allowed here: cpu")
     monkeypatch.setenv("FEDSIM_TOKEN", "t")
-    assert refused("seat", "baseline", "--role", "server", "--listen", "127.0.0.1:0") == said
+    assert refused("seat", "baseline", "--role", "server", "--listen", "127.0.0.1:0", "--simulate") == said
     assert list(tmp_path.iterdir()) == []
 
 

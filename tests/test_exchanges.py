@@ -22,7 +22,7 @@ from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
 from fedsim.runtime.local import memory, play_all
-from fedsim.seeding import Rng, determine, simulated_secret
+from fedsim.seeding import Rng, SeatRoot, determine, simulate_root, simulated_secret
 from fedsim.state import digest
 from fedsim.transport.base import Transport
 from fedsim.transport.wrappers import Record
@@ -68,13 +68,20 @@ def run(file: ScenarioFile) -> dict[RoleId, SeatReport]:
     return {report.role: report for report in asyncio.run(play_all(file, memory(file.plan())))}
 
 
-def run_with_secrets(file: ScenarioFile, secrets: Mapping[RoleId, bytes]) -> dict[RoleId, SeatReport]:
+class LentRoot(Secrets):
+    """The simulated root of another seat."""
+
+    def root(self, file_digest: str, seed: int, role: RoleId, fresh: bytes | None = None) -> SeatRoot:
+        return simulate_root(seed, (self.ids or b"").decode())
+
+
+def run_with_roots(file: ScenarioFile, lenders: Mapping[RoleId, RoleId]) -> dict[RoleId, SeatReport]:
+    """A simulation in which a seat may draw what another would."""
     transports = memory(file.plan())
 
     async def everyone() -> list[SeatReport]:
-        return await asyncio.gather(
-            *(play(file, role, t, secrets=Secrets(secrets[role])) for role, t in transports.items())
-        )
+        lent = {role: LentRoot(ids=lenders.get(role, role).encode()) for role in transports}
+        return await asyncio.gather(*(play(file, role, t, secrets=lent[role]) for role, t in transports.items()))
 
     return {report.role: report for report in asyncio.run(everyone())}
 
@@ -162,10 +169,9 @@ def test_federated_training_equals_joint_training_to_the_bit(
 @pytest.mark.parametrize("exchange", ["split", "shared"])
 def test_labels_at_a_party_give_what_labels_at_the_server_give(exchange: str) -> None:
     at_party, at_server = make_file(exchange=exchange, labels="east"), make_file(exchange=exchange)
-    secrets = {role: f"secret of {role}".encode() for role in PARTIES}
-    federated = run_with_secrets(at_party, secrets)
-    # the top is drawn from the secret of the hub's seat: lend the server that of the party that was the hub
-    central = run_with_secrets(at_server, secrets | {"server": secrets["east"]})
+    federated = run_with_roots(at_party, {})
+    # the top is drawn from the root of the hub's seat: lend the server that of the party that was the hub
+    central = run_with_roots(at_server, {"server": "east"})
     assert "server" not in federated
     expected = {f"bottom.{name}": p for name, p in central["east"].tensors.items()} | dict(central["server"].tensors)
     assert digest(federated["east"].tensors) == digest(expected)

@@ -13,15 +13,17 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import marked_tables
 import pytest
 from listening import addresses, children, words
-from own_tables import MARK, played, scenario, write
+from own_tables import MARK, scenario, write
+from recording_proxy import Proxy
+from safetensors.torch import load_file
 from small import small
 from terminal import TABLE, fedsim, fine, write_table
 
-from fedsim import config
+from fedsim import config, experiment
 from fedsim.errors import ConfigError
-from fedsim.plan import Secrets
 from fedsim.runtime._deployment import SWITCHES, VOICE, Deployment
 from fedsim.runtime.flower import Flower, deployment
 from fedsim.testing import check_runtime
@@ -96,28 +98,39 @@ def test_the_project_is_an_app_for_a_superlink_that_is_there(here: Path) -> None
     alone = {VOICE: ""}  # as for a node that somebody else has started
     deployed = Deployment({"a": alone, "b": alone}, verbose=False)
     try:
-        settings = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led'"
+        settings = f"scenario='{here}/s.yaml' set='scenario.steps=7; scenario.batch=5' out='{here}/led' simulate=true"
         command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
         env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
         said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
     finally:
         deployed.end()
+    assert "server SIMULATES: without a secret of its own its noise" in said.stdout + said.stderr
     fine("run", "s.yaml", "--out", "alone", "--set", "scenario.steps=7", "--set", "scenario.batch=5")
+    sources = json.loads((here / "led/manifest.json").read_text())["noise_source"]
+    assert sources == dict.fromkeys(("server", "a", "b"), "seed")
+    fine("report", "led")
+    assert "weights of all seats follow from the public seed" in (here / "led/report.html").read_text()
     led, alone_ = (json.loads((here / name / "summary.json").read_text()) for name in ("led", "alone"))
     assert (led["weights_sha256"], led["task"]) == (alone_["weights_sha256"], alone_["task"])
 
 
 @contextmanager
-def nodes(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Deployment, list[Path]]]:
-    """A SuperLink, a SuperNode with its own settings for each party, and what they print."""
+def nodes(
+    folder: Path, settings: Mapping[str, str], proxy: Proxy | None = None
+) -> Iterator[tuple[Deployment, list[Path]]]:
+    """A SuperLink, a SuperNode with its own settings for each party, perhaps behind a proxy, and what they print."""
     deployed, started, logs = Deployment({}, verbose=False), [], []
     address = re.search(r'address = "(.+)"', (deployed.voice.parent / "run/config.toml").read_text())
     assert address is not None
+    superlink = address[1]
+    if proxy is not None:
+        proxy.open(superlink)
+        superlink = proxy.address
     try:
         for name, config_ in settings.items():
             logs.append(folder / f"{name}.log")
-            command = [Path(sys.executable).with_name("flower-supernode"), "--insecure", "--superlink", address[1]]
+            command = [Path(sys.executable).with_name("flower-supernode"), "--insecure", "--superlink", superlink]
             command += ["--host", "127.0.0.1", "--port", str(free_port("127.0.0.1")), "--node-config", config_]
             path = os.pathsep.join([str(command[0].parent), os.environ["PATH"]])
             env = {**os.environ, **SWITCHES, "FLWR_HOME": str(folder / f"home-{name}"), "PATH": path}
@@ -134,8 +147,19 @@ def nodes(folder: Path, settings: Mapping[str, str]) -> Iterator[tuple[Deploymen
         deployed.end()
 
 
+def submit(deployed: Deployment, settings: str) -> str:
+    """Hand a run in with Flower's own command; what was said until its end."""
+    command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
+    env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    return ended.stdout + ended.stderr
+
+
 def test_each_node_has_its_own_table_secret_and_key(here: Path) -> None:
-    """As in a deployment: every party's settings name its own things, and the ServerApp's those of the hub."""
+    """As in a deployment: every party's settings name its own things, and the ServerApp's those of the hub.
+
+    Weights are others in each of two runs, and than in a simulation; what does not depend on them is the same.
+    """
     paths = write(here / "data", shuffle=3)
     for role in paths:
         (here / "data" / role / "secret").write_text(f"hushed {role}\n")
@@ -145,19 +169,77 @@ def test_each_node_has_its_own_table_secret_and_key(here: Path) -> None:
         for role, where in {**paths, "east": here / "data" / "east"}.items()  # of one of them the folder
     }
     (here / "own.yaml").write_text(json.dumps(scenario().resolved()))
+    hub, said = own["server"].replace('"', "'"), ""
     with nodes(here, {role: f'party="{role}" {own[role]}' for role in ("north", "east")}) as (deployed, logs):
+        for out in ("led", "again"):
+            said += submit(deployed, f"scenario='{here}/own.yaml' out='{here}/{out}' {hub}")
+            assert f"run folder: {here}/{out}" in said, said
+        without = submit(deployed, f"scenario='{here}/own.yaml' out='{here}/none' data='{paths['server']}'")
+        assert "server has no secret of its own, so that everybody who has the scenario file could" in without
+        printed = [path.read_bytes() for path in [*logs, *deployed.voice.parent.glob("*.log")]]
+    alone = experiment.run(scenario(paths), here / "alone", pages=False)
+    led, again, one = (
+        json.loads((path / "summary.json").read_text()) for path in (here / "led", here / "again", alone)
+    )
+    assert all(len({run["weights_sha256"][role] for run in (led, again, one)}) == 3 for role in paths)
+    assert led["traffic"] == again["traffic"] == one["traffic"]
+    assert led["baseline"] == again["baseline"] == one["baseline"]
+    sources = json.loads((here / "led/manifest.json").read_text())["noise_source"]
+    assert sources == dict.fromkeys(paths, "secret")
+    left = [path.read_bytes() for path in (here / "led").rglob("*") if path.is_file()]
+    seen = [*printed, *left, said.encode()]
+    assert [each for each in seen if any(word in each for word in (MARK.encode(), b"a key", b"hushed"))] == []
+
+
+def test_nothing_that_a_party_keeps_reaches_the_superlink_the_hub_or_a_log(here: Path) -> None:
+    """One party shares everything, which is the control, and the other nothing: its folder alone has what it owns."""
+    paths = marked_tables.write(here / "data")
+    (here / "ids").write_text("a key\n")
+    own, proxy = {}, Proxy()
+    for role, path in paths.items():
+        (here / "data" / role / "secret").write_text(f"hushed {role}\n")
+        own[role] = f'data="{path}" secret="{here}/data/{role}/secret" ids_key="{here}/ids"'
+    shares = {"north": " samples=3 share_model=true share_schema=true", "east": ""}
+    (here / "own.yaml").write_text(json.dumps(marked_tables.scenario({}, **marked_tables.ATTACKED).resolved()))
+    settings = {
+        role: f'party="{role}" runs="{here}/data/{role}/runs" {own[role]}{more}' for role, more in shares.items()
+    }
+    with nodes(here, settings, proxy) as (deployed, logs):
         hub = own["server"].replace('"', "'")
-        settings = f"scenario='{here}/own.yaml' out='{here}/led' {hub}"
-        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", settings, "--stream"]
+        words_ = f"scenario='{here}/own.yaml' out='{here}/led' {hub}"
+        command = [Path(sys.executable).with_name("flwr"), "run", ROOT, "--run-config", words_, "--stream"]
         env = {**os.environ, "FLWR_HOME": str(deployed.voice.parent / "run"), **SWITCHES}
         said = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
         assert f"run folder: {here}/led" in said.stdout, said.stdout + said.stderr
-        printed = [path.read_bytes() for path in [*logs, *deployed.voice.parent.glob("*.log")]]
-    secrets = {role: Secrets(f"hushed {role}".encode(), b"a key") for role in paths}
-    assert json.loads((here / "led/summary.json").read_text())["weights_sha256"] == played(scenario(paths), secrets)
-    left = [path.read_bytes() for path in (here / "led").rglob("*") if path.is_file()]
-    seen = [*printed, *left, said.stdout.encode(), said.stderr.encode()]
-    assert [each for each in seen if any(word in each for word in (MARK.encode(), b"a key", b"hushed"))] == []
+        printed = {str(path): path.read_bytes() for path in [*logs, *deployed.voice.parent.glob("*.log")]}
+    places = {**marked_tables.read_folder(here / "led"), **printed, "run": (said.stdout + said.stderr).encode()}
+    places["superlink"] = proxy.close()
+    for party, shared in (("north", True), ("east", False)):
+        (folder,) = (here / "data" / party / "runs").iterdir()
+        (shown,) = folder.rglob("*-shown.safetensors")
+        (report,) = (json.loads((each / "summary.json").read_text()) for each in (folder,))
+        hubs = json.loads((here / "led" / "summary.json").read_text())
+        assert report["weights_sha256"][party] == hubs["weights_sha256"][party]
+        owned = {**marked_tables.marks(party), **marked_tables.marks_of(f"{party} truth", load_file(shown)["truth"])}
+        owned |= marked_tables.marks_of(
+            f"{party} weights", load_file(folder / f"model/{party}.safetensors")["0.weight"]
+        )
+        found = marked_tables.search(places, owned)
+        assert bool(found) == shared, found
+        assert not [each for each in found if "patient" in each]
+        page = fine("report", "--own", folder)  # Flower brings code only, without the templates of pages
+        assert "Truth and reconstruction" in Path(page.removeprefix("report: ").strip()).read_text()
+        if shared:
+            assert {each.partition(": ")[0] for each in found} >= {"superlink", f"{here}/led/model/{party}.safetensors"}
+
+
+def test_a_node_without_a_secret_says_what_it_needs(here: Path) -> None:
+    (here / "hub").write_text("of the hub")
+    with nodes(here, {"a": 'party="a"', "b": 'party="b" simulate=true'}) as (deployed, _):
+        said = submit(deployed, f"scenario='{here}/s.yaml' out='{here}/led' secret='{here}/hub' wait=120")
+    assert "a has no secret of its own, so that everybody who has the scenario file could subtract its noise" in said, (
+        said
+    )
 
 
 def test_what_is_wrong_at_a_seat_is_said_as_on_one_event_loop(here: Path) -> None:

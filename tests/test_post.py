@@ -19,12 +19,13 @@ from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.runtime._mail import SLOW, answered, correspond
+from fedsim.state import digest
 from fedsim.testing import check_runtime
 from fedsim.transport.post import PostOffice, Replay, marked, pack, unpack
 
 
-def parties(*names: str) -> dict[int, dict[str, str]]:
-    return {100 + i: {"party": name} for i, name in enumerate(names)}
+def parties(*names: str) -> dict[int, dict[str, Any]]:
+    return {100 + i: {"party": name, "simulate": True} for i, name in enumerate(names)}
 
 
 class Village:
@@ -98,7 +99,8 @@ def test_what_a_seat_raises_is_raised_at_the_hub(tmp_path: Path) -> None:
 def test_a_seat_plays_the_scenario_that_it_agrees_to_and_no_other(tmp_path: Path) -> None:
     file = small("labels", trials=())
     (tmp_path / "agreed.yaml").write_text(json.dumps(file.resolved()))
-    nodes = {100: {"party": "north", "agrees": str(tmp_path / "agreed.yaml")}, 101: {"party": "east"}}
+    nodes = parties("north", "east")
+    nodes[100]["agrees"] = str(tmp_path / "agreed.yaml")
     reports = Village(nodes).play(file)
     assert [report.role for report in reports] == ["server", "north", "east"]
     other = small("labels", trials=(), links=())
@@ -137,3 +139,46 @@ def test_mail_that_cannot_be_is_refused() -> None:
     asyncio.run(way.send("hub", b"two"))
     with pytest.raises(ProtocolError, match="sends other frames than before"):
         way.news(1, marked(mail[:1]))
+
+
+def with_secrets(folder: Path) -> Village:
+    """Nodes that have a secret each, and the same key of ids."""
+    nodes = {}
+    for node, party in ((100, "north"), (101, "east")):
+        (folder / f"{party}-secret").write_text(f"hushed by {party}")
+        nodes[node] = {"party": party, "secret": str(folder / f"{party}-secret")}
+    return Village(nodes)
+
+
+def test_a_seat_with_a_secret_draws_the_same_whenever_it_plays_again_and_another_in_the_next_run(
+    tmp_path: Path,
+) -> None:
+    """Were the draws others each time, the frames would be, and the run would end."""
+    village, found, kept = with_secrets(tmp_path), set[str](), set[bytes]()
+    for _ in range(2):
+        reports = village.play(small("labels", trials=()))
+        assert [report.noise_source for report in reports] == ["seed", "secret", "secret"]
+        found |= {digest(report.tensors) for report in reports if report.role != "server"}
+        kept |= {state["fresh"] for state in village.kept.values()}
+    assert len(found) == len(kept) == 2 * 2
+
+
+def test_neither_secret_nor_fresh_bytes_are_in_what_a_node_answers(tmp_path: Path) -> None:
+    village, said = with_secrets(tmp_path), list[bytes]()
+    ask = village.ask
+
+    async def hear(questions: Mapping[int, Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
+        answers = await ask(questions)
+        said.extend(
+            value if isinstance(value, bytes) else str(value).encode()
+            for answer in answers.values()
+            for value in answer.values()
+        )
+        return answers
+
+    village.ask = hear  # type: ignore[method-assign]
+    village.play(small("labels", trials=()))
+    hidden = [b"hushed", *(state["fresh"] for state in village.kept.values())]
+    hidden += [each.hex().encode() for each in hidden]
+    assert len(said) > 20
+    assert [each for each in said if any(word in each for word in hidden)] == []

@@ -136,7 +136,7 @@ def test_seats_do_not_outlive_who_started_them(here: Path) -> None:
 
 
 def by_hand(role: str, where: str, out: str = "", token: str = "", **environment: str) -> subprocess.Popen[str]:
-    command = [*COMMAND, "seat", "s.yaml", "--role", role, *where.split(), "--out", out or role]
+    command = [*COMMAND, "seat", "s.yaml", "--role", role, *where.split(), "--out", out or role, "--simulate"]
     env = {**os.environ, "FEDSIM_TOKEN": token or Path(f"keys/{role}/token").read_text().strip(), **environment}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
 
@@ -183,7 +183,7 @@ def test_keys_and_seats_take_a_profile(here: Path) -> None:
     paper = ("uda_poisoning", "--profile", "paper")
     assert fedsim("keys", *paper, "--host", "hub.example.org", "--out", "keys").out == "keys: keys\n"
     assert {path.name for path in here.glob("keys/*")} == {"server", "upper", "lower"}
-    seat = fedsim("seat", *paper, "--arm", "clean", "--role", "north", "--connect", "127.0.0.1:1")
+    seat = fedsim("seat", *paper, "--arm", "clean", "--role", "north", "--connect", "127.0.0.1:1", "--simulate")
     assert seat.err == "fedsim: no seat 'north'; allowed: lower, server, upper\n"
 
 
@@ -203,7 +203,7 @@ def test_keys_and_seats_take_a_profile(here: Path) -> None:
 )
 def test_a_seat_by_hand_refuses_what_cannot_be(monkeypatch: pytest.MonkeyPatch, words: str, why: str) -> None:
     monkeypatch.setenv("FEDSIM_TOKEN", "sesame")
-    said = fedsim("seat", "s.yaml", *words.split())
+    said = fedsim("seat", "s.yaml", "--simulate", *words.split())
     assert said.code == 2
     assert why in said.err
 

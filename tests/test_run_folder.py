@@ -32,7 +32,7 @@ from fedsim.report.replacing import MOVING, NEXT, READY
 
 HERE = Path(__file__).parent
 CHECKPOINT = "checkpoint: {every: 2, keep: 3}\n"
-SEAT = ("seat", "one.yaml", "--role", "b", "--connect", "127.0.0.1:9", "--wait", "0")
+SEAT = ("seat", "one.yaml", "--role", "b", "--connect", "127.0.0.1:9", "--wait", "0", "--simulate")
 """A seat whose hub is not there."""
 
 
@@ -103,10 +103,10 @@ def started(title, arm):
 
 role = sys.argv[3]
 if role == file.plan().hub:
-    experiment.run_seat(file, role, "t" * 64, listen=f"127.0.0.1:{port}", out=Path(role), started=started)
+    experiment.run_seat(file, role, "t" * 64, listen=f"127.0.0.1:{port}", simulate=True, out=Path(role), started=started)
 else:
     token = token_of("t" * 64, role)
-    experiment.run_seat(file, role, token, connect=f"127.0.0.1:{port}", out=Path(role), started=started)
+    experiment.run_seat(file, role, token, connect=f"127.0.0.1:{port}", simulate=True, out=Path(role), started=started)
 """
 """Plays a seat of seats.yaml, whose run folder has the seat's name; the hub is killed after a step."""
 

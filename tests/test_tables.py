@@ -9,6 +9,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import torch
 from own_tables import COLUMNS, MARK, MORE, people, played, scenario, write
 from terminal import fedsim, fine, refused
 
-from fedsim import config
+from fedsim import config, experiment
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError, DataError, ProtocolError
 from fedsim.net import Net
@@ -272,31 +273,67 @@ def test_predict_takes_one_table_with_the_columns_of_all(here: Path) -> None:
     assert len(fine("predict", "run", "new.csv").splitlines()) == 8
 
 
+def by_hand(paths: Mapping[str, str], *words: str, own: bool = False) -> dict[str, dict[str, Any]]:
+    """The summaries of seats that are played by hand, each with its own table, and with its own secret if asked for."""
+    started, port = {}, _free_port()
+    for role, path in paths.items():
+        where = ["--listen" if role == "server" else "--connect", f"127.0.0.1:{port}"]
+        more = ["--data", path, "--ids-key", f"keys/{role}/ids", "--token-file", f"keys/{role}/token", *words]
+        more += ["--secret", f"keys/{role}/secret"] if own else ["--simulate"]
+        command = [sys.executable, "-m", "fedsim", "seat", "own.yaml", "--role", role, *where, *more, "--out", role]
+        started[role] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for role, process in started.items():
+        said = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+        assert MARK not in "".join(said)
+        loud = (
+            f"own, {role}: {role} SIMULATES: without a secret of its own its noise and its initial weights follow from"
+        )
+        assert (loud in said[1]) is not own
+    return {role: json.loads(Path(role, "summary.json").read_text()) for role in paths}
+
+
+def traffic(folder: Path) -> list[Any]:
+    """Frames and bytes of each kind on each link."""
+    (arm,) = json.loads((folder / "seats.json").read_text())["arms"].values()
+    found: list[Any] = arm["traffic"]
+    return found
+
+
+def test_seats_by_hand_that_simulate_play_the_run_of_one_process(here: Path) -> None:
+    pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
+    paths = write(here / "data", shuffle=7)
+    fine("keys", "own.yaml", "--out", "keys", "--host", "127.0.0.1")
+    found = by_hand(paths)
+    assert {role: found[role]["weights_sha256"][role] for role in COLUMNS} == run(scenario(paths))
+    assert {json.loads((here / role / "manifest.json").read_text())["noise_source"][role] for role in COLUMNS} == {
+        "seed"
+    }
+
+
 def test_seats_by_hand_each_with_its_own_table_secret_and_key(here: Path) -> None:
+    """What does not depend on initial weights and noise is that of a simulation; the weights are others in every run."""
     pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
     paths = write(here / "data", shuffle=7)
     fine("keys", "own.yaml", "--out", "keys", "--host", "127.0.0.1")
     assert len({(here / "keys" / role / "ids").read_text() for role in COLUMNS}) == 1
-    for role in COLUMNS:
-        (here / "data" / role / "secret").write_text(f"of {role}")
-    started, port = {}, _free_port()
-    for role, path in paths.items():
-        where = ["--listen" if role == "server" else "--connect", f"127.0.0.1:{port}"]
-        own = ["--data", path, "--secret", f"data/{role}/secret", "--ids-key", f"keys/{role}/ids"]
-        command = [sys.executable, "-m", "fedsim", "seat", "own.yaml", "--role", role, *where, *own, "--out", role]
-        command += ["--token-file", f"keys/{role}/token"]
-        started[role] = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    for process in started.values():
-        said = process.communicate(timeout=300)
-        assert process.returncode == 0, said
-        assert MARK not in "".join(said)
-    secrets = {role: Secrets(f"of {role}".encode(), b"any") for role in COLUMNS}
-    expected = played(scenario(paths), secrets)
-    found = {role: json.loads((here / role / "summary.json").read_text())["weights_sha256"][role] for role in COLUMNS}
-    assert found == expected != run(scenario(paths))
-    keys = [(here / "keys/north/ids").read_bytes().strip(), *(f"of {role}".encode() for role in COLUMNS)]
+    assert len({(here / "keys" / role / name).read_text() for role in COLUMNS for name in ("secret", "ids")}) == 4
+    assert {path.stat().st_mode & 0o777 for path in here.glob("keys/*/secret")} == {0o600}
+    alone = experiment.run(scenario(paths), here / "alone", pages=False)
+    whole = json.loads((alone / "summary.json").read_text())
+    weights = [whole["weights_sha256"]]
+    for _ in range(2):
+        found = by_hand(paths, "--force", own=True)
+        assert found["server"]["baseline"] == whole["baseline"]
+        assert [line for role in COLUMNS for line in traffic(here / role)] == traffic(alone)
+        weights.append({role: found[role]["weights_sha256"][role] for role in COLUMNS})
+    assert all(len({each[role] for each in weights}) == 3 for role in COLUMNS)
+    keys = [path.read_bytes().strip() for name in ("ids", "secret") for path in (here / "keys").glob(f"*/{name}")]
     left = [path.read_bytes() for role in COLUMNS for path in (here / role).rglob("*") if path.is_file()]
     assert [each for each in left if MARK.encode() in each or any(key in each for key in keys)] == []
+    assert {json.loads((here / role / "manifest.json").read_text())["noise_source"][role] for role in COLUMNS} == {
+        "secret"
+    }
 
 
 def _free_port() -> int:
@@ -309,17 +346,37 @@ def _free_port() -> int:
     ("words", "why"),
     [
         (["--secret", "gone"], "secret: gone cannot be read: No such file or directory"),
-        (["--ids-key", "empty"], "key of ids: empty is empty"),
         (
-            ["--secret", "token"],
+            ["--simulate", "--secret", "mine"],
+            "north has a secret and is to simulate; expected one of them: secret, simulate",
+        ),
+        (
+            [],
+            "north has no secret of its own, so that everybody who has the scenario file could subtract its noise; expected a "
+            "file that only this seat has (fedsim keys makes one): --secret FILE, or secret='FILE' in the settings of a node "
+            "or of the app; --simulate, or simulate=true, to play without",
+        ),
+        (
+            ["--secret", "mine", "--ids-key", "mine"],
+            "the seat's secret is the key that ids are hashed with, which every seat knows; expected a secret of the seat's "
+            "own: fedsim keys makes both",
+        ),
+        (
+            ["--secret", "token", "--ids-key", "mine"],
+            "the secret of seat north is its token, which the hub knows; fedsim keys makes both",
+        ),
+        (["--simulate", "--ids-key", "empty"], "key of ids: empty is empty"),
+        (
+            ["--secret", "mine"],
             "this seat has a secret of its own, but no key to hash ids with; expected both or neither",
         ),
-        (["--data", "token"], "token at north has no column 'number'; allowed: t"),
+        (["--simulate", "--data", "token"], "token at north has no column 'number'; allowed: t"),
     ],
 )
 def test_what_is_wrong_at_a_seat_is_said_before_it_meets_the_others(here: Path, words: list[str], why: str) -> None:
     (here / "empty").touch()
     (here / "token").write_text("t")
+    (here / "mine").write_text("m")
     said = fedsim("seat", "own.yaml", "--role", "north", "--connect", "127.0.0.1:1", "--token-file", "token", *words)
     assert (said.code, said.err) == (2, f"fedsim: {why}\n")
 

@@ -20,6 +20,7 @@ from fedsim.cli.streams import (
     use_utf8_for_files,
 )
 from fedsim.errors import FedsimError, InputError
+from fedsim.printable import print_text
 
 app = typer.Typer(
     name="fedsim",
@@ -64,6 +65,15 @@ Verbose = Annotated[bool, typer.Option("--verbose", help="let through what engin
 Force = Annotated[
     bool, typer.Option("--force", help="remove an earlier run there at once; default: when the new one is complete")
 ]
+Secret = Annotated[
+    str, typer.Option(metavar="FILE", help="known to this seat alone: its noise and first weights follow from it")
+]
+IdsKey = Annotated[
+    str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
+]
+Simulate = Annotated[
+    bool, typer.Option("--simulate", help="without secrets of seats: whoever has the file can subtract their noise")
+]
 Folder = Annotated[Path, typer.Argument(metavar="RUN", help="a run folder")]
 
 
@@ -72,7 +82,7 @@ def print_version(wanted: bool) -> None:
     if wanted:
         from fedsim import __version__
 
-        typer.echo(f"fedsim {__version__}")
+        print_text(f"fedsim {__version__}")
         raise typer.Exit
 
 
@@ -178,14 +188,14 @@ def seat(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="the private key of that certificate"),
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="without certificates, allow other machines: all can be read on the way")
+    ] = False,
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="how long to wait for the others")] = 60,
     data: Annotated[str, typer.Option(metavar="PATH", help="this seat's data file, or a folder to look for it")] = "",
-    secret: Annotated[
-        str, typer.Option(metavar="FILE", help="its noise and first weights follow from it; default: from the seed")
-    ] = "",
-    ids_key: Annotated[
-        str, typer.Option(metavar="FILE", help="what ids of tables are hashed with; every seat needs the same")
-    ] = "",
+    secret: Secret = "",
+    simulate: Simulate = False,
+    ids_key: IdsKey = "",
     profile: Profile = "",
     overrides: Overrides = None,
     out: Annotated[
@@ -199,21 +209,9 @@ def seat(
     from fedsim.cli.seating import play
     from fedsim.runtime._seat import Belongings
 
-    own, identity = Belongings(data, secret, ids_key), (ca, cert, key)
-    path = play(
-        config.read(source, overrides or [], profile),
-        arm,
-        role,
-        connect,
-        listen,
-        token_file,
-        identity,
-        wait,
-        own,
-        out,
-        force,
-    )
-    typer.echo(f"run folder: {path}")
+    file, own = config.read(source, overrides or [], profile), Belongings(data, secret, ids_key, simulate=simulate)
+    path = play(file, arm, role, connect, listen, token_file, (ca, cert, key), wait, own, out, force, plain)
+    print_text(f"run folder: {path}")
 
 
 @app.command()
@@ -230,14 +228,14 @@ def keys(
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
-    """Make what the seats of a run need to know each other: for each a certificate, its key and a token."""
+    """Make what the seats of a run need: for each a certificate, its key, a token and a secret of its own."""
     from fedsim import config
     from fedsim.cli.seating import write_keys
 
     file = config.read(source, overrides or [], profile)
-    typer.echo(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
+    print_text(f"keys: {write_keys(file, host or ['localhost', '127.0.0.1'], days, out)}")
     if not host:
-        typer.echo("seats reach the hub at localhost with these; for other machines: --host NAME")
+        print_text("seats reach the hub at localhost with these; for other machines: --host NAME")
 
 
 @app.command()
@@ -251,13 +249,14 @@ def compose(
     image: Annotated[str, typer.Option(metavar="NAME", help="as docker build -t has named it")] = "fedsim",
     wait: Annotated[float, typer.Option(min=0, metavar="SECONDS", help="in which every party must have joined")] = 300,
     days: Annotated[float, typer.Option(min=0.01, metavar="N", help="how long the SuperLink's certificate holds")] = 30,
+    simulate: Simulate = False,
     profile: Profile = "",
     overrides: Overrides = None,
 ) -> None:
     """Write what it takes to play a scenario in containers: a compose file, certificates, keys, and each seat's settings."""
     from fedsim.cli.composing import write_containers
 
-    typer.echo(write_containers(source, overrides or [], profile, host, image, wait, days, out))
+    print_text(write_containers(source, overrides or [], profile, host, image, wait, days, simulate, out))
 
 
 @app.command()
@@ -343,7 +342,7 @@ def check(source: Source, profile: Profile = "", overrides: Overrides = None) ->
         from fedsim.testing import check_plugin
 
         for line in check_plugin(Path(source)):
-            typer.echo(line)
+            print_text(line)
         return
     from fedsim.cli.checking import print_plan
 
@@ -366,15 +365,22 @@ def predict(
             "--set", metavar="PATH=VALUE", help="how new files are written: scenario.data.decimal=,; repeatable"
         ),
     ] = None,
+    parts: Annotated[
+        Optional[list[str]],  # noqa: UP045 (typer)
+        typer.Option("--part", metavar="SEAT=RUN", help="a seat's own run folder, where its model stayed; repeatable"),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="a CSV; default: print"),
     ] = None,
+    spreadsheet: Annotated[
+        bool, typer.Option("--spreadsheet", help="put ' before labels and ids that a spreadsheet would run as formulas")
+    ] = False,
 ) -> None:
     """The trained federation (of several arms, the first) on new rows: a class and the probability of each class."""
     from fedsim.cli.predicting import write_predictions
 
-    write_predictions(folder, rows, data or [], overrides or [], out)
+    write_predictions(folder, rows, data or [], overrides or [], out, parts or [], spreadsheet)
 
 
 @app.command()
@@ -396,7 +402,7 @@ def card(
     with Progress() as progress:
         paths = carding.write(folder, arm=arm, by=by or [], runtime=kind, training=training, started=progress.arm)
     for path in paths:
-        typer.echo(f"card: {path}")
+        print_text(f"card: {path}")
 
 
 @app.command()
@@ -406,7 +412,7 @@ def diff(one: Folder, other: Folder) -> None:
     from fedsim.report.reading import read
 
     for line in compare(read(one), read(other)).lines():
-        typer.echo(line)
+        print_text(line)
 
 
 @app.command()
@@ -416,12 +422,19 @@ def report(
         Optional[Path],  # noqa: UP045 (typer)
         typer.Option(metavar="FILE", help="default: report.html or comparison.html in the first folder"),
     ] = None,
+    own: Annotated[
+        bool,
+        typer.Option("--own", help="the page of a seat's own run folder: its rows, and what attacks rebuilt of them"),
+    ] = False,
 ) -> None:
     """Make the HTML report of a run again, or one that compares several."""
-    from fedsim.report import page, reading, sweep_page
+    from fedsim.report import page, reading, seat_page, sweep_page
 
+    if own:
+        print_text(f"report: {seat_page.write(folders, out)}")
+        return
     alone = len(folders) == 1 and reading.is_sweep(folders[0])
-    typer.echo(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
+    print_text(f"report: {sweep_page.write(folders[0], out) if alone else page.write(folders, out)}")
 
 
 def main() -> NoReturn:
@@ -449,7 +462,7 @@ def main() -> NoReturn:
             raise
         _fail(line, 2)
     if code == INTERRUPTED:
-        typer.echo("fedsim: interrupted", err=True)
+        print_text("fedsim: interrupted", err=True)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -460,7 +473,7 @@ def _notes() -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         for note in getattr(error, "__notes__", ())[-1:]:  # the last is that of the outermost run
-            typer.echo(f"fedsim: {note}", err=True)
+            print_text(f"fedsim: {note}", err=True)
         raise
 
 
@@ -474,5 +487,5 @@ def _interrupt(number: int, frame: object) -> None:
 def _fail(error: FedsimError | str, code: int) -> NoReturn:
     notes = getattr(error, "__notes__", ())[-1:]  # the last is that of the outermost run
     with contextlib.suppress(OSError):  # the exit code is left where standard error leads nowhere
-        typer.echo(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
+        print_text(f"fedsim: {'; '.join([str(error), *notes])}", err=True)
     sys.exit(code)

@@ -15,12 +15,13 @@ from rich.markup import escape
 
 from fedsim.axes import Sweep
 from fedsim.cli.tables import bare
+from fedsim.cli.terminal import Terminal
 from fedsim.config import Runtime, ScenarioFile, shipped
 from fedsim.dataset import Dataset
 from fedsim.errors import ConfigError, suggest
 from fedsim.models import ModelConfig
 from fedsim.plan import LinkConfig, Scenario
-from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, find, names
+from fedsim.plugins import GROUPS, OneOf, Plugin, Settings, describe_origin, explain_unusable, find, is_own, names
 from fedsim.shelf import Checkpoint
 from fedsim.threat import AttackConfig, Defence, Trial, Wrapper
 
@@ -50,27 +51,39 @@ WIDTH = 15
 
 
 def print_kinds(group: str) -> None:
-    """The kinds of one group, or of all, each with its first line.
+    """The kinds of one group, or of all, each with its first line; those of other distributions with where they come from.
+
+    Other distributions are not imported: their code runs when somebody names a kind of theirs.
 
     Raises:
         ConfigError: no such group.
     """
     if group and group not in GROUPS:
         raise ConfigError(f"no group '{group}'{suggest(group, GROUPS)}")
-    console = Console()
+    console = Terminal()
     for each in [group] if group else GROUPS:
         table = bare(each)
         table.show_header = False
         table.add_column(no_wrap=True, min_width=WIDTH)
         table.add_column()
         for kind in names(each):
-            table.add_row(kind, _summary(_find(each, kind)))
+            table.add_row(escape(kind), _line(each, kind))
         if each == "scenarios":
             for name, path in shipped().items():
                 table.add_row(f"{name}.yaml", escape(_headline(path.read_text("utf-8"))))
         if table.row_count or group:
             console.print(table if table.row_count else f"{each}: none yet")
             console.print()
+
+
+def _line(group: str, kind: str) -> str:
+    """What a kind is, in one line, or why it cannot be used."""
+    if not is_own(group, kind):
+        return escape(explain_unusable(group, kind) or describe_origin(group, kind))
+    try:
+        return _summary(_find(group, kind))
+    except ConfigError as error:
+        return escape(str(error))
 
 
 def print_kind(kind: str) -> None:
@@ -80,13 +93,13 @@ def print_kind(kind: str) -> None:
         ConfigError: no such kind in any group, and no such part.
     """
     if kind in PARTS:
-        _print_settings(Console(), PARTS[kind])
+        _print_settings(Terminal(), PARTS[kind])
         return
     homes = [group for group in GROUPS if kind in names(group)]
     if not homes:
         everything = {*PARTS, *(name for group in GROUPS for name in names(group))}
         raise ConfigError(f"no kind '{kind}'{suggest(kind, everything)}")
-    console = Console()
+    console = Terminal()
     for group in homes:
         _print_one(console, group, _find(group, kind))
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from fedsim import config
 from fedsim.axes import Sweep, short
 from fedsim.cli.tables import bare
+from fedsim.cli.terminal import Terminal
 from fedsim.config import ScenarioFile
 from fedsim.experiment import build
 from fedsim.message import Flow, RoleId
@@ -33,7 +34,7 @@ def print_plan(source: str, overrides: Sequence[str], profile: str) -> None:
         InputError: what `fedsim run` would refuse before its first step.
     """
     file = config.read(source, overrides, profile)
-    console = Console()
+    console = Terminal()
     before: list[Section] = []
     for name, arm in file.arms().items():
         plan, away = arm.plan(), arm.scenario.away()

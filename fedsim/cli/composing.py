@@ -8,6 +8,8 @@ from pathlib import Path
 from fedsim import config
 from fedsim.distribution import format_install_command
 from fedsim.errors import ConfigError
+from fedsim.printable import print_text
+from fedsim.runtime._seat import describe_simulated
 
 
 def write_containers(
@@ -18,6 +20,7 @@ def write_containers(
     image: str,
     wait: float,
     days: float,
+    simulate: bool,
     out: Path,
 ) -> str:
     """Write a folder with a compose file, and in it one for each seat; returns what there is to do with it.
@@ -32,8 +35,10 @@ def write_containers(
         raise ConfigError(
             f"fedsim compose: cryptography is not installed; {format_install_command('flower')}"
         ) from error
-    federation = Federation(config.read(source, overrides, profile), host, image, wait, days)
+    federation = Federation(config.read(source, overrides, profile), host, image, wait, days, simulate)
     path = federation.write(out)
+    if simulate:
+        print_text(f"fedsim: {describe_simulated('every seat')}", err=True)
     if federation.apart:
         return f"containers: {path}; each seat's table belongs in {path}/seats/<seat>/data"
     return f"containers: {path}; all seats read the same data, whose files belong in {path}/seats/<seat>/data of each"

@@ -10,17 +10,18 @@ from rich import progress
 from rich.console import Console
 
 from fedsim import config
+from fedsim.cli.terminal import Terminal
 from fedsim.dataset import Source, all_datasets, find_dataset
 from fedsim.download import Progress
 from fedsim.fetch import default_folder, fetch, locate
-from fedsim.plugins import Plugin, find, names
+from fedsim.plugins import Plugin, describe_origin, explain_unusable, find, names, own_names
 from fedsim.report.words import size
 from fedsim.safeyaml import parse
 
 
 def print_datasets() -> None:
     """Every data set: what it is, where it is from, who needs it, and whether it is here."""
-    console, users = Console(), scenarios_by_file()
+    console, users = Terminal(), scenarios_by_file()
     for name, dataset in all_datasets().items():
         here = locate(dataset)
         lines = {
@@ -33,6 +34,9 @@ def print_datasets() -> None:
         console.print(f"[bold]{name}[/bold]: {dataset.title}", highlight=False, soft_wrap=True)
         for what, text in lines.items():
             console.print(f"  {what:10} {text}", highlight=False, markup=False, soft_wrap=True)
+    for name in sorted({*names("datasets")} - {*own_names("datasets")}):
+        said = explain_unusable("datasets", name) or describe_origin("datasets", name)
+        console.print(f"{name}: {said}", highlight=False, markup=False, soft_wrap=True)
     console.print(
         "\n`fedsim data fetch NAME` gets one. Scenarios look in their own folder, the current one, and $FEDSIM_DATA.",
         soft_wrap=True,
@@ -47,11 +51,11 @@ def fetch_datasets(asked: Sequence[str], to: Path | None, given: Path | None, ac
         DataError, OutputError: as `fedsim.fetch.fetch`.
     """
     datasets, folder = [find_dataset(name) for name in asked], to or default_folder()
-    console = Console(stderr=True, highlight=False)
+    console = Terminal(stderr=True, highlight=False)
     with _bars(console) as bars:
         for dataset in datasets:
             place, there = fetch(dataset, folder, given, lambda source: _bar(bars, source), accept_changes)
-            Console().print(
+            Terminal().print(
                 f"{dataset.kind()}: {place}{' (there already)' if there else ''}",
                 highlight=False, markup=False, soft_wrap=True,
             )  # fmt: skip

@@ -16,11 +16,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Literal
 
-from rich.console import Console
 from rich.markup import escape
 
 from fedsim.cli.surroundings import Found, look_around
 from fedsim.cli.tables import bare
+from fedsim.cli.terminal import Terminal
 from fedsim.distribution import DISTRIBUTION, find_foreign_project, format_install_command
 
 NEEDED = (DISTRIBUTION, "torch", "numpy", "grpcio")
@@ -44,7 +44,7 @@ PATIENCE = 5.0
 
 def diagnose(certificates: Sequence[Path]) -> bool:
     """Print what was found; False if something is wrong."""
-    console, table = Console(), bare("", "", "what", "found", "what to do")
+    console, table = Terminal(), bare("", "", "what", "found", "what to do")
     colours = {"ok": "green", "note": "yellow", "wrong": "red"}
     found = list(_all(certificates))
     for each in found:

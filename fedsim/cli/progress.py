@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Any
 
 from rich import progress
-from rich.console import Console
 
+from fedsim.cli.terminal import Terminal
 from fedsim.config import ScenarioFile
 from fedsim.message import RoleId
 from fedsim.net import Watch
@@ -23,7 +23,7 @@ class Progress:
     """A live display of the arm that is being played, below a line for each that was; a context."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True, highlight=False)
         self._arm: _Arm | None = None
         self._bars = progress.Progress(
             progress.TextColumn("{task.description}", markup=False),

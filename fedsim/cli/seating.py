@@ -37,6 +37,7 @@ def play(
     own: Belongings,
     out: Path | None,
     replace: bool,
+    plain: bool = False,
 ) -> Path:
     """Play one seat; returns its run folder.
 
@@ -45,9 +46,10 @@ def play(
         wait: seconds for the others to come.
         own: where the seat's data and secrets lie.
         replace: remove an earlier run in ``out`` before this one begins.
+        plain: allow a stream to other machines that is not encrypted.
 
     Raises:
-        ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong.
+        ConfigError: there is no token, no such arm or seat, an address is none, or certificates are wrong or missing.
     """
     file = _one_arm(file, arm)
     for option, address in (("--connect", connect), ("--listen", listen)):
@@ -66,8 +68,10 @@ def play(
             connect=connect,
             listen=listen,
             identity=identity,
+            plain=plain,
             wait=wait,
             secrets=secrets,
+            simulate=own.simulate,
             out=out,
             command=sys.argv,
             started=progress.arm,
@@ -76,7 +80,10 @@ def play(
 
 
 def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path) -> Path:
-    """Write a folder for each seat of a scenario, with its certificate, its key and its token; returns where they lie.
+    """Write a folder for each seat of a scenario; returns where they lie.
+
+    In each lie a certificate, its key, a token and a secret of the seat's own; where ids are matched also the key that they are
+    hashed with, which is the same for all.
 
     Raises:
         ConfigError: a host is none, or `cryptography` is not installed.
@@ -96,9 +103,10 @@ def write_keys(file: ScenarioFile, hosts: Sequence[str], days: float, out: Path)
             (folder := fresh / role).mkdir(mode=0o700)
             shown = token if role == hub else token_of(token, role)
             contents = {"ca.pem": identity.ca, "cert.pem": identity.certificate, "key.pem": identity.key}
-            contents |= {"token": f"{shown}\n".encode()} | ({"ids": f"{ids_key}\n".encode()} if tables else {})
+            contents |= {"token": f"{shown}\n".encode(), "secret": f"{os.urandom(32).hex()}\n".encode()}
+            contents |= {"ids": f"{ids_key}\n".encode()} if tables else {}
             for name, content in contents.items():
-                create_file(folder / name, content, 0o600)
+                create_file(folder / name, content)
     return out
 
 

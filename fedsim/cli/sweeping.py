@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,8 +17,9 @@ from rich.text import Text
 
 from fedsim.axes import short
 from fedsim.cli.tables import bare, fits
+from fedsim.cli.terminal import Terminal
 from fedsim.config import ScenarioFile
-from fedsim.report.seeds import rederive
+from fedsim.report.reading import read_sweep
 from fedsim.report.sweeps import by_leakage, leakage_metric, measures
 from fedsim.report.words import estimate, how_certain, number, title
 from fedsim.sweep.runs import SweepRun, Tell
@@ -46,7 +46,7 @@ class Board:
     """The live table; a context."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True, highlight=False)
+        self._console = Terminal(stderr=True, highlight=False)
         self._rows: dict[str, _Row] = {}
         self._metrics = {"task": "", "leakage": ""}
         self._started, self._todo, self._over = time.monotonic(), 0, 0
@@ -132,8 +132,8 @@ class Board:
 
 def print_sweep(path: Path) -> None:
     """What each cell came to, means with intervals over its seeds; then where the sweep lies."""
-    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
-    console = Console()
+    summary = read_sweep(path).summary
+    console = Terminal()
     facets = by_leakage(summary)
     leakages = [facet for facet in facets if facet["leakage"]]
     for i, table in enumerate(_tables(summary, leakages, console)):

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from fedsim.cli.terminal import Terminal
 from fedsim.report.headline import unbalanced, unlike_arms, unlike_words
 from fedsim.report.matching import MatchedAttack, match_attacks
-from fedsim.report.seeds import rederive, spread
+from fedsim.report.reading import read
+from fedsim.report.seeds import spread
 from fedsim.report.view import mean
 from fedsim.report.words import how_certain, interval, number, size, title
 
@@ -51,8 +53,8 @@ class Fared:
 
 def print_results(path: Path) -> None:
     """What each arm reached, what each attack scored beside a blind guess, and what it cost; then where the run lies."""
-    summary = rederive(json.loads((path / "summary.json").read_text("utf-8")))
-    console = Console()
+    summary = read(path).summary
+    console = Terminal()
     for table in [_over_seeds(summary)] if "seeds" in summary else _over_arms(summary, console):
         console.print(table)
         console.print()

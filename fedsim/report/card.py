@@ -9,9 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedsim.errors import ContentError
 from fedsim.figure import Bars, Figure, Grid, Lines, plain
 from fedsim.report import words
 from fedsim.report.figures import Shown, figures
+from fedsim.report.markdown import escape_markdown
 from fedsim.report.page import environment
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run
@@ -65,10 +67,11 @@ class Found:
     versions: Mapping[str, str | None]
 
 
-def sections(run: Run, arm: str, found: Found) -> list[Section]:
-    """Everything that the card of one arm says."""
+def sections(run: Run, arm: str, found: Found, scenario: Mapping[str, Any]) -> list[Section]:
+    """Everything that the card of one arm says; ``scenario`` as its file resolves it."""
     numbers, record = run.summary["arms"][arm], run.records[arm]
-    parts = [_what(run, numbers, record), _data(run, record), _task(found)]
+    _check_described(run, record)
+    parts = [_what(scenario, numbers, record), _data(run, scenario, record), _task(found)]
     unasked = ["Not asked: nobody named a column that tells groups of people apart."]
     return [
         *parts,
@@ -81,17 +84,28 @@ def sections(run: Run, arm: str, found: Found) -> list[Section]:
     ]
 
 
+def _check_described(run: Run, record: Mapping[str, Any]) -> None:
+    """Refuse a run folder that does not say what the card tells of each seat."""
+    for role, seat in record["seats"].items():
+        for each in _holders(seat["describe"]):
+            needed = {"parameters", "rows"} | (set() if "classes" in each else {"columns", "input"})
+            if role == record["hub"] and each is seat["describe"]:
+                needed.add("classes")
+            if missing := [name for name in sorted(needed) if each.get(name) is None]:
+                raise ContentError(f"{run.path / 'seats.json'}: of {role} it does not say: {', '.join(missing)}")
+
+
 def markdown(name: str, parts: Sequence[Section]) -> str:
     """The card as Markdown; figures are tables."""
-    lines = [f"# Model card: {_cell(name)}", ""]
+    lines = [f"# Model card: {escape_markdown(name)}", ""]
     for part in parts:
         lines += [f"## {part.title}", ""]
-        lines += [line for text in part.text for line in (text, "")]
+        lines += [line for text in part.text for line in (escape_markdown(text), "")]
         for sheet in part.sheets:
             lines += [*_table(sheet), ""]
         for figure in part.drawn:
-            lines += [f"### {_cell(figure.title)}", "", *_table(_sheet(figure)), ""]
-            lines += [figure.note, ""] if figure.note else []
+            lines += [f"### {escape_markdown(figure.title)}", "", *_table(_sheet(figure)), ""]
+            lines += [escape_markdown(figure.note), ""] if figure.note else []
     return "\n".join(lines)
 
 
@@ -108,14 +122,15 @@ def _shown(run: Run, part: Section) -> list[Shown]:
     return figures([View("", run, {}, record, [])])
 
 
-def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
-    scenario, seats = run.scenario["scenario"], record["seats"]
+def _what(scenario: Mapping[str, Any], numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
+    seats = record["seats"]
     holder = seats[record["hub"]]["describe"]
+    classes = ", ".join(map(str, holder["classes"]))
     travels = (
         "embeddings, gradients and models" if scenario["exchange"] == "shared" else "only embeddings and gradients"
     )
     text = [
-        f"A classifier of {len(holder['classes'])} classes ({', '.join(holder['classes'])}), trained by a vertical federation "
+        f"A classifier of {len(holder['classes'])} classes ({classes}), trained by a vertical federation "
         f"of {words.listed(list(scenario['parties']))}; the hub, {record['hub']}, holds the labels. Each party has a model of "
         f"its own columns; {travels} travel (exchange {scenario['exchange']}).",
         "It was made in a test bed for research. Nobody has approved it for decisions about people.",
@@ -133,15 +148,15 @@ def _what(run: Run, numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Se
     return Section("What it is", text, [Sheet(["seat", "model", "parameters"], models)])
 
 
-def _data(run: Run, record: Mapping[str, Any]) -> Section:
-    data = run.scenario["scenario"]["data"]
+def _data(run: Run, scenario: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
+    data = scenario["data"]
     rows = [
         [role, _columns(each), *(words.number(each["rows"].get(k)) for k in ("train", "test"))]
         for role, seat in record["seats"].items()
         for each in _holders(seat["describe"])
     ]
     content = run.manifest["data_sha256"]
-    sha = f" SHA-256 of the content: `{content}`." if content else ""
+    sha = f" SHA-256 of the content: {content}." if content else ""
     return Section(
         "Data",
         [f"Data of kind {data['kind']}; every seat holds its own columns of the same rows.{sha}"],
@@ -182,7 +197,7 @@ def _leaks(numbers: Mapping[str, Any], record: Mapping[str, Any]) -> Section:
     rows = [
         [
             f"{t['label']} at {t['seat']} against {t['victim']}",
-            ", ".join(t["knows"]) or "nothing",
+            ", ".join(t.get("knows", ())) or "nothing",
             words.title(t["metric"]),
             words.number(t["score"], t["metric"]),
             words.number(t["chance"], t["metric"]),
@@ -249,11 +264,6 @@ def _value(value: float | None) -> str:
 
 
 def _table(sheet: Sheet) -> list[str]:
-    lines = [sheet.columns, ["---"] * len(sheet.columns), *sheet.rows]
-    return ["| " + " | ".join(map(_cell, line)) + " |" for line in lines]
-
-
-def _cell(text: str) -> str:
-    """A text that stays in its cell, as it is."""
-    kept = " ".join(str(text).split()).replace("\\", "\\\\").replace("|", "\\|").replace("*", "\\*")
-    return kept.replace("<", "&lt;").replace(">", "&gt;")
+    lines = [sheet.columns, *sheet.rows]
+    head, *rows = ["| " + " | ".join(map(escape_markdown, line)) + " |" for line in lines]
+    return [head, "| " + " | ".join(["---"] * len(sheet.columns)) + " |", *rows]

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+from fedsim.printable import make_printable
 from fedsim.report.view import View
 from fedsim.report.words import title
 
@@ -65,8 +66,8 @@ def as_uri(figure: Figure) -> str:
 
 
 def as_text(name: str) -> str:
-    """A name from a file is text, not a formula."""
-    return name.replace("$", r"\$")
+    """A name from a file is text that can be shown, not a formula."""
+    return make_printable(name, "\n").replace("$", r"\$")
 
 
 def smooth(values: Sequence[float], width: int) -> list[float]:

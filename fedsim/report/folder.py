@@ -13,19 +13,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
+from torch import Tensor
+
 from fedsim import tensors
 from fedsim.config import ScenarioFile
 from fedsim.errors import OutputError
-from fedsim.files import sync_tree
+from fedsim.files import make_folder, open_plain, read_file, sync_tree, write_files
 from fedsim.message import RoleId
 from fedsim.net import Watch
-from fedsim.report import manifest, replacing
+from fedsim.outcome import MODEL, SCHEMA
+from fedsim.report import manifest, replacing, schema
+from fedsim.report.inspection import inspect_folder
 from fedsim.report.lock import FolderLock
-from fedsim.report.reading import Run, read, read_manifest
-from fedsim.report.record import claim_file, exhibits, record, shown_file, slugs
+from fedsim.report.reading import MOST_JSON_BYTES, Run, read, read_manifest, read_numbers
+from fedsim.report.record import claim_file, exhibits, is_part, record, shown_file, slugs
 from fedsim.report.replacing import AT_FIRST, CHECKPOINTS, NEXT, WRITTEN
 from fedsim.report.seeds import over_seeds
-from fedsim.report.summary import Arm, rows, summarise
+from fedsim.report.summary import Arm, own, rows, summarise
 from fedsim.report.writing import (
     json_line,
     remove,
@@ -34,6 +38,7 @@ from fedsim.report.writing import (
     write_json,
     write_text,
 )
+from fedsim.safejson import parse
 
 ACTIVITY = "writing a run"
 CLOCK_TOLERANCE_S = 2.0
@@ -94,18 +99,18 @@ class RunFolder:
         begun = manifest.begin(file, command, seeds, sweep)
         with reporting_failures(path):
             _refuse_foreign(path, begun)  # before anything is made
-            path.mkdir(parents=True, exist_ok=True)
+            inspect_folder(path)
+            make_folder(path)
             with _locked(path, ELSEWHERE) as lock:
                 _refuse_foreign(path, begun, locked=True)
                 place = replacing.choose_place(path, begun, going_on, replace)
-                place.mkdir(exist_ok=True)
-                write_json(
-                    place / "manifest.json", begun, sync=False
-                )  # first: an interrupted clean-up still leaves a run of ours
+                make_folder(place)
+                # first: an interrupted clean-up still leaves a run of ours
+                write_json(place, "manifest.json", begun, sync=False)
                 for name in WRITTEN:
                     if not (going_on and name == CHECKPOINTS):
                         remove(place / name)
-                write_text(place / "scenario.yaml", scenario_text(file), sync=False)
+                write_text(place, "scenario.yaml", scenario_text(file), sync=False)
         return RunFolder(path, place, file, begun, lock)
 
     @staticmethod
@@ -120,16 +125,17 @@ class RunFolder:
             OutputError: it is complete, still runs, takes no checkpoints, or is not what it was.
         """
         path = replacing.public_folder(path)
+        inspect_folder(path)
         with reporting_failures(path), _locked(path) as lock:
             place = replacing.find_unfinished(path) or path
-            there = read_manifest(place)
+            there = read_manifest(place, schema.WrittenManifest)
             if why := _lasts(there, file):
                 raise OutputError(f"{path}: cannot be resumed: {why}")
             if place.name == replacing.ASIDE:
                 remove(path / NEXT)
                 place = place.rename(path / NEXT)
             begun = manifest.again(there)
-            write_json(place / "manifest.json", begun)
+            write_json(place, "manifest.json", begun)
         return RunFolder(path, place, file, begun, lock)
 
     @property
@@ -143,7 +149,7 @@ class RunFolder:
         The folder says so when it is left as a context: what is written until then belongs to the run.
         """
         self._manifest = manifest.end(self._manifest, status, cause)
-        return Run(self.path, self._manifest, json.loads((self.path / "summary.json").read_text("utf-8")))
+        return Run(self.path, self._manifest, json.loads(read_file(self.path, "summary.json", MOST_JSON_BYTES)))
 
     def __enter__(self) -> RunFolder:
         return self
@@ -172,7 +178,7 @@ class RunFolder:
         if self.status == "complete":
             for name in WRITTEN:  # before anything says that it is complete
                 sync_tree(self.path / name)
-        write_json(self.path / "manifest.json", self._manifest)
+        write_json(self.path, "manifest.json", self._manifest)
         if self.status == "complete":
             remove(self.path / CHECKPOINTS)
         if self.path == self.home:
@@ -197,7 +203,7 @@ class RunFolder:
         if self.path != self.home and replacing.entries(self.path) <= AT_FIRST:
             remove(self.path)
         else:
-            write_json(self.path / "manifest.json", self._manifest)
+            write_json(self.path, "manifest.json", self._manifest)
 
     def describe_remains(self, stopped: bool = False) -> str:
         """What a run that has not come to its end leaves, in a line for the user; empty if that is as usual."""
@@ -220,14 +226,15 @@ class RunFolder:
         def one(role: RoleId, row: Mapping[str, Any]) -> None:
             if "step" in row:  # others are signs of life, no results
                 with reporting_failures(self.path):
-                    self._open_log().write(json_line({"arm": arm, "role": role, **row}))
+                    self._open_log().write(json_line(own(row, arm=arm, role=role)))
             also(role, row)
 
         return one
 
     def _open_log(self) -> TextIO:
         if self._log is None:  # line by line, so that another process can follow
-            self._log = (self.path / "metrics.jsonl").open("a", encoding="utf-8", buffering=1)
+            handle = open_plain(self.path / "metrics.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            self._log = open(handle, "a", encoding="utf-8", buffering=1)  # noqa: SIM115 (closed when the run is over)
         return self._log
 
     def _close_log(self) -> None:
@@ -240,28 +247,27 @@ class RunFolder:
         """Everything that played arms leave behind; returns the summary."""
         self._close_log()
         places = slugs(arm.name for arm in arms)
-        logged = [{"arm": arm.name, **row} for arm in arms for row in rows(arm.reports)]
+        logged = [own(row, arm=arm.name) for arm in arms for row in rows(arm.reports)]
         records = {arm.name: record(arm, places[arm.name], arm is arms[0]) for arm in arms}
         summary = summarise(self._file, arms)
         with reporting_failures(self.home):
-            write_text(self.path / "metrics.jsonl", "".join(map(json_line, logged)), sync=False)
+            write_text(self.path, "metrics.jsonl", "".join(map(json_line, logged)), sync=False)
             for arm in arms:
                 self._write_models(arm, records[arm.name])
                 self._write_claims(arm, places[arm.name])
-            write_json(self.path / "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
-            write_json(self.path / "summary.json", summary, sync=False)
+            write_json(self.path, "seats.json", {"schema": manifest.SCHEMA, "arms": records}, sync=False)
+            write_json(self.path, "summary.json", summary, sync=False)
+        self._manifest["noise_source"] = manifest.find_noise_sources(r for arm in arms for r in arm.reports)
         return summary
 
     def write_page(self, html: str) -> None:
         """Write ``report.html``."""
         with reporting_failures(self.home):
-            write_text(self.path / "report.html", html, sync=False)
+            write_text(self.path, "report.html", html, sync=False)
 
     def write_seeds(self, runs: Sequence[Path]) -> dict[str, Any]:
         """The summary over the finished runs of several seeds, each in a folder inside this one; returns it."""
-        found = {
-            run.relative_to(self.path).as_posix(): json.loads((run / "summary.json").read_text("utf-8")) for run in runs
-        }
+        found = {run.relative_to(self.path).as_posix(): read_numbers(run) for run in runs}
         summary = over_seeds(found)
         self.write_summary(summary)
         return summary
@@ -269,20 +275,30 @@ class RunFolder:
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """A summary over runs that have folders of their own."""
         with reporting_failures(self.home):
-            write_json(self.path / "summary.json", summary, sync=False)
+            write_json(self.path, "summary.json", summary, sync=False)
 
     def _write_models(self, arm: Arm, written: Mapping[str, Any]) -> None:
         for report in arm.reports:
             stem = written["seats"][report.role]["model"]
-            tensors.store(self.path / f"{stem}.safetensors", report.tensors, sync=False)
-            write_json(self.path / f"{stem}.json", report.sidecar, sync=False)
+            withheld = report.withheld or ()  # what its own operator keeps has no file here
+            if MODEL not in withheld:
+                self._store(f"{stem}.safetensors", report.tensors)
+            if SCHEMA not in withheld:
+                write_json(self.path, f"{stem}.json", report.sidecar, sync=False)
 
     def _write_claims(self, arm: Arm, slug: str) -> None:
-        for finding in (f for report in arm.reports for f in report.findings):
+        made = [f for report in arm.reports for f in report.findings]
+        for finding in made:
             name, claim = claim_file(slug, finding), finding.claim
-            tensors.store(self.path / name, {"rows": claim.rows, "values": claim.values}, sync=False)
+            self._store(name, {"rows": claim.rows, "values": claim.values})
+        judged = [f for report in arm.reports for f in report.judged] if is_part(arm) else []
+        for finding in (*made, *judged):
+            name = claim_file(slug, finding)
             if shown := exhibits(finding, arm):
-                tensors.store(self.path / shown_file(name), shown, sync=False)
+                self._store(shown_file(name), shown)
+
+    def _store(self, name: str, named: Mapping[str, Tensor]) -> None:
+        write_files(self.path, {name: tensors.encode(named)}, sync=False)
 
 
 def default_path(file: ScenarioFile, seeds: Sequence[int] = (), sweep: bool = False) -> Path:
@@ -310,7 +326,7 @@ def settle(path: Path, status: manifest.Status, cause: str) -> None:
         except OutputError:
             continue
         if there["status"] == "running":
-            write_json(place / "manifest.json", manifest.end(there, status, cause))
+            write_json(place, "manifest.json", manifest.end(there, status, cause))
 
 
 def discard_attempts(path: Path) -> None:
@@ -319,6 +335,7 @@ def discard_attempts(path: Path) -> None:
     Raises:
         OutputError: another process is writing there.
     """
+    inspect_folder(path)
     with reporting_failures(path), _locked(path) as lock:
         replacing.discard_attempts(path)
         lock.release()
@@ -343,9 +360,10 @@ def _refuse_foreign(path: Path, begun: Mapping[str, Any], locked: bool = False) 
     if not path.exists() or not replacing.entries(path):
         return
     try:
-        there = json.loads((path / "manifest.json").read_text("utf-8"))
+        there = parse(read_file(path, "manifest.json", replacing.MOST_MANIFEST_BYTES))
         same, digest = [there[k] == begun[k] for k in ("digest", "seeds", "data_sha256")], str(there["digest"])
         barren = there["status"] != "complete" and replacing.entries(path) <= AT_FIRST
+        schema.WrittenManifest.model_validate(there)
     except (OSError, ValueError, KeyError, TypeError):
         raise OutputError(f"{path}: holds files but no run of ours; choose an empty folder with --out") from None
     if locked and _still_written(there):  # before, the lock has more to tell

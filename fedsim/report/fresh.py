@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
 from fedsim.errors import OutputError
-from fedsim.files import sync_folder
+from fedsim.files import PRIVATE_FOLDER, describe_kind, make_folder, sync_folder
 from fedsim.report.lock import LOCK, FolderLock
 from fedsim.report.writing import remove
 
@@ -25,7 +27,9 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     draft = place.with_name(f".{place.name[:200]}.draft")
     try:
         _refuse_existing(path)
-        draft.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(draft)
+        _refuse_others(draft)
         lock = FolderLock.acquire(draft, f"making {path}")
         try:
             for left in draft.iterdir():
@@ -44,6 +48,15 @@ def fresh_folder(path: Path) -> Iterator[Path]:
     except OSError as error:
         named = str(error.filename or path).replace(str(draft), str(path))
         raise OutputError(f"{named}: cannot be written: {error.strerror or error}") from error
+
+
+def _refuse_others(draft: Path) -> None:
+    """The name of a draft can be foretold: what lies there may be somebody else's, in a folder that others write to as well."""
+    found = draft.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        what = describe_kind(found.st_mode) if not stat.S_ISDIR(found.st_mode) else "a folder of another user"
+        raise OutputError(f"{draft}: {what}; choose another place with --out, or remove it")
+    draft.chmod(PRIVATE_FOLDER)
 
 
 def _refuse_existing(path: Path) -> None:

@@ -130,8 +130,9 @@ def _missing(views: Sequence[View]) -> list[str]:
 def _policy(view: View, party: str) -> str:
     """What the file says of messages of a party that are missing."""
     said = view.run.scenario.get("missing") or []
-    policies = said if isinstance(said, list) else [said]
-    return next((p["policy"] for p in policies if party in (p.get("only") or [party])), "")
+    policies = [each for each in (said if isinstance(said, list) else [said]) if isinstance(each, Mapping)]
+    named = [each for each in policies if not each.get("only") or party in list(each["only"])]
+    return str(named[0].get("policy")) if named else ""
 
 
 def _and_yet(group: Group) -> str:

@@ -12,12 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.errors import OutputError
+from fedsim.files import open_plain
 from fedsim.report.manifest import now
 
 LOCK = ".lock"
 """The file in the folder that is locked; it says who holds it, and is gone when nobody does."""
 UNSUPPORTED = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL}
 """What file systems answer that have no locks; nobody is kept out there."""
+
+
+class FolderLockedError(OutputError):
+    """Another process, or another part of this one, writes to the folder."""
 
 
 class FolderLock:
@@ -41,18 +46,17 @@ class FolderLock:
             advice: what a user can do who meets the lock of somebody else.
 
         Raises:
-            OutputError: another process, or another part of this one, holds the lock; says which, and since when.
+            FolderLockedError: another process, or another part of this one, holds the lock; says which, and since when.
             OSError: the folder cannot be written.
         """
         while True:
-            flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-            lock = FolderLock(folder, os.open(folder / LOCK, flags, 0o644))
+            lock = FolderLock(folder, open_plain(folder / LOCK, os.O_RDWR | os.O_CREAT))
             try:
                 fcntl.flock(lock._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 holder = _read_holder(lock._handle)
                 lock._close()
-                raise OutputError(f"{folder}: {_name_holder(holder)}: {advice}") from None
+                raise FolderLockedError(f"{folder}: {_name_holder(holder)}: {advice}") from None
             except OSError as error:
                 if error.errno not in UNSUPPORTED:
                     raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any, Literal
 from fedsim.config import ScenarioFile
 from fedsim.distribution import read_version
 from fedsim.errors import restore_text
+from fedsim.message import RoleId
+from fedsim.outcome import NoiseSource, SeatReport
 
 Status = Literal["running", "complete", "interrupted", "failed"]
 SCHEMA = 1
@@ -62,6 +64,14 @@ def end(manifest: Mapping[str, Any], status: Status, cause: str | None = None) -
     """The manifest of a run that ends now; ``cause`` is cut to one line."""
     line = " ".join((cause or "").split())[:500] or None
     return {**manifest, "status": status, "cause": line, "ended": now()}
+
+
+def find_noise_sources(reports: Iterable[SeatReport]) -> dict[RoleId, NoiseSource]:
+    """By seat, what its noise follows from: the public seed, if it does in any arm, or a secret of the seat's own."""
+    found: dict[RoleId, NoiseSource] = {}
+    for report in reports:
+        found[report.role] = "seed" if "seed" in (found.get(report.role), report.noise_source) else "secret"
+    return found
 
 
 def now() -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsim.errors import OutputError
+from fedsim.errors import OutputError, restore_text
+from fedsim.outcome import MODEL, SAMPLES, SCHEMA
+from fedsim.printable import make_printable
 from fedsim.report import diff, words
 from fedsim.report.curves import curves
 from fedsim.report.drawing import drawings
@@ -20,7 +22,7 @@ from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
-from fedsim.report.writing import write_text
+from fedsim.report.writing import write_named
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,7 +45,8 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
     page = out or paths[0] / ("report.html" if len(paths) == 1 else "comparison.html")
     html = render([read(path) for path in paths])
     try:
-        write_text(page, html)
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_named(page, restore_text(html).encode(), paths)
     except OSError as error:
         raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
     return page
@@ -68,12 +71,21 @@ def environment() -> Environment:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     found = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        finalize=_shown,
     )
-    for name in ("number", "change", "interval", "size", "title", "listed", "settings"):
+    for name in ("number", "change", "interval", "size", "title", "listed", "settings", "describe_noise"):
         found.filters[name] = getattr(words, name)
     found.filters["shell"] = shlex.join
     return found
+
+
+def _shown(value: Any) -> Any:
+    """What a template writes, with the harmful characters of texts spelled out; what is HTML already stays."""
+    return make_printable(value, "\n\t") if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _content(runs: Sequence[Run]) -> dict[str, Any]:
@@ -85,6 +97,7 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "runs": runs,
         "views": shown,
         "sentences": sentences(shown),
+        "ownership": ownership(shown),
         "metrics": metrics,
         "notes": [words.OF_WHAT[metric] for metric in metrics if metric in words.OF_WHAT],
         "columns": columns,
@@ -104,6 +117,35 @@ def _content(runs: Sequence[Run]) -> dict[str, Any]:
         "traffic": _traffic(shown),
         "differences": [diff.diff(runs[0], run) for run in runs[1:]],
     }
+
+
+def ownership(shown: Sequence[View]) -> list[str]:
+    """Who saw what of the seats: sentences, the same for all arms that are alike."""
+    found: dict[str, list[str]] = {}
+    for view in shown:
+        found.setdefault(_describe_ownership(view.record), []).append(view.name)
+    if len(found) == 1:
+        return [sentence for sentence in found if sentence]
+    return [f"{words.listed(names)}: {sentence}" for sentence, names in found.items() if sentence]
+
+
+def _describe_ownership(record: Mapping[str, Any]) -> str:
+    """One arm's sentence; empty where its run folder does not tell."""
+    if record.get("one_operator"):
+        return (
+            "A simulation: one operator started every seat and saw everything, rows of truth and trained models of all "
+            "seats as well."
+        )
+    withheld = {role: seat.get("withheld") or () for role, seat in record["seats"].items()}
+    kept = {
+        "rows of truth": [role for role, names in withheld.items() if SAMPLES in names],
+        "trained models": [role for role, names in withheld.items() if MODEL in names],
+        "columns, categories and scale": [role for role, names in withheld.items() if SCHEMA in names],
+    }
+    parts = [f"{what} with {words.listed(roles)}" for what, roles in kept.items() if roles]
+    if not parts:
+        return ""
+    return f"Each seat has an operator of its own. What stayed: {'; '.join(parts)}, each in its own run folder."
 
 
 @dataclass(frozen=True)
@@ -219,14 +261,20 @@ def _stages(shown: Sequence[View]) -> list[Row]:
     return [
         {"view": view, **{k: s[k] for k in fixed}, "numbers": {k: v for k, v in s.items() if k not in fixed}}
         for view in shown
-        for s in view.record["stages"]
+        for s in view.record.get("stages", ())
     ]
 
 
 def _around(shown: Sequence[View]) -> list[Row]:
     """What is around seats and what it did, in each arm."""
     return [
-        {"view": view, "seat": role, "settings": wrapper, **told}
+        {
+            "changes": [],
+            **{name: value for name, value in told.items() if value is not None},
+            "view": view,
+            "seat": role,
+            "settings": wrapper,
+        }
         for view in shown
         for role, seat in view.record["seats"].items()
         for wrapper, told in zip(seat["wrappers"], seat["describe"].get("around", ()), strict=False)
@@ -240,7 +288,7 @@ def _traffic(shown: Sequence[View]) -> list[Row]:
         for t in view.record["traffic"]:
             cells = found.setdefault((t["from"], t["to"], t["message"]), [None] * len(shown))
             cells[i] = (t["frames"], t["bytes"])
-    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1)
+    most = max((cell[1] for cells in found.values() for cell in cells if cell), default=1) or 1
     rows = [{"from": f, "to": t, "message": m, "cells": cells, "most": most} for (f, t, m), cells in found.items()]
     return sorted(rows, key=lambda row: -max(cell[1] for cell in row["cells"] if cell))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,12 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedsim.errors import ContentError
 from fedsim.metrics import psnr
 from fedsim.report.view import View, compare_attacks
 from fedsim.report.words import listed
 
 MOST_COLUMNS, MOST_SAMPLES = 12, 3
 """Of a table that is shown as numbers."""
+MOST_BYTES, MOST_ROWS, MOST_PIXELS = 256 << 20, 1_000, 1 << 26
+"""Of what a victim keeps to show: of the file, rows, and values of images that are put together."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,15 @@ def galleries(views: Sequence[View]) -> list[Gallery]:
     return [gallery for each in found.values() for gallery in each]
 
 
+def own_galleries(views: Sequence[View]) -> list[Gallery]:
+    """What one seat keeps to show of the attacks on it, by attack, in its own run folder."""
+    found: dict[str, list[tuple[View, Mapping[str, Any]]]] = {}
+    for view in views:
+        for judged in view.record.get("judged", ()):
+            found.setdefault(f"{judged['label']} at {judged['seat']}", []).append((view, judged))
+    return [gallery for attack, each in found.items() for gallery in _of_attack(attack, each)]
+
+
 def _finding(view: View, trial: Mapping[str, Any]) -> Mapping[str, Any]:
     """What ``seats.json`` has of an entry of ``trials``."""
     names = ("trial", "seat", "victim")
@@ -87,9 +100,15 @@ def _of_attack(attack: str, findings: Sequence[tuple[View, Mapping[str, Any]]]) 
 
 
 def _shown(view: View, finding: Mapping[str, Any]) -> Shown | None:
-    tensors = view.run.tensors(finding["shown"]) if finding.get("shown") else {}
+    tensors = view.run.tensors(finding["shown"], MOST_BYTES) if finding.get("shown") else {}
     if not {"truth", "claim"} <= tensors.keys() or tensors["truth"].shape != tensors["claim"].shape:
         return None
+    shape = tensors["truth"].shape
+    if not 2 <= len(shape) <= 4 or 0 in shape or shape[0] > MOST_ROWS or tensors["truth"].is_complex():
+        raise ContentError(
+            f"{view.run.path / finding['shown']}: rows of shape {tuple(shape)}; a victim shows at most {MOST_ROWS} rows, as "
+            "vectors or images"
+        )
     return Shown(view, finding["victim"], tensors["truth"].float(), tensors["claim"].float())
 
 
@@ -121,7 +140,13 @@ def _assemble(found: Sequence[Shown]) -> list[Shown]:
 def _paste(parts: Sequence[Tensor], places: Sequence[tuple[int, int, int]]) -> Tensor:
     """Parts (n, c, h, w) onto one canvas (n, C, H, W)."""
     ends = [(c + t.shape[1], h + t.shape[2], w + t.shape[3]) for t, (c, h, w) in zip(parts, places, strict=True)]
-    canvas = torch.full((len(parts[0]), *(max(sizes) for sizes in zip(*ends, strict=True))), torch.nan)
+    whole = (len(parts[0]), *(max(sizes) for sizes in zip(*ends, strict=True)))
+    if math.prod(whole) > MOST_PIXELS:
+        raise ContentError(
+            f"columns put the parts of {whole[0]} images so far apart that each has {' x '.join(map(str, whole[1:]))} values; "
+            f"{MOST_PIXELS:,} of all are drawn at most"
+        )
+    canvas = torch.full(whole, torch.nan)
     for t, (c, h, w), (c2, h2, w2) in zip(parts, places, ends, strict=True):
         canvas[:, c:c2, h:h2, w:w2] = t
     return canvas

@@ -9,7 +9,7 @@ from typing import Any
 from fedsim.message import RoleId
 from fedsim.outcome import Finding, SeatReport
 from fedsim.plan import LinkConfig, Plan
-from fedsim.report.summary import Arm
+from fedsim.report.summary import Arm, own
 
 
 def slugs(names: Iterable[str]) -> dict[str, str]:
@@ -53,16 +53,24 @@ def record(arm: Arm, slug: str, first: bool) -> dict[str, Any]:
                 "columns": specs.get(report.role, {}).get("columns"),
                 "wrappers": [w.model_dump(mode="json") for w in plan.wrappers.get(report.role, ())],
                 "model": f"{folder}/{models[report.role]}",
+                "withheld": None if report.withheld is None else list(report.withheld),
             }
             for report in arm.reports
         },
         "flows": [{"from": f.frm, "to": f.to, "message": f.kind} for f in plan.flows],
         "defences": [d for link in plan.links for d in _defences(link, plan)],
-        "stages": [{"seat": report.role, **stage} for report in arm.reports for stage in report.stages],
-        "figures": [{"seat": report.role, **figure} for report in arm.reports for figure in report.figures],
+        "stages": [own(stage, seat=report.role) for report in arm.reports for stage in report.stages],
+        "figures": [own(figure, seat=report.role) for report in arm.reports for figure in report.figures],
         "traffic": [t for report in arm.reports for t in _traffic(report)],
         "findings": [_finding(f, slug, arm) for report in arm.reports for f in report.findings],
+        "judged": [_judged(f, slug, arm) for report in arm.reports for f in report.judged] if is_part(arm) else [],
+        "one_operator": not is_part(arm) and all(report.withheld is None for report in arm.reports),
     }
+
+
+def is_part(arm: Arm) -> bool:
+    """Whether an arm's reports are of some seats only, as in the run folder of one seat."""
+    return len(arm.reports) < len(arm.file.plan().roster)
 
 
 def exhibits(finding: Finding, arm: Arm) -> dict[str, Any]:
@@ -99,6 +107,15 @@ def _traffic(report: SeatReport) -> list[dict[str, Any]]:
         {"from": report.role, "to": to, "message": kind, "frames": report.traffic.frames[to, kind], "bytes": size}
         for (to, kind), size in report.traffic.size.items()
     ]
+
+
+def _judged(finding: Finding, slug: str, arm: Arm) -> dict[str, Any]:
+    """An attack on a seat, as its victim knows it."""
+    verdict = finding.verdict
+    known = {
+        name: value for name, value in _finding(finding, slug, arm).items() if name not in ("claim", "saw", "used")
+    }
+    return known | {"metric": finding.aim.metric, "scores": dict(verdict.scores), "chances": dict(verdict.chance)}
 
 
 def _finding(finding: Finding, slug: str, arm: Arm) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.errors import OutputError
-from fedsim.files import DRAFT_PREFIX, sync_folder
+from fedsim.files import DRAFT_PREFIX, make_folder, read_file, sync_folder
 from fedsim.report.lock import LOCK, FolderLock
 from fedsim.report.writing import remove, reporting_failures
 
@@ -40,6 +40,7 @@ WRITTEN = (
 AT_FIRST = {"manifest.json", "scenario.yaml"}
 """What a run has before its first row."""
 NEXT, ASIDE, READY, MOVING, OLD = ".next", ".aside", ".ready", ".moving", ".old"
+MOST_MANIFEST_BYTES = 16 << 20
 RECOVERY_TIMEOUT_S = 30.0
 """For how long a reader waits while another process puts a complete run in its place, which takes milliseconds."""
 
@@ -71,8 +72,8 @@ def holds_checkpoints(folder: Path) -> bool:
 def read_status(folder: Path) -> str:
     """The status in a manifest; empty if there is no manifest."""
     try:
-        return str(json.loads((folder / "manifest.json").read_text("utf-8"))["status"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(read_file(folder, "manifest.json", MOST_MANIFEST_BYTES))["status"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 
@@ -178,6 +179,6 @@ def await_replacement(folder: Path) -> None:
 
 def _move_out(path: Path, old: Path) -> None:
     if path.exists() or path.is_symlink():
-        old.mkdir(exist_ok=True)
+        make_folder(old)
         remove(old / path.name)
         path.rename(old / path.name)

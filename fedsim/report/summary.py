@@ -62,7 +62,12 @@ def finite(node: Any) -> Any:
 
 def rows(reports: Iterable[SeatReport]) -> list[dict[str, Any]]:
     """Every logged row with the role that logged it."""
-    return [{"role": report.role, **row} for report in reports for row in report.rows]
+    return [own(row, role=report.role) for report in reports for row in report.rows]
+
+
+def own(values: Mapping[str, Any], **whose: str) -> dict[str, Any]:
+    """What a seat says, after whose it is; it cannot say that it is another's."""
+    return {**whose, **values, **whose}
 
 
 def _arm(arm: Arm) -> dict[str, Any]:
@@ -78,7 +83,7 @@ def _arm(arm: Arm) -> dict[str, Any]:
         "task": dict(evaluations[-1]["test"]) if evaluations else {},
         "baseline": dict(evaluations[-1].get("baseline", {})) if evaluations else {},
         "trials": [_trial(finding) for finding in _in_order(arm.reports)],
-        "weights_sha256": {report.role: state.digest(report.tensors) for report in arm.reports},
+        "weights_sha256": {r.role: r.weights_sha256 or state.digest(r.tensors) for r in arm.reports},
         "traffic": {
             "frames": sum(report.traffic.frames.total() for report in arm.reports),
             "bytes": sum(report.traffic.size.total() for report in arm.reports),

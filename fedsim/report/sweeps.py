@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,8 +10,11 @@ from typing import Any
 from fedsim.axes import Cell, Range
 from fedsim.confidence import LEVEL
 from fedsim.config import ScenarioFile
+from fedsim.errors import OutputError
 from fedsim.plan import Aim
 from fedsim.report.matching import match_attacks
+from fedsim.report.reading import read_numbers
+from fedsim.report.replacing import read_status
 from fedsim.report.seeds import over_seeds, spread
 from fedsim.report.summary import SCHEMA, same_measure
 from fedsim.report.view import mean
@@ -179,12 +181,9 @@ def _leakage(summaries: Sequence[Mapping[str, Any]], metric: str) -> dict[str, A
 def _read(path: Path) -> dict[str, Any] | None:
     """The summary of a run that came to its end."""
     try:
-        if json.loads((path / "manifest.json").read_text("utf-8"))["status"] != "complete":
-            return None
-        summary: dict[str, Any] = json.loads((path / "summary.json").read_text("utf-8"))
-    except (OSError, ValueError, KeyError):
+        return read_numbers(path) if read_status(path) == "complete" else None
+    except OutputError:
         return None
-    return summary
 
 
 def _mark_front(

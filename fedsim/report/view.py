@@ -82,6 +82,14 @@ def views(runs: Sequence[Run]) -> list[View]:
     ]
 
 
+def part_views(run: Run) -> list[View]:
+    """Every arm of a run folder that may hold the part of one seat only."""
+    return [
+        View(arm, run, numbers, run.parts[arm], [row for row in run.rows if row.get("arm") == arm])
+        for arm, numbers in run.summary["arms"].items()
+    ]
+
+
 @dataclass(frozen=True)
 class ComparedAttack:
     """One attack on the page: the same in all arms that ran it.

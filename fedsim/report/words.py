@@ -56,6 +56,8 @@ OF_WHAT: Mapping[str, str] = {
     "clean_accuracy": "Attacked are the first of the held-out rows: compare with the accuracy on these, not on all.",
 }
 """What is to be said above a table that has a metric: over which rows its scores are."""
+SUBTRACT = "everybody who has the file can subtract"
+"""What may be done to noise that follows from the public seed."""
 OUTCOMES = frozenset({"chose_the_best", "decided", "victim_taken"})
 """Metrics that are 0 or 1 in a run: over seeds they are shares of runs."""
 LESS_IS_BETTER = frozenset(
@@ -161,3 +163,17 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{k} {_plain(v)}" for k, v in value.items()) + "}"
     return str(value)
+
+
+def describe_noise(manifest: Mapping[str, Any]) -> str:
+    """Describe what the noise and the initial weights of the seats of a run follow from; empty if its manifest does not say."""
+    sources: Mapping[str, str] = manifest.get("noise_source") or {}
+    simulated = [role for role, source in sources.items() if source == "seed"]
+    if not sources:
+        return ""
+    if not simulated:
+        return (
+            "Noise and initial weights follow from secrets and fresh bytes of the seats, and are others in every run."
+        )
+    who = "all seats" if len(simulated) == len(sources) else ", ".join(simulated)
+    return f"Simulated: noise and initial weights of {who} follow from the public seed; {SUBTRACT} this noise."

@@ -6,15 +6,17 @@ import contextlib
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from fedsim.config import ScenarioFile
+from fedsim.engines import hide_engine_addresses
 from fedsim.errors import OutputError, restore_text
-from fedsim.files import atomic_write
+from fedsim.files import PRIVATE, SHARED, atomic_write, write_files
+from fedsim.printable import HARMFUL, is_printable
 from fedsim.report.summary import finite
 
 FOLDER = "folder: "
@@ -31,34 +33,57 @@ def reporting_failures(path: Path) -> Iterator[None]:
 
 
 def scenario_text(file: ScenarioFile) -> str:
-    """The resolved file as YAML that reads back to the same digest; the folder of its data, if any, in a line of its own."""
-    values = file.resolved()
+    """The resolved file as YAML that reads back to the same digest, without the address of an engine.
+
+    The folder of its data, if any, stands in a line of its own.
+    """
+    head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
+    values = hide_engine_addresses(file.resolved())
     folder = values.pop("folder")
     last = f"{FOLDER}{json.dumps(folder)}\n" if folder else ""
-    head = " ".join(f"# {file.name}, resolved: every default is written out".split()) + "\n"  # a name is one line here
-    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110) + last
+    shown = is_printable(json.dumps(values, ensure_ascii=False))  # else every character beyond ASCII is spelled out
+    return head + yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=shown, width=110) + last
 
 
 def json_bytes(value: Any) -> bytes:
     """Plain values as indented JSON; a number that is not finite becomes null."""
-    return (json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (_readable(json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False)) + "\n").encode()
 
 
 def json_line(row: Mapping[str, Any]) -> str:
     """A row of ``metrics.jsonl``."""
-    return json.dumps(finite(row), ensure_ascii=False, allow_nan=False) + "\n"
+    return _readable(json.dumps(finite(row), ensure_ascii=False, allow_nan=False)) + "\n"
 
 
-def write_json(path: Path, value: Any, sync: bool = True) -> None:
-    """Write plain values as `json_bytes` gives them, in one step; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, json_bytes(value), sync=sync)
+def _readable(text: str) -> str:
+    """JSON of the same values that does nothing to a terminal: what would is written as JSON writes control characters."""
+    return HARMFUL.sub(lambda found: found[0] if found[0] == "\n" else json.dumps(found[0])[1:-1], text)
 
 
-def write_text(path: Path, text: str, sync: bool = True) -> None:
-    """Write a file so that a reader, at any moment, finds the old one or the new one, whole; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write(path, restore_text(text).encode(), sync=sync)  # a path that is no UTF-8 may stand in it
+def write_json(root: Path, name: str, value: Any, sync: bool = True) -> None:
+    """Write plain values as `json_bytes` gives them below a run folder, in one step; folders are made as needed."""
+    write_files(root, {name: json_bytes(value)}, sync=sync)
+
+
+def write_text(root: Path, name: str, text: str, sync: bool = True) -> None:
+    """Write a file below a run folder so that a reader finds the old one or the new one, whole; folders are made as needed."""
+    write_files(root, {name: restore_text(text).encode()}, sync=sync)  # a path that is no UTF-8 may stand in it
+
+
+def write_named(path: Path, content: bytes, runs: Sequence[Path]) -> None:
+    """Write a file that the user has named, in one step; its folder must exist.
+
+    Args:
+        path: the file.
+        content: everything that it will hold.
+        runs: run folders; in one of these the file is for this user only, elsewhere as the umask says.
+    """
+    own = {
+        place for run in runs for place in (run.resolve(), *run.resolve().parents[:2])
+    }  # a run of seeds, or of a sweep
+    around = [place for place in own if (place / "manifest.json").is_file()]
+    inside = any(path.parent.resolve().is_relative_to(place) for place in around)
+    atomic_write(path, content, PRIVATE if inside else SHARED)
 
 
 def remove(path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from fedsim.printable import make_printable
+
 MAX_CHARACTERS = 300
 SILENCE = "it said nothing"
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b\][^\x07]*\x07")
@@ -83,4 +85,5 @@ def _spoken(lines: list[str]) -> str:
 
 
 def _cut(line: str) -> str:
+    line = make_printable(line)
     return line if len(line) <= MAX_CHARACTERS else f"{line[: MAX_CHARACTERS - 4].rstrip()} ..."

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,15 +17,24 @@ import yaml
 
 from fedsim.config import ScenarioFile
 from fedsim.errors import ConfigError
-from fedsim.files import create_file
+from fedsim.files import SHARED, create_file
 from fedsim.message import RoleId
 from fedsim.plan import Plan
 from fedsim.report.fresh import fresh_folder
 from fedsim.report.writing import scenario_text
 from fedsim.runtime._deployment import APP, SWITCHES
+from fedsim.runtime._isolation import (
+    FEDERATION,
+    OUTSIDE,
+    close_networks,
+    limit_service,
+    name_networks,
+    publish_port,
+    reachable_network,
+)
 from fedsim.transport.certificates import HOST, Authority, node_keys
 
-LINK, HUB, RUN, REGISTER = "superlink", "hub", "run", "register"
+LINK, HUB, RUN, REGISTER, GATE = "superlink", "hub", "run", "register", "gate"
 """The services beside those of the parties, which are called ``party-`` and their name."""
 PORT, DATA_PORT, NODE_PORT = 8000, 7000, 9094
 """Where SuperLink, the hub and (inside its container only) each SuperNode listen."""
@@ -35,6 +44,13 @@ LASTING = {"restart": "unless-stopped"}
 """Of a container: the engine starts it again when it has ended by itself, and after the machine has."""
 USER = 10001
 """Whose processes they are, and whose files, if root asks for them; else they are of the user that asks."""
+SHARING = b"""\
+# What this seat hands to the hub when a run is over, beside metrics and the scores and claims of attacks.
+# It is for the operator of the seat to decide; everything else stays in the folder runs.
+samples: 0            # rows of truth beside each claim, at most
+share_model: false    # the trained parameters
+share_schema: false   # names of columns, categories and scale
+"""
 CONNECTION = """\
 [superlink]
 default = "here"
@@ -55,6 +71,7 @@ class Federation:
         image: what they are made of.
         wait: seconds in which every party must have joined.
         days: how long the certificate of the SuperLink holds.
+        simulate: whether seats have no secrets of their own: their noise then follows from the public seed.
     """
 
     file: ScenarioFile
@@ -62,6 +79,7 @@ class Federation:
     image: str
     wait: float
     days: float
+    simulate: bool = False
 
     def write(self, out: Path) -> Path:
         """Write all folders; returns where they lie.
@@ -85,32 +103,35 @@ class Federation:
                     os.chown(path, USER, USER)
         return out
 
-    def _write(self, out: Path, hub: RoleId, parties: Iterable[RoleId]) -> None:
+    def _write(self, out: Path, hub: RoleId, parties: Sequence[RoleId]) -> None:
         authority, shared = Authority(self.days), os.urandom(32).hex().encode()
         link = authority.identity(LINK, [LINK, "localhost", *([self.host] if self.host else [])])
-        secret = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
+        common = {"ids_key": os.urandom(32).hex().encode()} if self.apart else {}
         contents = {"ca.pem": link.ca, "cert.pem": link.certificate, "key.pem": link.key, "superexec": shared}
         _fill(out / LINK / "settings", contents)
         (out / LINK / "state").mkdir(mode=0o700)
-        own = {"ca.pem": link.ca, "secret": os.urandom(32).hex().encode(), **secret}
+        own = {"ca.pem": link.ca, **self._draw_secret(), **common}
         scenario = scenario_text(self.file.without_folder()).encode()
         _fill(out / "seats" / hub / "settings", {**own, "superexec": shared, "scenario.yaml": scenario})
-        (out / "seats" / hub / "runs").mkdir(mode=0o700)
         run = {"ca.pem": link.ca, "config.toml": CONNECTION.format(address=f"{LINK}:{PORT}").encode()}
+        ways = name_networks(parties) if not self.host else {}
         services = {LINK: self._link(), HUB: self._hub(hub)}
+        for name in (LINK, HUB):
+            services[name]["networks"] = [*dict.fromkeys([FEDERATION, *ways.values()])]
         for party in parties:
             private, public = node_keys()
             run[f"{party}.pub"] = public
-            own = {"ca.pem": link.ca, "node": private, "secret": os.urandom(32).hex().encode(), **secret}
-            own["scenario.yaml"] = scenario
+            own = {"ca.pem": link.ca, "node": private, **self._draw_secret(), **common}
+            own |= {"scenario.yaml": scenario, "sharing.yaml": SHARING}
             _fill(out / "seats" / party / "settings", own)
             if self.host:
-                there = {f"party-{party}": self._party(party, ".")}
-                _compose(out / "seats" / party / "compose.yaml", there, internal=False)
+                there = {f"party-{party}": self._party(party, ".", FEDERATION), GATE: self._gate()}
+                _compose(out / "seats" / party / "compose.yaml", there, {**close_networks([FEDERATION]), OUTSIDE: {}})
             else:
-                services[f"party-{party}"] = self._party(party, f"./seats/{party}")
+                services[f"party-{party}"] = self._party(party, f"./seats/{party}", ways[party])
         for seat in (hub, *parties):
             (out / "seats" / seat / "data").mkdir(mode=0o700)
+            (out / "seats" / seat / "runs").mkdir(mode=0o700)
             if self.lasting and seat != hub:  # the hub's lie in its run folder
                 (out / "seats" / seat / "checkpoints").mkdir(mode=0o700)
         _fill(out / RUN / "settings", run)
@@ -118,7 +139,12 @@ class Federation:
         services[REGISTER] = self._submission(REGISTER, **_after(LINK))
         restarts = max(arm.restarts for arm in self.file.arms().values())
         services[RUN] = self._submission(RUN, str(restarts), **_after(LINK, REGISTER), profiles=[RUN])
-        _compose(out / "compose.yaml", services, internal=not self.host)
+        closed = close_networks([FEDERATION, *ways.values()])
+        _compose(out / "compose.yaml", services, {FEDERATION: reachable_network()} if self.host else closed)
+
+    def _draw_secret(self) -> dict[str, bytes]:
+        """The file with a seat's own secret: another for each seat."""
+        return {} if self.simulate else {"secret": os.urandom(32).hex().encode()}
 
     def _settings(self) -> str:
         """What the Flower app is told of the hub."""
@@ -129,12 +155,13 @@ class Federation:
             "out": "/runs/run",
             "resume": False,
             "listen": f"0.0.0.0:{DATA_PORT}",
-            "advertise": self.host or HUB,
+            "advertise": HUB,
             "wait": self.wait,
             "transport": "stream",
             "data": "/data",
-            "secret": "/settings/secret",
+            "secret": "" if self.simulate else "/settings/secret",
             "ids_key": "/settings/ids_key" if self.apart else "",
+            "simulate": self.simulate,
         }
         return "".join(f"{name} = {json.dumps(value)}\n" for name, value in settings.items())
 
@@ -145,8 +172,9 @@ class Federation:
         command += ["--enable-supernode-auth", "--superexec-auth-secret-file", "/settings/superexec"]
         command += ["--database", "/state/flower.db"]
         mounted = {f"./{LINK}/settings": "/settings:ro", f"./{LINK}/state": "/state"}
-        published = {"ports": [f"{PORT}:{PORT}"]} if self.host else {}
-        return self._service(command, mounted, LINK, **LASTING, **_healthy(PORT), **published)
+        published = {"ports": [publish_port(self.host, PORT)]} if self.host else {}
+        more: dict[str, Any] = {**LASTING, **_healthy(PORT), **published}
+        return self._service(command, mounted, LINK, carries_data=True, **more)
 
     def _hub(self, hub: RoleId) -> dict[str, Any]:
         command = [
@@ -160,23 +188,32 @@ class Federation:
         command += ["--health-server-address", f"127.0.0.1:{NODE_PORT}"]
         folder = f"./seats/{hub}"
         mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro", f"{folder}/runs": "/runs"}
-        published = {"ports": [f"{DATA_PORT}:{DATA_PORT}"]} if self.host else {}
-        return self._service(command, mounted, HUB, **LASTING, **_after(LINK), **_healthy(NODE_PORT), **published)
+        published = {"ports": [publish_port(self.host, DATA_PORT)]} if self.host else {}
+        more: dict[str, Any] = {**LASTING, **_after(LINK), **_healthy(NODE_PORT), **published}
+        return self._service(command, mounted, HUB, carries_data=True, **more)
 
-    def _party(self, party: RoleId, folder: str) -> dict[str, Any]:
+    def _gate(self) -> dict[str, Any]:
+        """The only way out of a party's machine, to the hub's: it answers to the names of what lies behind it."""
+        command = ["python", "-m", "fedsim.runtime._gate", str(self.host), str(PORT), str(DATA_PORT)]
+        networks = {FEDERATION: {"aliases": [LINK, HUB]}, OUTSIDE: {}}
+        return self._service(command, {}, GATE, networks=networks, restart=LASTING["restart"])
+
+    def _party(self, party: RoleId, folder: str, network: str) -> dict[str, Any]:
         tables = {"ids_key": "/settings/ids_key"} if self.apart else {}
-        node = {"party": party, "data": "/data", "secret": "/settings/secret", **tables}
-        node["agrees"] = "/settings/scenario.yaml"
+        own = {"simulate": True} if self.simulate else {"secret": "/settings/secret"}
+        node: dict[str, Any] = {"party": party, "data": "/data", **own, **tables}
+        node |= {"agrees": "/settings/scenario.yaml", "runs": "/runs", "sharing": "/settings/sharing.yaml"}
         if self.lasting:
             node["checkpoints"] = "/checkpoints"
-        command = ["flower-supernode", "--superlink", f"{self.host or LINK}:{PORT}", "--port", str(NODE_PORT)]
+        command = ["flower-supernode", "--superlink", f"{LINK}:{PORT}", "--port", str(NODE_PORT)]
         command += ["--root-certificates", "/settings/ca.pem", "--auth-supernode-private-key", "/settings/node"]
         command += ["--node-config", " ".join(f"{name}={json.dumps(value)}" for name, value in node.items())]
-        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro"}
+        mounted = {f"{folder}/settings": "/settings:ro", f"{folder}/data": "/data:ro", f"{folder}/runs": "/runs"}
         if self.lasting:
             mounted[f"{folder}/checkpoints"] = "/checkpoints"
         after = {} if self.host else _after(LINK, REGISTER)
-        return self._service(command, mounted, f"party-{party}", **LASTING, **after, **_healthy(NODE_PORT))
+        more: dict[str, Any] = {**LASTING, **after, **_healthy(NODE_PORT), "networks": [network]}
+        return self._service(command, mounted, f"party-{party}", carries_data=True, **more)
 
     def _submission(self, task: str, *words: str, **more: Any) -> dict[str, Any]:
         mounted = {f"./{RUN}/settings": "/settings:ro", f"./{RUN}/app": "/app:ro"}
@@ -192,7 +229,9 @@ class Federation:
         """Whether any arm takes checkpoints."""
         return any(arm.checkpoint for arm in self.file.arms().values())
 
-    def _service(self, command: list[str], mounted: Mapping[str, str], name: str, **more: Any) -> dict[str, Any]:
+    def _service(
+        self, command: list[str], mounted: Mapping[str, str], name: str, carries_data: bool = False, **more: Any
+    ) -> dict[str, Any]:
         """A container that may do nothing but its task, and write nowhere but to memory."""
         uid = os.geteuid() or USER
         return {
@@ -201,12 +240,9 @@ class Federation:
             "hostname": name,
             "user": f"{uid}:{os.getegid() or USER}",
             "init": True,
-            "read_only": True,
-            "tmpfs": ["/tmp:mode=1777"],
-            "cap_drop": ["ALL"],
-            "security_opt": ["no-new-privileges:true"],
+            **limit_service(carries_data),
             "environment": {**SWITCHES, "no_proxy": UNPROXIED, "NO_PROXY": UNPROXIED},
-            "networks": ["federation"],
+            "networks": [FEDERATION],
             "volumes": [f"{source}:{target}" for source, target in mounted.items()],
             **more,
         }
@@ -216,21 +252,23 @@ def _parties(plans: Iterable[Plan]) -> list[RoleId]:
     """Every seat of any arm but the hub's."""
     found = dict.fromkeys(role for plan in plans for role in plan.roster if role != plan.hub)
     for role in found:
-        if not re.fullmatch(r"[a-zA-Z0-9][\w.-]*", role):
-            raise ConfigError(f"seat '{role:.80}': a container's name has letters, digits, '_', '.' and '-' only")
+        if not re.fullmatch(r"[a-zA-Z0-9][\w.-]*", role, re.ASCII):
+            raise ConfigError(
+                f"seat '{role:.80}': a container's name has letters of ASCII, digits, '_', '.' and '-' only"
+            )
     return list(found)
 
 
 def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
     folder.mkdir(mode=0o700, parents=True)
     for name, content in contents.items():
-        create_file(folder / name, content, 0o600)
+        create_file(folder / name, content)
 
 
-def _compose(path: Path, services: Mapping[str, Any], internal: bool) -> None:
-    whole = {"version": "3.8", "services": dict(services), "networks": {"federation": {"internal": internal}}}
+def _compose(path: Path, services: Mapping[str, Any], networks: Mapping[str, Any]) -> None:
+    whole = {"version": "3.8", "services": dict(services), "networks": dict(networks)}
     text = "# made by fedsim compose\n" + yaml.safe_dump(whole, sort_keys=False, width=120)
-    create_file(path, text.encode())
+    create_file(path, text.encode(), SHARED)
 
 
 def _after(*services: str) -> dict[str, Any]:

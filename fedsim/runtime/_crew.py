@@ -14,6 +14,7 @@ from fedsim.errors import FedsimError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.plan import Plan
+from fedsim.printable import LAYOUT, make_printable
 from fedsim.transport.grpc import token_of
 from fedsim.vfl.device import DEVICE
 
@@ -100,6 +101,7 @@ def no_gpu(roles: Collection[RoleId]) -> str:
 def raised(role: RoleId, name: str, text: str) -> FedsimError:
     """What a seat raised in its own process, of the same type if it is one of ours."""
     kind: Any = getattr(errors, name, None)
+    text = make_printable(text, LAYOUT)
     if isinstance(kind, type) and issubclass(kind, FedsimError):
         return kind(text)
-    return FedsimError(f"{role} failed: {name}: {text}")
+    return FedsimError(f"{role} failed: {make_printable(name)}: {text}")

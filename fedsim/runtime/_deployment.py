@@ -165,7 +165,7 @@ class Deployment:
         self._await_port(port)
         for i, (party, more) in enumerate(parties.items()):
             node = ("--superlink", address, "--host", host, "--port", str(free_port(host)))
-            config = f"party={json.dumps(party)}"
+            config = f"party={json.dumps(party)} simulate=true"
             self._order(f"supernode-{i}", "flower-supernode", "--insecure", *node, "--node-config", config, more=more)
 
     def _await_port(self, port: int) -> None:

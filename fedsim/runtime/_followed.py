@@ -12,6 +12,7 @@ from fedsim.errors import TransportBroken
 from fedsim.message import RoleId
 from fedsim.outcome import SeatReport, from_bytes
 from fedsim.plan import Plan
+from fedsim.residency import name_error
 from fedsim.runtime._child import ERROR, REPORT, ROWS, Voice
 from fedsim.runtime._crew import GRACE, Crew, ending, raised
 from fedsim.runtime._deployment import START, Deployment, tell
@@ -26,13 +27,13 @@ class Followed:
 
     def __init__(self, file: ScenarioFile, plan: Plan, crew: Crew, deployed: Deployment) -> None:
         self._file, self._plan, self._crew, self._deployed = file, plan, crew, deployed
-        self._reports: list[SeatReport] = []
+        self._reports: dict[RoleId, SeatReport] = {}
         self._failures: list[BaseException] = []
         self._over, self._failed, self._begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._connections: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def play(self) -> list[SeatReport]:
-        """Submit the arm and pass on what its seats say until the hub has handed over every report.
+        """Submit the arm and pass on what its seats say until each has handed over its report.
 
         Raises:
             FedsimError: what a seat raised, or what has ended.
@@ -50,9 +51,13 @@ class Followed:
                 await asyncio.wait(waits[:1], timeout=GRACE)
             for wait in waits:
                 wait.cancel()
+            if not self._failures:  # every other seat has ended before the hub, but may not have been heard out
+                await asyncio.wait(list(self._connections), timeout=START)
             if self._failures:
                 raise self._crew.cause(self._failures)
-            return self._reports
+            if missing := [role for role in self._plan.roster if role not in self._reports]:
+                raise TransportBroken(f"{', '.join(missing)} ended without a report")
+            return [self._reports[role] for role in self._plan.roster]
         finally:
             self._deployed.on_end = lambda name, code: None
             late.cancel()
@@ -105,7 +110,7 @@ class Followed:
                 for row in json.loads(content):
                     self._crew.watch(role, row)
             elif kind == REPORT:
-                self._reports.append(from_bytes(content, self._plan))
+                self._reports[role] = from_bytes(content, self._plan)
             elif kind == ERROR:
                 self._fail(raised(role, *json.loads(content)))
             elif kind == END:
@@ -135,5 +140,5 @@ def voice_of(role: RoleId) -> Iterator[Voice | None]:
 def confess(voice: Voice | None, error: Exception) -> None:
     if voice:
         voice.flush()
-        voice.say(ERROR, json.dumps([type(error).__name__, str(error)]).encode())
+        voice.say(ERROR, json.dumps([name_error(error), str(error)]).encode())
         voice.say(END, b"")

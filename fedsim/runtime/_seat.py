@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.config import ScenarioFile, read
-from fedsim.errors import ConfigError, ProtocolError, TransportError, WireError
+from fedsim.errors import ConfigError, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport
 from fedsim.plan import Secrets
 from fedsim.play import play
+from fedsim.residency import SeatSettingsError, describe_failure
 from fedsim.supervision import keeping
 from fedsim.transport.grpc import LOOPBACK, Hub, Pass, Spoke
 from fedsim.transport.tls import Identity
@@ -33,10 +34,13 @@ class Belongings:
 
     Attributes:
         data: its data file, or a folder in which to look for those that the scenario names (``FEDSIM_DATA``).
-        secret: the file from whose bytes its noise and its initial weights follow.
+        secret: the file with the seat's own secret, from which, with fresh bytes of each run, its noise and its initial
+            weights follow.
         ids_key: the file with the key that ids are hashed with; the same at every seat.
         agrees: the scenario file that the seat agrees to play, where the hub brings one: any other is refused.
         checkpoints: the folder in which it keeps its parts of checkpoints, where the hub brings the file.
+        simulate: whether it is to play without a secret of its own, as in a simulation: its noise and its initial weights
+            then follow from the public seed.
     """
 
     data: str = ""
@@ -44,24 +48,27 @@ class Belongings:
     ids_key: str = ""
     agrees: str = ""
     checkpoints: str = ""
+    simulate: bool = False
 
     @staticmethod
     def named(settings: Mapping[str, Any]) -> Belongings:
         """Those among other settings."""
-        return Belongings(*(str(settings.get(each.name, "")) for each in fields(Belongings)))
+        own = {each.name: str(settings.get(each.name, "")) for each in fields(Belongings) if each.type == "str"}
+        return Belongings(**own, simulate=_is_set(settings, "simulate"))
 
     def at(self, file: ScenarioFile, role: RoleId) -> tuple[ScenarioFile, Secrets]:
         """The file as this seat plays it, the same experiment, and its secrets.
 
         Raises:
-            InputError: a file cannot be read or is empty, the scenario reads no data that could lie there, or the seat has
-                agreed to another.
+            InputError: a file cannot be read or is empty, the scenario reads no data that could lie there, the seat has
+                agreed to another, or it has no secret and is not to simulate.
         """
+        self._check_secret(role)
         if self.agrees:
             agreed = [arm.digest() for arm in read(self.agrees).arms().values()]
             if file.digest() not in agreed:
                 mine = ", ".join(digest[:8] for digest in agreed)
-                raise ConfigError(
+                raise SeatSettingsError(
                     f"{role} agrees to play {mine} and no other scenario; it is asked for {file.digest()[:8]}"
                 )
         if self.data:
@@ -72,6 +79,16 @@ class Belongings:
             file = file.model_copy(update={"scenario": file.scenario.at(role, self.data)})
         return file, Secrets(_content(self.secret, "secret"), _content(self.ids_key, "key of ids"))
 
+    def _check_secret(self, role: RoleId) -> None:
+        if self.secret and self.simulate:
+            raise SeatSettingsError(f"{role} has a secret and is to simulate; expected one of them: secret, simulate")
+        if not self.secret and not self.simulate:
+            raise SeatSettingsError(
+                f"{role} has no secret of its own, so that everybody who has the scenario file could subtract its noise; "
+                "expected a file that only this seat has (fedsim keys makes one): --secret FILE, or secret='FILE' in the "
+                "settings of a node or of the app; --simulate, or simulate=true, to play without"
+            )
+
     def keeping(self, file: ScenarioFile, role: RoleId) -> ScenarioFile:
         """The file with this seat's own folder for parts of checkpoints: that of the hub lies on another machine.
 
@@ -81,7 +98,7 @@ class Belongings:
         if file.checkpoint is None:
             return file
         if not self.checkpoints:
-            raise ConfigError(
+            raise SeatSettingsError(
                 f"{role} has no folder for checkpoints, which the scenario takes; name one: checkpoints='DIR'"
             )
         return keeping(file, Path(self.checkpoints) / file.digest()[:8])
@@ -97,6 +114,7 @@ async def play_hub(
     watch: Watch = lambda role, row: None,
     listening: Callable[[str], None] = lambda address: None,
     ready: Callable[[], None] = lambda: None,
+    admitted: Callable[[RoleId, str], None] = lambda role, holder: None,
     patience: float = PATIENCE,
 ) -> SeatReport:
     """Play the hub of a scenario: listen, wait for the others, and relay until all of them are gone.
@@ -110,6 +128,7 @@ async def play_hub(
         watch: shown every row that the role logs.
         listening: told the address with the port that was taken.
         ready: called when every seat is connected.
+        admitted: told each seat that joins, and in whose name its token and certificate are.
         patience: seconds to wait for the others.
 
     Raises:
@@ -118,7 +137,7 @@ async def play_hub(
     plan = file.plan()
     admits = Pass(token, file.digest())
     hub = await Hub.listen(
-        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line})
+        plan.hub, plan.roster, admits, address, identity, lambda line: watch(plan.hub, {"notice": line}), admitted
     )
     try:
         listening(hub.address)
@@ -127,7 +146,7 @@ async def play_hub(
         report = await play(file, plan.hub, hub, secrets=secrets, watch=watch, reminds=REMINDS)
         await hub.deserted()
     except BaseException as error:
-        await hub.abort(_told(error))
+        await hub.abort(describe_failure(error))
         raise
     await hub.aclose()
     return report
@@ -169,17 +188,27 @@ async def play_spoke(
     try:
         report = await play(file, role, spoke, secrets=secrets, watch=watch, reminds=REMINDS)
     except BaseException as error:
-        await spoke.abort("" if isinstance(error, TransportError) else _told(error))  # of a seat that is lost all know
+        lost = isinstance(error, TransportError)  # of a seat that is lost all know
+        await spoke.abort("" if lost else describe_failure(error))
         raise
     await spoke.aclose()
     return report
 
 
-def _told(error: BaseException) -> str:
-    """What the other seats may know of an error here: what lies between seats as it is, of all else only the kind."""
-    if isinstance(error, (ProtocolError, TransportError, WireError)):
-        return str(error)
-    return f"it failed with {type(error).__name__}" if isinstance(error, Exception) else "it was interrupted"
+def describe_simulated(role: RoleId) -> str:
+    """Describe in one line what it means that a seat of a network plays without a secret."""
+    return (
+        f"{role} SIMULATES: without a secret of its own its noise and its initial weights follow from the public seed, and "
+        "everybody who has the scenario file can subtract its noise"
+    )
+
+
+def _is_set(settings: Mapping[str, Any], name: str) -> bool:
+    """Read a switch among settings that people write by hand."""
+    value = settings.get(name, False)
+    if value in (True, False, "true", "false", ""):
+        return value in (True, "true")
+    raise ConfigError(f"{name}: expected true or false, found '{value!s:.80}'")
 
 
 def _content(path: str, what: str) -> bytes | None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from fedsim.errors import FedsimError, TransportBroken
+from fedsim.printable import print_text
 
 SETTINGS, APP = Path("/settings"), "/app"
 TOLD = "ServerApp failed with exception"
 """How the details of a run begin that ended by an error of the ServerApp's own, which would come again."""
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+"""What Flower colours its log with."""
 APART = 1.0
 """Seconds between two questions to a SuperLink that does not answer."""
 
@@ -36,7 +39,7 @@ def _register() -> int:
     for key in sorted(SETTINGS.glob("*.pub")):
         said = subprocess.run(["flwr", "supernode", "register", str(key)], capture_output=True, text=True, check=False)
         if said.returncode and "already" not in said.stdout + said.stderr:
-            print(f"{key.stem}: not registered: {said.stdout}{said.stderr}", file=sys.stderr)
+            print_text(f"{key.stem}: not registered: {said.stdout}{said.stderr}", err=True)
             return 1
         print(f"{key.stem}: registered")
     return 0
@@ -48,9 +51,9 @@ def _run(restarts: int) -> int:
 
     before = itertools.count()
     try:
-        return supervised(lambda: _played(resume=next(before) > 0), restarts, partial(print, flush=True))
+        return supervised(lambda: _played(resume=next(before) > 0), restarts, print_text)
     except FedsimError as error:
-        print(error, file=sys.stderr)
+        print_text(error, err=True)
         return 1
 
 
@@ -68,7 +71,7 @@ def _played(resume: bool) -> int:
     outcome = f"run {run['run-id']}: {run['status']} {run['status-details']}".rstrip()
     if run["status"] == "finished:failed" and not run["status-details"].startswith(TOLD):
         raise TransportBroken(f"{outcome}: the ServerApp is gone")
-    print(outcome)
+    print_text(outcome)
     return int(run["status"] != "finished:completed")
 
 
@@ -82,7 +85,7 @@ def _followed(number: str) -> dict[str, Any]:
             assert log.stdout is not None
             for nth, line in enumerate(log.stdout, 1):
                 if nth > shown:
-                    print(line, end="", flush=True)
+                    print_text(COLOURS.sub("", line.rstrip("\n")))
                     shown = nth
         for run in _flwr("list", "--run-id", number, "--format", "json").get("runs", ()):
             if run["status"].startswith("finished"):

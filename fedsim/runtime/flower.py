@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -23,17 +23,19 @@ from pydantic import Field
 
 from fedsim.config import Runtime, ScenarioFile, validate
 from fedsim.distribution import format_install_command
-from fedsim.errors import ConfigError, FedsimError, TransportBroken, TransportError
+from fedsim.errors import ConfigError, FedsimError, ProtocolError, TransportBroken, TransportError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan, Secrets
+from fedsim.residency import describe_failure, log_failure, release_error
 from fedsim.runtime._child import REPORT
 from fedsim.runtime._crew import Crew, environment, no_gpu, raised
 from fedsim.runtime._deployment import TICK, Deployment, describe_ignored_settings
 from fedsim.runtime._followed import Followed, confess, voice_of
-from fedsim.runtime._mail import Ask, answered, correspond, whose
-from fedsim.runtime._seat import PATIENCE, Belongings, play_hub, play_spoke
+from fedsim.runtime._mail import Ask, answered, correspond, find_belongings, read_error, whose
+from fedsim.runtime._seat import PATIENCE, Belongings, describe_simulated, play_hub, play_spoke
+from fedsim.runtime._sharing import identify_operator, is_simulated, sharing, write_log
 from fedsim.transport.addresses import find_loopback, join_address
 from fedsim.transport.grpc import LOOPBACK, token_of
 
@@ -147,10 +149,19 @@ def lead(grid: Any, arm: str) -> None:
         assert voice is not None, "nobody listens: this app belongs to fedsim run --runtime flower"
         try:
             for report in asyncio.run(here.conduct(grid, Secrets(), file, voice.watch)):
-                voice.say(REPORT, to_bytes(report, plan))
+                if report.role == plan.hub:  # every other seat hands over its own, past the hub
+                    voice.say(REPORT, to_bytes(report, plan))
         except Exception as error:
             confess(voice, error)
             raise
+
+
+def find_hub_belongings(settings: Mapping[str, Any], grid: Any) -> Belongings:
+    """Find what belongs to the hub's seat among the settings of a run; in Flower's simulation it simulates."""
+    from flwr.superlink.grid import InMemoryGrid
+
+    own = Belongings.named(settings)
+    return replace(own, simulate=True) if not own.secret and isinstance(grid, InMemoryGrid) else own
 
 
 @contextlib.contextmanager
@@ -182,6 +193,7 @@ async def _conduct(
             watch=watch,
             listening=address.set_result,
             ready=nodes.ready.set,
+            admitted=nodes.seat,
             patience=wait,
         )
     )
@@ -220,6 +232,11 @@ class _Nodes:
     idle: list[str] = field(default_factory=list)
     _called: set[int] = field(default_factory=set)
     _waiting: dict[str, int] = field(default_factory=dict)
+    _seats: dict[str, RoleId] = field(default_factory=dict)
+
+    def seat(self, role: RoleId, holder: str) -> None:
+        """Note that the node in whose name a token was made has joined as a seat: it speaks for that one only."""
+        self._seats[holder] = role
 
     async def call(self, port: str, hub: asyncio.Task[SeatReport]) -> None:
         """Call every node that there is until all seats are here, or the hub has given up.
@@ -264,18 +281,48 @@ class _Nodes:
     async def _pull(self) -> None:
         """Take the replies that are there."""
         for reply in await asyncio.to_thread(self.grid.pull_messages, list(self._waiting)) if self._waiting else ():
+            if reply.metadata.reply_to_message_id not in self._waiting:  # an answer to nothing that is still asked
+                continue
             node = self._waiting.pop(reply.metadata.reply_to_message_id)
             if reply.has_error():
                 self._lose(node, reply.error)
                 continue
-            said = reply.content["seat"]
-            if "report" in said:
-                self.reports[said["role"]] = from_bytes(said["report"], self.plan)
-            elif "idle" in said:
-                self.idle.append(said["idle"])
-                self.crew.notice(said["idle"])
-            else:
-                self.failures.append(raised(said["role"], *said["error"]))
+            try:
+                self._take(node, read_reply(reply, "seat"))
+            except FedsimError as error:
+                self._distrust(node, error)
+
+    def _take(self, node: int, said: Mapping[str, Any]) -> None:
+        """Take what a node says of its session: a report, an error, or that it has no seat.
+
+        Raises:
+            FedsimError: it is none of these, or about the seat of another node.
+        """
+        if "idle" in said:
+            self.idle.append(line := str(said["idle"]))
+            self.crew.notice(line)
+            return
+        seat, role = self._seats.get(_holder(node)), said.get("role")
+        if "report" in said:
+            if seat is None or role != seat:
+                raise ProtocolError(f"a report of {role!r:.80}, and has joined as {seat or 'nobody'}")
+            report = from_bytes(said["report"], self.plan)
+            if report.role != seat:
+                raise ProtocolError(f"a report of {report.role!r:.80}, and has joined as {seat}")
+            self.reports[seat] = report
+            return
+        free = self.plan.seats.keys() - {self.plan.hub, *self._seats.values()}
+        if not isinstance(role, str) or role not in ({seat} if seat else free):
+            raise ProtocolError(f"an error of {role!r:.80}, and has joined as {seat or 'nobody'}")
+        self.failures.append(raised(role, *read_error(said)))
+
+    def _distrust(self, node: int, error: FedsimError) -> None:
+        """A node sent what cannot be: it ends the run if a seat is lost by that, else it is passed over with a notice."""
+        if seat := self._seats.get(_holder(node)):
+            self.failures.append(ProtocolError(f"{seat}, at {_holder(node)} of Flower, sent {error}"))
+        else:
+            self.idle.append(line := f"{_holder(node)} of Flower is passed over: it sent {error}")
+            self.crew.notice(line)
 
     def _lose(self, node: int, error: Any) -> None:
         """Take note of a node that cannot play its seat; one that is gone is called again if it comes back."""
@@ -289,10 +336,11 @@ class _Nodes:
     def _message(self, node: int, port: str) -> Any:
         from flwr.app import ConfigRecord, Message, RecordDict
 
-        holder = f"node {node}"
+        holder = _holder(node)
         identity = self.authority.identity(holder)
         session = {
             "file": json.dumps(self.file.resolved()),
+            "operator": identify_operator(),
             "address": f"{self.host}:{port}",
             "holder": holder,
             "token": token_of(self.token, holder),
@@ -304,25 +352,47 @@ class _Nodes:
         return Message(content, dst_node_id=node, message_type=SESSION, ttl=DAYS * 86400)
 
 
+def _holder(node: int) -> str:
+    """In whose name a node's token and certificate are."""
+    return f"node {node}"
+
+
+def read_reply(reply: Any, name: str) -> Mapping[str, Any]:
+    """The record of this name in a reply.
+
+    Raises:
+        ProtocolError: there is none.
+    """
+    try:
+        record = reply.content[name]
+        return {str(key): value for key, value in record.items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ProtocolError(f"a reply without the record '{name}'") from error
+
+
 def _asking(grid: Any) -> Ask:
     """How nodes of a grid are asked, and answer."""
     from flwr.app import ConfigRecord, Message, RecordDict
 
     async def ask(questions: Mapping[int, Mapping[str, Any]]) -> dict[int, Mapping[str, Any]]:
-        messages = [
-            Message(
-                RecordDict({"post": ConfigRecord(dict(each))}), dst_node_id=node, message_type=POST, ttl=DAYS * 86400
-            )
-            for node, each in questions.items()
-        ]
-        waiting = set(await asyncio.to_thread(grid.push_messages, messages))
+        waiting: dict[str, int] = {}
+        for node, each in questions.items():
+            content = RecordDict({"post": ConfigRecord(dict(each))})
+            message = Message(content, dst_node_id=node, message_type=POST, ttl=DAYS * 86400)
+            pushed = await asyncio.to_thread(grid.push_messages, [message])
+            waiting |= dict.fromkeys(pushed, node)
         answers: dict[int, Mapping[str, Any]] = {}
         while waiting:
             for reply in await asyncio.to_thread(grid.pull_messages, list(waiting)):
-                waiting.discard(reply.metadata.reply_to_message_id)
+                if reply.metadata.reply_to_message_id not in waiting:
+                    continue
+                node = waiting.pop(reply.metadata.reply_to_message_id)
                 if reply.has_error():
-                    raise TransportBroken(f"a node of Flower failed: {reply.error.reason}")
-                answers[reply.metadata.src_node_id] = reply.content["post"]
+                    raise TransportBroken(f"{_holder(node)} of Flower failed: {reply.error.reason}")
+                try:
+                    answers[node] = read_reply(reply, "post")
+                except ProtocolError as error:
+                    raise ProtocolError(f"{_holder(node)} of Flower sent {error}") from error
             await asyncio.sleep(TICK)
         return answers
 
@@ -339,9 +409,31 @@ def answer(message: Any, node: Mapping[str, Any], state: Any) -> Any:
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
-    content, kept = answered(message.content["post"], node, state.get("post", {}))
+    try:
+        asked = message.content["post"]
+        release = partial(_release_mailed, node, str(asked.get("operator", "")))
+        content, kept = answered(asked, node, state.get("post", {}), release, _tell_failure)
+    except Exception as error:  # Flower would send the text of any exception to the hub
+        log_failure(str(node.get("party", "a node")), error)
+        content, kept = {"idle": f"a node {describe_failure(error)}"}, {}
     state["post"] = ConfigRecord(kept)
     return Message(RecordDict({"post": ConfigRecord(content)}), reply_to=message)
+
+
+def _release_mailed(
+    node: Mapping[str, Any], operator: str, role: RoleId, file: ScenarioFile, report: SeatReport
+) -> SeatReport:
+    """What the hub gets of the report of a seat that was played over its mail."""
+    with voice_of(role) as voice, sharing(file, role, node, voice, operator) as share:
+        return share.release(report)
+
+
+def _tell_failure(role: RoleId, error: Exception) -> tuple[str, str]:
+    """What the hub is told of an error at a seat; all of it goes to the seat's log, and to who has started all seats."""
+    log_failure(role, error)
+    with voice_of(role) as voice:
+        confess(voice, error)
+    return release_error(role, error)
 
 
 def follow(message: Any, node: Mapping[str, Any]) -> Any:
@@ -349,49 +441,59 @@ def follow(message: Any, node: Mapping[str, Any]) -> Any:
 
     Args:
         message: as `_Nodes` sends it.
-        node: the node's own settings: ``party``, and where its ``data``, ``secret`` and ``ids_key`` lie. In Flower's
-            simulation, which has none, the node's number says which party it is.
+        node: the node's own settings: ``party``, where its ``data``, ``secret`` and ``ids_key`` lie; or ``simulate``, for one
+            without a secret; where its ``runs`` go, and what it agrees to share (`fedsim.residency.read_consent`). In
+            Flower's simulation, which has none, the node's number says which party it is.
     """
     from flwr.app import ConfigRecord, Message, RecordDict
 
-    session = message.content["session"]
-    plain = json.loads(session["file"])
-    file = validate(plain, plain["name"], {})
-    plan = file.plan()
-    content: dict[str, Any] = {}
-    role, why = whose(plan, node)
-    if why:
-        content["idle"] = why
-    else:
-        content["role"] = role
-        try:
-            content["report"] = to_bytes(_play(file, role, session, node), plan)
-        except Exception as error:
-            content["error"] = [type(error).__name__, str(error)]
+    try:
+        content = _play_session(message.content["session"], node)
+    except Exception as error:  # Flower would send the text of any exception to the hub
+        log_failure(str(node.get("party", "a node")), error)
+        content = {"idle": f"a node {describe_failure(error)}"}
     return Message(RecordDict({"seat": ConfigRecord(content)}), reply_to=message)
 
 
+def _play_session(session: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    """Play the seat of a node: its report, an error, or why it has no seat."""
+    plain = json.loads(session["file"])
+    file = validate(plain, plain["name"], {})
+    plan = file.plan()
+    role, why = whose(plan, node)
+    if why:
+        return {"idle": why}
+    try:
+        return {"role": role, "report": to_bytes(_play(file, role, session, node), plan)}
+    except Exception as error:
+        log_failure(role, error)
+        return {"role": role, "error": list(release_error(role, error))}
+
+
 def _play(file: ScenarioFile, role: RoleId, session: Mapping[str, Any], node: Mapping[str, Any]) -> SeatReport:
+    """Play a seat; returns as much of its report as the hub may have."""
     from fedsim.transport.tls import Identity
 
-    own = Belongings.named(node)
-    file, secrets = own.at(file, role)
-    with voice_of(role) as voice:
+    own = find_belongings(node)
+    with voice_of(role) as voice, sharing(file, role, node, voice, str(session.get("operator", ""))) as share:
+        played, secrets = own.at(file, role)
         if voice is None:  # this node is not of the machine that began the run
-            file = own.keeping(file, role)
+            played = own.keeping(played, role)
+            if own.simulate and not is_simulated(node):
+                write_log(describe_simulated(role))
         playing = play_spoke(
-            file,
+            played,
             role,
             session["token"],
             session["address"],
             identity=Identity(session["ca"], session["certificate"], session["key"]),
             holder=session["holder"],
             secrets=secrets,
-            watch=voice.watch if voice else lambda role, row: None,
+            watch=share.watch,
             patience=PATIENCE,
         )
         try:
-            return asyncio.run(playing)
+            return share.release(asyncio.run(playing))
         except Exception as error:
             confess(voice, error)
             raise

@@ -32,6 +32,7 @@ from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.outcome import SeatReport, from_bytes, to_bytes
 from fedsim.plan import Plan
+from fedsim.residency import log_failure, name_error, read_consent, release_error
 from fedsim.runtime._causes import summarise_error
 from fedsim.runtime._crew import GRACE, Crew, environment, raised, tokens
 from fedsim.runtime._environment import (
@@ -40,10 +41,19 @@ from fedsim.runtime._environment import (
     describe_ignored,
     exempt_loopback,
     foreign_variables,
-    make_short_folder,
 )
+from fedsim.runtime._leftovers import make_owned_folder
+from fedsim.runtime._own_folder import own_folder
 from fedsim.runtime._ray_log import SeatLog
 from fedsim.runtime._seat import play_hub, play_spoke
+from fedsim.runtime._sharing import (
+    SHARING_VARIABLE,
+    OwnSharing,
+    identify_operator,
+    read_own_settings,
+    redirect_output,
+    write_log,
+)
 from fedsim.transport.addresses import LOOPBACK_HOSTS, probe_loopback
 from fedsim.transport.grpc import LOOPBACK
 
@@ -76,6 +86,7 @@ SOCKET_BYTES = len("/session_2026-01-01_00-00-00_000000_1234567/sockets/plasma_s
 SHARED_MEMORY = "/dev/shm"
 SPARE = 10 << 20
 """Bytes that must be free in shared memory beside the object store."""
+ELSEWHERE = f"they are on other machines, or have operators of their own; what they share {SHARING_VARIABLE} says there"
 _NOTICES: list[str] = []
 """Lines about the Ray in use that nobody has been shown yet."""
 
@@ -83,7 +94,9 @@ _NOTICES: list[str] = []
 class Ray(Runtime):
     """All seats as Ray actors, on a Ray that is started here or on a cluster that is there."""
 
-    address: str = Field("", description="a Ray to join: auto, host:port or ray://host:port; default: start one here")
+    address: str = Field(
+        "", description="a Ray to join: auto (or, by --set only, host:port or ray://host:port); default: start one here"
+    )
     gpus: float | None = Field(None, ge=0, description="GPUs of a Ray started here; default: those that it finds")
 
     def run(self, file: ScenarioFile, watch: Watch) -> list[SeatReport]:
@@ -212,7 +225,7 @@ def _start(ray: Any, config: Ray, seats: int, settings: Mapping[str, Any], stack
     if reason := probe_loopback(LOOPBACK_HOSTS[0]):
         remedy = "ip addr add 127.0.0.1/8 dev lo; the other runtimes do with ::1"
         raise ConfigError(f"runtime 'ray': Ray needs {LOOPBACK_HOSTS[0]} ({reason}): {remedy}")
-    folder = make_short_folder("fedsim-ray-", SOCKET_BYTES)
+    folder = make_owned_folder("fedsim-ray-", SOCKET_BYTES)
     stack.callback(shutil.rmtree, folder, ignore_errors=True)
     stack.callback(ray.shutdown)  # before its folder goes
     try:
@@ -278,12 +291,25 @@ class _Actor:
 
     def play(self, address: str) -> bytes:
         """Play to the end: what was reported, or raised."""
+        role: RoleId = self._orders["role"]
+        own = self._is_own()
         try:
-            return REPORT + asyncio.run(_play(self._orders, address, self._watch, self._listen))
+            if own:
+                redirect_output(read_own_settings(), role)
+            return REPORT + asyncio.run(_play(self._orders, address, self._watch, self._listen, own))
         except Exception as error:
-            return ERROR + json.dumps([type(error).__name__, str(error)]).encode()
+            if own:
+                log_failure(role, error)
+            told = release_error(role, error) if own else (name_error(error), str(error))
+            return ERROR + json.dumps(told).encode()
         finally:
             self._listens.set()
+
+    def _is_own(self) -> bool:
+        """Whether this seat has an operator of its own: it is on another machine than the run's, or its settings say so."""
+        if self._orders["hub"]:
+            return False
+        return SHARING_VARIABLE in os.environ or self._orders["operator"] != identify_operator()
 
     def _watch(self, role: RoleId, row: Mapping[str, Any]) -> None:
         self._rows.append(row)
@@ -293,12 +319,19 @@ class _Actor:
         self._listens.set()
 
 
-async def _play(orders: Mapping[str, Any], address: str, watch: Watch, listening: Callable[[str], None]) -> bytes:
+async def _play(
+    orders: Mapping[str, Any], address: str, watch: Watch, listening: Callable[[str], None], own: bool
+) -> bytes:
     file, role, token = validate(orders["file"], orders["file"]["name"], {}), orders["role"], orders["token"]
     os.environ.update(environment(orders["asked"]))
     plan = file.plan()
     if role == plan.hub:
         report = await play_hub(file, token, address, watch=watch, listening=listening)
+    elif own:
+        consent = read_consent(read_own_settings())
+        with own_folder(consent.runs, file, role, write_log) as folder:
+            share = OwnSharing(folder, file, consent, watch)
+            report = share.release(await play_spoke(file, role, token, address, watch=share.watch))
     else:
         report = await play_spoke(file, role, token, address, watch=watch)
     return to_bytes(report, plan)
@@ -316,10 +349,18 @@ def _run(file: ScenarioFile, watch: Watch) -> list[SeatReport]:
     actors: dict[RoleId, Any] = {}
     try:
         for role in plan.roster:
-            orders = {"file": file.resolved(), "role": role, "token": shown[role], "asked": asked[role]}
+            orders: dict[str, Any] = {
+                "role": role,
+                "token": shown[role],
+                "asked": asked[role],
+                "operator": identify_operator(),
+            }
+            orders |= {"file": file.resolved(), "hub": role == plan.hub}
             options = _options(asked[role])
             actors[role] = ray.remote(_Actor).options(**options, max_concurrency=3).remote(json.dumps(orders))
         played = _started(actors, plan, asked, crew, ray)
+        if kept := [role for role, report in played.items() if report.withheld]:
+            crew.notice(f"{', '.join(kept)} kept rows and models in run folders of their own: {ELSEWHERE}")
         return [played[role] for role in plan.roster]
     finally:
         for actor in actors.values():

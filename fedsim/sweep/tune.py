@@ -23,7 +23,8 @@ from fedsim.errors import ConfigError
 from fedsim.message import RoleId
 from fedsim.net import Watch
 from fedsim.runtime import ray
-from fedsim.runtime._environment import changed_environment, make_short_folder
+from fedsim.runtime._environment import changed_environment
+from fedsim.runtime._leftovers import make_owned_folder
 from fedsim.sweep.runs import SweepRun, Tell
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def _listener(runs: Sequence[SweepRun], tell: Tell) -> Callback:
 @contextlib.contextmanager
 def _temporary() -> Iterator[Path]:
     """A folder with a short name, as Ray's sockets need one, until the end."""
-    folder = make_short_folder("fedsim-", 0)
+    folder = make_owned_folder("fedsim-tune-", 0)
     try:
         yield folder
     finally:

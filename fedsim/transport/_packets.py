@@ -10,6 +10,7 @@ from typing import Any
 
 from fedsim.errors import ProtocolError
 from fedsim.message import RoleId
+from fedsim.printable import replace_harmful
 
 WHOLE = 1 << 18
 """Bytes of the largest frame that travels in one piece with its head."""
@@ -131,7 +132,4 @@ async def timely(read: Callable[[], Awaitable[Any]], seconds: float, otherwise: 
 
 def text(raw: Any) -> str:
     """Bytes that ought to be text, fit for a terminal; anything else is none that we know."""
-    found = raw.decode(errors="replace") if isinstance(raw, bytes) else ""
-    return (
-        found if found.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in found)
-    )
+    return replace_harmful(raw.decode(errors="replace")) if isinstance(raw, bytes) else ""

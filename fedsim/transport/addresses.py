@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import ipaddress
 import os
 import re
 import socket
@@ -41,6 +42,18 @@ def split_address(address: str, option: str = "address") -> tuple[str, int]:
 def join_address(host: str, port: int) -> str:
     """Join a host and a port; a host with colons is put in brackets."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine by its very name: an address of the loopback device, or ``localhost``.
+
+    Any other name is not asked for: who answers for it may answer otherwise a moment later.
+    """
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host.lower().rstrip(".") == "localhost"
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def find_loopback() -> str:

@@ -24,6 +24,7 @@ import grpc.aio
 
 from fedsim.errors import ProtocolError, TransportBroken
 from fedsim.message import RoleId
+from fedsim.printable import replace_harmful
 from fedsim.transport._ends import End
 from fedsim.transport._packets import HAS_LEFT, IS_FRAME, IS_LOST, PART, WHOLE, Queue, head_of, text, timely, unpacked
 from fedsim.transport._refusals import Refusals
@@ -49,6 +50,8 @@ LINGER = 60.0
 """Seconds that `aclose` waits for a peer that is alive and takes nothing."""
 GOODBYE = 1.0
 """Seconds in which peers must have heard why this side gives up."""
+MOST_TOLD = 500
+"""Characters of what the other side says at an end."""
 HEARTBEAT = {"grpc.keepalive_time_ms": 1000, "grpc.keepalive_timeout_ms": 3000, "grpc.http2.ping_timeout_ms": 3000}
 """A silent peer is asked after a second and must answer within three."""
 HELLO_FIELDS = ("role", "token", "digest", "holder", "process", "clock")
@@ -123,11 +126,12 @@ class Hub(End):
         server: grpc.aio.Server,
         certified: bool,
         notice: Callable[[str], None],
+        admitted: Callable[[RoleId, str], None],
     ) -> None:
         super().__init__(role)
         self.address = ""
         self._admits, self._server, self._certified = admits, server, certified
-        self._notice, self._refusals = notice, Refusals(notice)
+        self._notice, self._refusals, self._admitted = notice, Refusals(notice), admitted
         self._came: set[str] = set()
         self._queues = {peer: Queue() for peer in roster if peer != role}
         self._here: dict[RoleId, asyncio.Event] = {peer: asyncio.Event() for peer in self._queues}
@@ -145,6 +149,7 @@ class Hub(End):
         address: str = LOOPBACK,
         identity: Identity | None = None,
         notice: Callable[[str], None] = lambda line: None,
+        admitted: Callable[[RoleId, str], None] = lambda role, holder: None,
     ) -> Hub:
         """Listen for the other seats of a roster.
 
@@ -155,6 +160,7 @@ class Hub(End):
             address: ``host:port``; port 0 takes a free one.
             identity: for TLS on both sides; None is for one machine, or a network that is trusted.
             notice: told a line for people when somebody is refused, once for each host, role and reason, or has another time.
+            admitted: told each seat that joins, and in whose name its token and certificate are.
 
         Raises:
             ConfigError: the address has another form than ``host:port``.
@@ -164,7 +170,7 @@ class Hub(End):
             address = join_address(find_loopback(), 0)
         host, _ = split_address(address)
         server = grpc.aio.server(options=[*_OPTIONS, *_porch()])
-        hub = Hub(role, roster, admits, server, identity is not None, notice)
+        hub = Hub(role, roster, admits, server, identity is not None, notice, admitted)
         method = grpc.stream_stream_rpc_method_handler(hub._join)
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(_SERVICE, {_METHOD: method})])
         try:
@@ -280,6 +286,7 @@ class Hub(End):
         self._here[role].set()
         self._processes[role] = process
         self._came.add(holder)
+        self._admitted(role, shows.holder)
         if ahead := _ahead(clock):
             self._notice(
                 f"{role}'s clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} {self._role}'s: certificates "
@@ -439,7 +446,7 @@ class Spoke(End):
                 if what == IS_FRAME:
                     await self._deliver(role, frame)
                 else:
-                    self._miss(role, what == IS_LOST, text(frame))
+                    self._miss(role, what == IS_LOST, text(frame[: 4 * MOST_TOLD])[:MOST_TOLD])
         except grpc.aio.AioRpcError as error:
             lost, reason = True, f"is gone: {_told(error)}"
         except ProtocolError as error:
@@ -500,4 +507,4 @@ def _names(context: Any) -> list[str]:
 
 def _told(error: grpc.aio.AioRpcError) -> str:
     """What gRPC says of an end, in one line."""
-    return " ".join((error.details() or error.code().name).split())[:200]
+    return replace_harmful(" ".join((error.details() or error.code().name).split()))[:MOST_TOLD]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 """The layers of torch that normalise over the rows of a batch."""
@@ -23,6 +25,35 @@ _DRAWING = (
     nn.TransformerDecoderLayer,
 )
 """Layers of torch that draw in training without a dropout layer in them."""
+
+
+class SizeLimit(TorchFunctionMode):
+    """Refuses to make tensors beyond a number of values, before any memory is taken; see `limited_tensors`."""
+
+    MAKERS = frozenset({"empty", "zeros", "ones", "full", "rand", "randn", "normal", "arange", "eye", "empty_strided"})
+
+    def __init__(self, most: int) -> None:
+        super().__init__()
+        self.left = most
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Count what a call of torch is to make."""
+        if getattr(func, "__name__", "") in self.MAKERS:
+            sizes = (kwargs or {}).get("size", args[0] if args and isinstance(args[0], tuple | list) else args)
+            if all(isinstance(size, int) for size in sizes):
+                self.left -= math.prod(sizes)
+        if self.left < 0:
+            raise ValueError("it has far more parameters than were saved")
+        return func(*args, **(kwargs or {}))
+
+
+def limited_tensors(most: int) -> AbstractContextManager[object]:
+    """While a network is built whose sizes somebody else has named: at most so many numbers.
+
+    Raises:
+        ValueError: there would be more.
+    """
+    return SizeLimit(most)
 
 
 def model_tensors(module: nn.Module) -> dict[str, Tensor]:

@@ -138,7 +138,7 @@ def take_up(scenario: Vertical, name: RoleId, network: Network, sidecar: Mapping
         return
     tensors, saved = load_seat(scenario.trained.find_run(), name, scenario.trained.arm)
     if name == scenario.labels:
-        saved, tensors = saved["own"], _under("bottom.", tensors)
+        saved, tensors = saved.get("own") or {}, _under("bottom.", tensors)
     if saved != sidecar:
         raise OutputError(f"{scenario.trained.run}: {name} was trained on other data, or with another model")
     _load(network, tensors, name)
@@ -153,7 +153,7 @@ def take_up_top(scenario: Vertical, top: HubModel, sidecar: Mapping[str, Any]) -
             f"scenario.trained: what the hub of '{scenario.kind()}' trains cannot be taken up; expected a plain top model"
         )
     tensors, saved = load_seat(scenario.trained.find_run(), scenario.labels, scenario.trained.arm)
-    if saved["classes"] != sidecar:
+    if saved.get("classes") != sidecar:
         raise OutputError(f"{scenario.trained.run}: was trained on other classes than those of the data at hand")
     _load(top.network, _under("top.", tensors), scenario.labels)
 

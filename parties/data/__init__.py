@@ -22,7 +22,7 @@ from fedsim.parties.column_names import spell_columns
 from fedsim.parties.cut import ImageSchema, Part, Schema, TableSchema, cut
 from fedsim.parties.data._cells import Missing
 from fedsim.parties.data._files import find_file
-from fedsim.plugins import Plugin, find, names
+from fedsim.plugins import Plugin, find, own_names
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -208,7 +208,7 @@ class Data(Plugin, ABC):
             DataError: this kind reads no files; the message says which kinds do.
         """
         # type-abstract: find only looks for subclasses of what it is given
-        kinds = {kind: find("data", kind, Data) for kind in names("data")}
+        kinds = {kind: find("data", kind, Data) for kind in own_names("data")}
         able = [name for name, kind in kinds.items() if kind.elsewhere is not Data.elsewhere]
         raise DataError(f"data of kind '{self.kind()}' cannot read '{path}'; kinds that can: {', '.join(able)}")
 

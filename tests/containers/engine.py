@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-BASE = "python:3.11-slim"
+PINNED = re.findall(r"^ARG BASE=(.+)$", (ROOT / "docker" / "Dockerfile").read_text("utf-8"), flags=re.MULTILINE)[0]
+BASE = PINNED.partition("@")[0]
+"""The base image of fedsim's: by its digest, and by the name that a stand-in has where no registry can be reached."""
 PROJECT = f"fedsim{os.getpid()}"
 """The name under which compose knows what this process has started."""
 
@@ -18,10 +21,10 @@ def docker(*words: str, given: str = "") -> str:
     return _call(["docker", *words], given)
 
 
-def compose(folder: Path, *words: str) -> str:
+def compose(folder: Path, *words: str, project: str = PROJECT) -> str:
     """What compose, of either version, prints for the file in ``folder``."""
     program = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
-    return _call([*program, "-f", str(folder / "compose.yaml"), "-p", PROJECT, *words], "")
+    return _call([*program, "-f", str(folder / "compose.yaml"), "-p", project, *words], "")
 
 
 def why_no_engine() -> str:
@@ -34,13 +37,26 @@ def why_no_engine() -> str:
     except RuntimeError as error:
         return f"no container engine, or no compose: {error}"
     try:
-        _call(["docker", "image", "inspect", BASE], "")
-    except RuntimeError:
-        try:
-            _call(["docker", "pull", "-q", BASE], "")
-        except RuntimeError as error:
-            return f"no image {BASE}: {error}"
+        base_image()
+    except RuntimeError as error:
+        return f"no image {BASE}: {error}"
     return ""
+
+
+def base_image() -> str:
+    """The base image as the build is to name it: a stand-in of this machine has no digest.
+
+    Raises:
+        RuntimeError: there is none here, and none can be pulled.
+    """
+    for name in (PINNED, BASE):
+        try:
+            _call(["docker", "image", "inspect", name], "")
+        except RuntimeError:
+            continue
+        return name
+    _call(["docker", "pull", "-q", PINNED], "")
+    return PINNED
 
 
 def _call(command: list[str], given: str) -> str:

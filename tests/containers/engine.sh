@@ -23,7 +23,8 @@ up() {
         for _ in $(seq 300); do docker version >/dev/null 2>&1 && break || sleep 0.1; done
         docker version >/dev/null
     fi
-    if ! docker image inspect python:3.11-slim >/dev/null 2>&1 && ! docker pull -q python:3.11-slim >/dev/null 2>&1; then
+    base=$(sed -n 's/^ARG BASE=//p' docker/Dockerfile)
+    if ! docker image inspect python:3.11-slim >/dev/null 2>&1 && ! docker pull -q "$base" >/dev/null 2>&1; then
         mmdebstrap --variant=minbase --include=python3,python3-venv,ca-certificates \
             --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
             --customize-hook='chroot "$1" python3 -m venv /usr/local' \
@@ -34,14 +35,10 @@ up() {
     fi
     if [ ! -d docker/wheelhouse ]; then # what the image installs, for the Python of the base image, with this machine's pip
         rm -rf "$STATE/wheels"
-        python3 -m pip download -q --only-binary :all: --python-version 3.11 --constraint constraints.txt \
-            --dest "$STATE/wheels" 'setuptools>=77' $(python3 - <<'END'
-import tomllib
-project = tomllib.load(open("pyproject.toml", "rb"))["project"]
-extras = project["optional-dependencies"]
-print(*(each.replace(" ", "") for each in (*project["dependencies"], *extras["flower"], *extras["parquet"])))
-END
-        ) >"$STATE/pip.log" 2>&1
+        sed 's/^torch==[0-9.]*/&+cpu/' docker/requirements.txt >"$STATE/requirements.txt" # that for CUDA is large
+        fetch="python3 -m pip download -q --only-binary :all: --python-version 3.11 --no-deps --require-hashes --dest $STATE/wheels"
+        $fetch -r "$STATE/requirements.txt" >"$STATE/pip.log" 2>&1 ||
+            $fetch -r docker/requirements.txt -r docker/cuda.txt >>"$STATE/pip.log" 2>&1
         mv "$STATE/wheels" docker/wheelhouse
     fi
 }

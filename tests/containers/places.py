@@ -46,10 +46,11 @@ class Place:
         """Start a seat, with its own keys or those of another folder, on its own host or another's."""
         files = {option: f"{keys or f'keys-{name}/{role}'}/{option}.pem" for option in ("ca", "cert", "key")}
         shown = [word for option, path in files.items() for word in (f"--{option}", path) if "--plain" not in words]
-        words = tuple(word for word in words if word != "--plain")
         token = ("--token-file", f"{keys or f'keys-{name}/{role}'}/token")
         folder = ("--out", f"{out or name}/{on or role}")
-        return self.hosts[on or role].start("seat", f"{name}.yaml", "--role", role, *shown, *token, *folder, *words)
+        private = () if "--secret" in words else ("--simulate",)
+        words = ("--role", role, *shown, *token, *folder, *private, *words)
+        return self.hosts[on or role].start("seat", f"{name}.yaml", *words)
 
     def others(self, name: str, address: str, *absent: str, out: str = "") -> dict[str, Running]:
         """Start every seat but the hub, on its own host."""

@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from engine import PROJECT, ROOT, compose, docker
+from engine import PROJECT, ROOT, base_image, compose, docker
 from listening import children, words
+from marked_tables import marks_of
 from safetensors import safe_open
-from terminal import fine
+from safetensors.torch import load_file
+from terminal import fedsim
 
 from fedsim import config, experiment
-from fedsim.plan import Secrets
-from fedsim.play import ids_key
-from fedsim.seeding import Rng, simulated_secret
+from fedsim.state import digest
 
 pytest.importorskip("cryptography", reason="needs fedsim-vfl[flower]")
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
@@ -94,6 +94,11 @@ class Played:
         """The run folder, at the hub."""
         return self.folder / "out" / "seats" / "server" / "runs" / "run"
 
+    def own_run(self, party: str) -> Path:
+        """The run folder of a party, at the party."""
+        (found,) = (self.folder / "out" / "seats" / party / "runs").iterdir()
+        return found
+
     def secrets(self) -> list[bytes]:
         """What nobody may see: tokens, keys, in the form in which a file has them."""
         paths = [path for path in (self.folder / "out").rglob("*") if path.name in SECRET]
@@ -108,34 +113,48 @@ SECRET = ("secret", "ids_key", "superexec", "node", "key.pem")
 @pytest.fixture(scope="module")
 def _image() -> None:
     wheels = "--no-index" if (ROOT / "docker" / "wheelhouse").is_dir() else ""
-    docker("build", "-q", "-f", "docker/Dockerfile", "--build-arg", f"PIP_ARGS={wheels}", "-t", IMAGE, ".")
+    words = ("--build-arg", f"PIP_ARGS={wheels}", "--build-arg", f"BASE={base_image()}")
+    docker("build", "-q", "-f", "docker/Dockerfile", *words, "-t", IMAGE, ".")
 
 
 @contextlib.contextmanager
-def started(folder: Path, scenario: str) -> Iterator[Played]:
-    """The containers of a scenario, of which no run has been handed in yet."""
+def started(folder: Path, scenario: str, *more: str, host: str = "") -> Iterator[Played]:
+    """The containers of a scenario, of which no run has been handed in yet.
+
+    Args:
+        folder: where all files go.
+        scenario: the scenario file.
+        more: options of `fedsim compose`.
+        host: if there is one, each party's containers are as on a machine of its own.
+    """
     (folder / "s.yaml").write_text(scenario)
     marks = write_tables(folder)
-    fine("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE)
+    more = (*more, *(["--host", host] if host else []))
+    said = fedsim("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *more)
+    assert said.code == 0, said.err
+    apart = {folder / "out" / "seats" / party: f"{PROJECT}{party}" for party in PARTIES if host}
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
-        settings = folder / "out" / "seats" / seat / "settings"
-        (settings / "secret").write_bytes(simulated_secret(5, seat))  # as the run that this one is compared with
-        (settings / "ids_key").write_bytes(ids_key(Secrets(), Rng.root(5)))
     try:
         compose(folder / "out", "up", "-d")
+        for place, project in apart.items():
+            compose(place, "up", "-d", project=project)
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
         yield Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
     finally:
+        for place, project in apart.items():
+            compose(place, "down", "-t", "1", "-v", project=project)
         compose(folder / "out", "down", "-t", "1", "-v")
 
 
 @pytest.fixture(scope="module")
 def played(_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
-    """One run, looked at from outside while it goes on."""
+    """Two runs with secrets of the seats, of which the first is set aside; looked at from outside while they go on."""
     with started(tmp_path_factory.mktemp("containers"), SCENARIO) as result:
         with watching(result):
+            compose(result.folder / "out", "run", "--rm", "-T", "run")
+            shutil.copytree(result.run, result.folder / "before")
             result.said = compose(result.folder / "out", "run", "--rm", "-T", "run")
         result.logs = compose(result.folder / "out", "logs")
         yield result
@@ -172,10 +191,35 @@ def same_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> N
         assert here[what] == there[what], what
     assert (played.run / "metrics.jsonl").read_text() == (alone / "metrics.jsonl").read_text()
     assert [trial["scores"] for trial in here["trials"]] == [trial["scores"] for trial in there["trials"]]
+    for party in PARTIES:  # what the hub reports of a party is what lies in the party's own folder
+        own = json.loads((played.own_run(party) / "summary.json").read_text())
+        weights = load_file(played.own_run(party) / "model" / f"{party}.safetensors")
+        assert own["weights_sha256"] == {party: digest(weights)} == {party: there["weights_sha256"][party]}
+        assert weights.keys() == load_file(alone / "model" / f"{party}.safetensors").keys()
 
 
-def test_the_same_numbers_as_in_one_process(played: Played, monkeypatch: pytest.MonkeyPatch) -> None:
-    same_as_in_one_process(played, monkeypatch)
+@pytest.mark.usefixtures("_image")
+def test_the_same_numbers_as_in_one_process_where_seats_simulate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(tmp_path, SCENARIO, "--simulate") as simulated:
+        simulated.said = compose(simulated.folder / "out", "run", "--rm", "-T", "run")
+        same_as_in_one_process(simulated, monkeypatch)
+        assert {*json.loads((simulated.run / "manifest.json").read_text())["noise_source"].values()} == {"seed"}
+
+
+def test_with_secrets_of_the_seats_two_runs_have_in_common_what_does_not_depend_on_noise(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDSIM_DATA", str(played.folder))
+    alone = experiment.run(config.read(str(played.folder / "s.yaml")), played.folder / "alone", pages=False)
+    before = played.folder / "before"
+    runs = [json.loads((path / "summary.json").read_text()) for path in (before, played.run, alone)]
+    for what in ("digest", "traffic", "baseline", "steps"):
+        assert runs[0][what] == runs[1][what] == runs[2][what], what
+    for seat in (*PARTIES, "server"):
+        assert len({run["weights_sha256"][seat] for run in runs}) == 3, seat
+    assert {*json.loads((played.run / "manifest.json").read_text())["noise_source"].values()} == {"secret"}
 
 
 def tensors(path: Path) -> list[bytes]:
@@ -206,6 +250,21 @@ def test_no_key_no_label_and_no_id_is_in_a_log_a_report_or_the_list_of_processes
     assert [mark for mark in played.marks.values() if mark.encode() in places["processes"] + places["logs"]] == []
 
 
+def test_rows_of_truth_models_and_categories_lie_with_their_parties_and_not_at_the_hub(played: Played) -> None:
+    at_hub = {str(path): path.read_bytes() for path in played.run.rglob("*") if path.is_file()}
+    assert [path for path in at_hub if path.endswith("-shown.safetensors")] == []
+    at_hub = {path: content for path, content in at_hub.items() if "/claims/" not in path}  # an attacker may be right
+    for party in PARTIES:
+        own = played.own_run(party)
+        (shown,) = own.rglob("*-shown.safetensors")
+        owned = [*marks_of("truth", load_file(shown)["truth"]).values(), played.marks[party].encode()]
+        for tensor in load_file(own / "model" / f"{party}.safetensors").values():
+            owned += marks_of("weights", tensor).values()
+        assert [path for path, content in at_hub.items() if any(mark in content for mark in owned)] == []
+        assert any(mark in path.read_bytes() for path in own.rglob("*.safetensors") for mark in owned)
+        assert "Truth and reconstruction" in (own / "report.html").read_text()
+
+
 def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
     try_ = (
         "import os\nassert os.getuid() != 0\n"
@@ -217,6 +276,53 @@ def test_a_container_may_do_nothing_but_its_task(played: Played) -> None:
         assert docker("exec", played.containers[name], "python", "-c", try_) == f"{0:016}\n", name
 
 
+def test_a_party_reaches_the_superlink_and_no_other_party_and_nobody_outside(played: Played) -> None:
+    inspect = "{{range .NetworkSettings.Networks}}{{.IPAddress}} {{end}}"
+    east = docker("inspect", "-f", inspect, played.containers["party-east"]).split()
+    assert len(east) == 1
+    reach = (
+        "import socket, sys\n"
+        "for place in sys.argv[1:]:\n"
+        "    host, _, port = place.rpartition(':')\n"
+        "    try:\n        socket.create_connection((host, int(port)), 3).close()\n"
+        "    except OSError:\n        continue\n    print(place)\n"
+    )
+    places = ("superlink:8000", f"{east[0]}:9094", "party-east:9094", "party-north:9094", "192.0.2.1:443", "8.8.8.8:53")
+    said = docker("exec", played.containers["party-north"], "python", "-c", reach, *places)
+    assert said.split() == ["superlink:8000", "party-north:9094"]
+    at_home = docker("exec", played.containers["party-east"], "python", "-c", reach, "party-east:9094")
+    assert at_home.split() == ["party-east:9094"]  # it listens, and is out of reach
+
+
+def test_limits_are_in_force(played: Played) -> None:
+    for name, number in played.containers.items():
+        found = json.loads(docker("inspect", "-f", "{{json .HostConfig}}", number))
+        assert (found["Memory"], found["PidsLimit"]) == (8 << 30, 4096), name
+        assert found["ReadonlyRootfs"]
+        assert not found["Privileged"]
+        assert found["CapDrop"] == ["ALL"]
+        assert found["SecurityOpt"] == ["no-new-privileges:true"]
+        assert [(each["Name"], each["Soft"], each["Hard"]) for each in found["Ulimits"]] == [("core", 0, 0)]
+        assert found["PortBindings"] in ({}, None)
+        fill = "open('/tmp/large', 'wb').write(bytes(1 << 20) * 1100)"
+        with pytest.raises(RuntimeError, match="No space left on device"):
+            docker("exec", number, "python", "-c", fill)
+        docker("exec", number, "rm", "-f", "/tmp/large")
+
+
+@pytest.mark.usefixtures("_image")
+def test_on_several_machines_parties_come_through_their_gates_to_open_ports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each party in a project of its own, which knows no more of the hub's than an address of this machine."""
+    here = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
+    with started(tmp_path, SCENARIO, here) as played:
+        ports = docker("port", played.containers["superlink"]) + docker("port", played.containers["hub"])
+        assert ports.split() == ["8000/tcp", "->", f"{here}:8000", "7000/tcp", "->", f"{here}:7000"]
+        played.said = compose(played.folder / "out", "run", "--rm", "-T", "run")
+    same_as_in_one_process(played, monkeypatch)
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("_image")
 def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
@@ -224,7 +330,8 @@ def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
 ) -> None:
     """With ``kill -9``, one after the other: a SuperNode, the ServerApp, the SuperLink."""
     steps = SCENARIO.replace("steps: 12", "steps: 3000").replace("evaluate: 6", "evaluate: 1500")
-    with started(tmp_path, steps + "checkpoint: {every: 100}\n") as played, ThreadPoolExecutor(1) as pool:
+    lasting = steps + "checkpoint: {every: 100}\n"
+    with started(tmp_path, lasting, "--simulate") as played, ThreadPoolExecutor(1) as pool:
         running = pool.submit(compose, played.folder / "out", "run", "--rm", "-T", "run")
         still_for(played.run, running)
         pauses = []
