@@ -1,10 +1,11 @@
 """fedsim as a Flower app: what a SuperLink starts as its ServerApp, and a SuperNode as its ClientApp.
 
-Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides, separated by ``;``), ``out`` (the run
-folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come to its end), ``listen``
-(the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they must have joined),
-``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or the folder of its
-data sets), ``secret`` and ``ids_key`` (files); ``simulate`` (play the hub without a secret: its noise follows from the seed).
+Run settings: ``scenario`` (a file, or one that ships), ``profile``, ``set`` (overrides; ``;`` is between two, ``;;`` is one in
+a value), ``out`` (the run folder, where the ServerApp runs), ``resume`` (go on with the run that lies there, if it did not come
+to its end), ``listen`` (the data port), ``advertise`` (the host under which parties reach it), ``wait`` (seconds in which they
+must have joined), ``transport`` (``stream``, or ``flower`` for Flower's messages); and the hub's own ``data`` (its table, or
+the folder of its data sets), ``secret`` and ``ids_key`` (files); ``simulate`` (play the hub without a secret: its
+noise follows from the seed).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from flwr.serverapp import Grid, ServerApp
 from fedsim import config, experiment
 from fedsim.message import RoleId
 from fedsim.net import Watch
+from fedsim.override import split_overrides
 from fedsim.printable import print_text
 from fedsim.report.replacing import find_unfinished
 from fedsim.runtime import flower
@@ -79,7 +81,7 @@ def _file(settings: Any) -> config.ScenarioFile:
     source = str(settings["scenario"])
     own = Path(__file__).parents[1] / source  # as the app carries it; a ServerApp works in another folder
     runtime = {"kind": "flower", **{name: settings[name] for name in ("listen", "advertise", "wait", "transport")}}
-    overrides = [each.strip() for each in str(settings["set"]).split(";") if each.strip()]
+    overrides = split_overrides(str(settings["set"]))
     file = config.read(str(own) if own.is_file() else source, overrides, str(settings["profile"]))
     return config.validate({**file.resolved(), "runtime": runtime}, source, {})
 

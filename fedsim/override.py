@@ -42,6 +42,12 @@ def apply_override(data: dict[str, Any], override: str, find_default: FindDefaul
     put(data, path, text if text in SIGNS else safeyaml.scalar(text, where), where, find_default)
 
 
+def split_overrides(text: str) -> list[str]:
+    """Overrides that stand in one text, separated by ``;``; two of them are one in a value, as in ``separator=;;``."""
+    parts = text.replace(";;", "\0").split(";")
+    return [part.strip().replace("\0", ";") for part in parts if part.strip()]
+
+
 def put(data: dict[str, Any], path: str, value: Any, where: str, find_default: FindDefault = leave_out) -> None:
     """Set the value at ``a.b.0.c``; ``where`` is what errors call the change.
 

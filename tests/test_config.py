@@ -10,7 +10,7 @@ from terminal import TABLE
 from fedsim import config
 from fedsim.errors import ConfigError
 from fedsim.mistakes import Places
-from fedsim.override import apply_override, merge
+from fedsim.override import apply_override, merge, split_overrides
 
 
 def read(tmp_path: Path, text: str = TABLE, *overrides: str) -> config.ScenarioFile:
@@ -65,6 +65,20 @@ def test_overrides_make_what_is_not_there(tmp_path: Path) -> None:
     for override in ("a.b.1.c=3", "x.y.z=[1, 2]", "n.m=1e-3", "a.text='1'"):
         apply_override(data, override)
     assert data == {"a": {"b": [1, {"c": 3}], "text": "1"}, "x": {"y": {"z": [1, 2]}}, "n": {"m": 0.001}}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides"),
+    [
+        ("", []),
+        ("a=1; b=2 ;", ["a=1", "b=2"]),
+        ("scenario.data.separator=;;", ["scenario.data.separator=;"]),
+        ("scenario.data.separator=;;; seed=3", ["scenario.data.separator=;", "seed=3"]),
+        ("a='x;;y';b={c: 1}", ["a='x;y'", "b={c: 1}"]),
+    ],
+)
+def test_overrides_in_one_text(text: str, overrides: list[str]) -> None:
+    assert split_overrides(text) == overrides
 
 
 def test_places() -> None:

@@ -165,11 +165,11 @@ def test_weights_that_are_taken_up_lie_beside_the_file(place: Path) -> None:
 def test_a_seat_with_data_of_its_own_does_not_look_beside_the_file(place: Path) -> None:
     put_tables(place, "study", "data")
     file = config.read("../study/s.yaml")
-    own, _ = Belongings(data=str(place / "data")).at(file, "a")
+    own, _ = Belongings(data=str(place / "data"), simulate=True).at(file, "a")
     assert own.scenario.data.count() == ROWS["data"]  # type: ignore[attr-defined]
     write_table(place / "here/mine.csv", 90)
     write_table(place / "study/mine.csv", 95)
-    mine, _ = Belongings(data="mine.csv").at(file, "a")
+    mine, _ = Belongings(data="mine.csv", simulate=True).at(file, "a")
     assert mine.scenario.data.count() == 90  # type: ignore[attr-defined]
     assert own.digest() == mine.digest() == file.digest()
     assert file.scenario.data.count() == ROWS["own"]  # type: ignore[attr-defined]
