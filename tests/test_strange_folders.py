@@ -283,7 +283,12 @@ def umask(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def modes(folder: Path) -> dict[str, int]:
-    return {str(path): stat.S_IMODE(path.lstat().st_mode) for path in (folder, *folder.rglob("*"))}
+    """The permissions of everything in a folder; seats may be writing there, whose drafts come and go."""
+    found = {}
+    for path in (folder, *folder.rglob("*")):
+        with contextlib.suppress(FileNotFoundError):
+            found[str(path)] = stat.S_IMODE(path.lstat().st_mode)
+    return found
 
 
 def private(folder: Path) -> bool:
