@@ -239,7 +239,8 @@ def test_the_version_is_that_of_the_installed_distribution() -> None:
     [("re", {"resume", "report"}), ("run leakage_c", {"leakage_cifar10"}), ("run x --pro", {"--profile"})],
 )
 def test_bash_completes_commands_options_and_shipped_scenarios(here: Path, typed: str, offered: set[str]) -> None:
-    script = subprocess.run([PROGRAM, "--show-completion", "bash"], capture_output=True, text=True, check=True).stdout
+    asked = {**os.environ, "_FEDSIM_COMPLETE": "source_bash"}  # --show-completion asks which shell it was started from
+    script = subprocess.run([PROGRAM], env=asked, capture_output=True, text=True, check=True).stdout
     assert "complete -o default -F _fedsim_completion fedsim" in script
     words = ["fedsim", *typed.split()]
     asks = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}; _fedsim_completion {PROGRAM}; echo ${{COMPREPLY[@]}}"
