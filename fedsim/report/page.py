@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedsim.errors import OutputError, restore_text
+from fedsim.errors import OutputError
 from fedsim.outcome import MODEL, SAMPLES, SCHEMA
 from fedsim.printable import make_printable
 from fedsim.report import diff, words
@@ -17,12 +17,12 @@ from fedsim.report.drawing import drawings
 from fedsim.report.figures import figures
 from fedsim.report.headline import attacked_models, beats_chance, over_seeds, sentences, unlike_arms
 from fedsim.report.matching import MatchedAttack, match_attacks
+from fedsim.report.page_file import write_page
 from fedsim.report.paths import PathFilter
 from fedsim.report.pictures import galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.scores import Entry, strip, strips
 from fedsim.report.view import ComparedAttack, View, compare_attacks, same_task, views
-from fedsim.report.writing import write_named
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -43,13 +43,7 @@ def write(paths: Sequence[Path], out: Path | None = None) -> Path:
         OutputError: not finished runs, or the page cannot be written.
     """
     page = out or paths[0] / ("report.html" if len(paths) == 1 else "comparison.html")
-    html = render([read(path) for path in paths])
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_named(page, restore_text(html).encode(), paths)
-    except OSError as error:
-        raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
-    return page
+    return write_page(page, lambda: render([read(path) for path in paths]), paths)
 
 
 def render(runs: Sequence[Run]) -> str:

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from fedsim.errors import OutputError, restore_text
+from fedsim.errors import OutputError
 from fedsim.report import words
 from fedsim.report.page import environment
+from fedsim.report.page_file import write_page
 from fedsim.report.paths import PathFilter
 from fedsim.report.pictures import own_galleries
 from fedsim.report.reading import Run, read
 from fedsim.report.view import View, part_views
-from fedsim.report.writing import write_named
 
 
 def write(folders: Sequence[Path], out: Path | None = None) -> Path:
@@ -28,13 +28,7 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     """
     if len(folders) != 1:
         raise OutputError(f"--own: expected the run folder of one seat; found {len(folders)}")
-    page, html = out or folders[0] / "report.html", render(read(folders[0]))
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_named(page, restore_text(html).encode(), folders)
-    except OSError as error:
-        raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
-    return page
+    return write_page(out or folders[0] / "report.html", lambda: render(read(folders[0])), folders)
 
 
 def render(run: Run) -> str:

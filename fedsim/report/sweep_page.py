@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from fedsim.axes import short
-from fedsim.errors import OutputError, restore_text
 from fedsim.report.page import environment
+from fedsim.report.page_file import write_page
 from fedsim.report.paths import PathFilter
 from fedsim.report.reading import Run, read_sweep
 from fedsim.report.sweeps import by_leakage, has_learned, measures
 from fedsim.report.tradeoff import along, pareto
 from fedsim.report.words import LESS_IS_BETTER, how_certain, listed, number, title
-from fedsim.report.writing import write_named
 
 MATRICES = 12
 """Shown, at most."""
@@ -49,14 +48,7 @@ def write(path: Path, out: Path | None = None) -> Path:
     Raises:
         OutputError: not the folder of a sweep that came to its end, or the page cannot be written.
     """
-    page = out or path / "report.html"
-    html = render(read_sweep(path))
-    try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        write_named(page, restore_text(html).encode(), [path])
-    except OSError as error:
-        raise OutputError(f"{page}: cannot be written: {error.strerror or error}") from error
-    return page
+    return write_page(out or path / "report.html", lambda: render(read_sweep(path)), [path])
 
 
 def render(run: Run) -> str:
