@@ -320,7 +320,7 @@ def test_on_several_machines_parties_come_through_their_gates_to_open_ports(
 ) -> None:
     """Each party in a project of its own, which knows no more of the hub's than an address of this machine."""
     here = docker("network", "inspect", "-f", "{{(index .IPAM.Config 0).Gateway}}", "bridge").strip()
-    with started(tmp_path, SCENARIO, here) as played:
+    with started(tmp_path, SCENARIO, "--simulate", host=here) as played:
         ports = docker("port", played.containers["superlink"]) + docker("port", played.containers["hub"])
         assert ports.split() == ["8000/tcp", "->", f"{here}:8000", "7000/tcp", "->", f"{here}:7000"]
         played.said = compose(played.folder / "out", "run", "--rm", "-T", "run")
