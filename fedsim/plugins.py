@@ -87,13 +87,15 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _one_reading(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse, where a number is expected, the text ``010``: it is 8 in YAML 1.1, 10 in YAML 1.2, and no number here."""
+        """Refuse, where a number is expected, true and false, and the text ``010``: 8 in YAML 1.1, 10 in YAML 1.2."""
         annotation: Any = cls.model_fields[info.field_name].annotation if info.field_name else None
         if _takes_numbers_only(annotation):
-            for text in _texts(value):
-                if LEADING_ZERO.fullmatch(text):
+            for plain in _plain_values(value):
+                if isinstance(plain, bool):
+                    raise ValueError(f"expected a number, found {str(plain).lower()}")
+                if isinstance(plain, str) and LEADING_ZERO.fullmatch(plain):
                     raise ValueError(
-                        f"expected a number without a zero in front, which some read to the base of 8; found '{text}'"
+                        f"expected a number without a zero in front, which some read to the base of 8; found '{plain}'"
                     )
         return value
 
@@ -168,9 +170,9 @@ class Plugin(Settings):
 
 @functools.cache
 def _takes_numbers_only(annotation: Any) -> bool:
-    """Whether a setting, or each entry of it, is a number, and text would be turned into one."""
+    """Whether a setting, or each entry of it, is a number, and text or a truth value would be turned into one."""
     kinds = set(_kinds_of(annotation))
-    return bool(kinds & {int, float}) and str not in kinds
+    return bool(kinds & {int, float}) and not kinds & {str, bool}
 
 
 def _kinds_of(annotation: Any) -> Iterator[Any]:
@@ -186,14 +188,14 @@ def _kinds_of(annotation: Any) -> Iterator[Any]:
         yield annotation
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """The texts in plain values, without keys."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from itertools.chain.from_iterable(map(_texts, value.values()))
+def _plain_values(value: Any) -> Iterator[Any]:
+    """The single values in lists and mappings of any depth, without keys."""
+    if isinstance(value, Mapping):
+        yield from itertools.chain.from_iterable(map(_plain_values, value.values()))
     elif isinstance(value, list | tuple):
-        yield from itertools.chain.from_iterable(map(_texts, value))
+        yield from itertools.chain.from_iterable(map(_plain_values, value))
+    else:
+        yield value
 
 
 def set_folder(settings: BaseModel, folder: str) -> None:

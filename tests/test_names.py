@@ -129,6 +129,19 @@ def test_a_number_that_two_editions_of_yaml_read_differently_is_refused(value: s
         read("baseline", [f"{place}={value}"])
 
 
+@pytest.mark.parametrize("value", ["true", "yes", "off"])
+@pytest.mark.parametrize("place", ["seed", "threads", "scenario.batch", "scenario.optimiser.lr", "scenario.evaluate"])
+def test_true_and_false_are_no_numbers(place: str, value: str) -> None:
+    said = "false" if value == "off" else "true"
+    with pytest.raises(ConfigError, match=f"{place}: expected a number, found {said}"):
+        read("baseline", [f"{place}={value}"])
+
+
+def test_true_and_false_are_no_numbers_in_a_list_either() -> None:
+    with pytest.raises(ConfigError, match="expected a number, found true"):
+        read("baseline", ["scenario.bottom={kind: mlp, hidden: [8, true]}"])
+
+
 @pytest.mark.parametrize("value", ["1:30", "-1:00:00", "1:30.5", "0o17"])
 def test_numbers_to_the_base_of_60_are_none(value: str) -> None:
     for place in ("scenario.batch", "scenario.optimiser.lr"):
