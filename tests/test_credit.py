@@ -15,7 +15,7 @@ from fedsim import config
 from fedsim.cli.sweeping import print_sweep
 from fedsim.cli.tables import print_results
 from fedsim.config import ScenarioFile
-from fedsim.report import page, reading
+from fedsim.report import manifest, page, reading
 from fedsim.report.diff import diff
 from fedsim.report.folder import RunFolder
 from fedsim.report.headline import sentences
@@ -360,12 +360,15 @@ def test_the_table_of_such_a_sweep_is_legible_at_any_width(
         not_run = {"leakage": none, "chance": none, "attacks": {}, "front": False}
         figures = {"task": spread, "baseline": spread, "leakage": spread, "chance": spread}
         leakages = {m: ran if m == metric else not_run for m in ("psnr", "auc")}
-        cells.append(
-            {"at": {"attacker": name}, "figures": figures, "leakages": leakages, "seeds": [0, 1], "name": name}
-        )
-    summary = {"name": "s", "level": 0.95, "task": "accuracy", "leakage": "psnr", "leakages": ["psnr", "auc"]}
-    summary |= {"axes": {"attacker": ["rebuilt", "scored"]}, "attackers": ["attacker"]}
+        cell = {"name": name, "at": {"attacker": name}, "numbers": {}, "seeds": [0, 1], "runs": ["r0", "r1"]}
+        cell |= {"failed": [], "left_out": 0, "results": None}
+        cells.append({**cell, "figures": figures, "leakages": leakages})
+    summary = {"schema": 1, "name": "s", "scenario": "leakage", "level": 0.95, "task": "accuracy", "leakage": "psnr"}
+    summary |= {"leakages": ["psnr", "auc"], "axes": {"attacker": ["rebuilt", "scored"]}, "attackers": ["attacker"]}
+    summary |= {"drawn": []}
     (tmp_path / "summary.json").write_text(json.dumps({**summary, "cells": [{**c, "front": False} for c in cells]}))
+    begun = manifest.begin(config.validate({"name": "s", "scenario": SCENARIO}, "s", {}), [])
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest.end(begun, "complete")))
     monkeypatch.setenv("COLUMNS", str(width))
     print_sweep(tmp_path)
     text = capsys.readouterr().out.partition("sweep folder")[0]

@@ -29,7 +29,7 @@ def test_every_error_is_drawn_in_the_docstring_and_hangs_where_it_is_drawn() -> 
 
 def test_what_the_user_can_mend_is_an_input_error() -> None:
     mendable = {name for name, cls in classes().items() if issubclass(cls, InputError)}
-    assert mendable == {"InputError", "ConfigError", "DataError", "ThreatModelError", "OutputError"}
+    assert mendable == {"InputError", "ConfigError", "DataError", "ThreatModelError", "OutputError", "ContentError"}
     assert issubclass(errors.TransportBusy, TransportError)
 
 
