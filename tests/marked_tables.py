@@ -26,7 +26,7 @@ SETTINGS: dict[str, Any] = {
         "kind": "leakage",
         "data": {"kind": "tables", "id": "who", "label": "outcome", "test": 0.25},
         "parties": {"north": {"columns": "north*"}, "east": {"columns": "east*"}},
-        "bottom": {"kind": "mlp", "hidden": [6], "bias": False},  # where no hidden unit fires, an embedding is the bias
+        "bottom": {"kind": "mlp", "hidden": [64]},  # of so many units one fires; else an embedding is the last bias
         "embedding": 4,
         "batch": 10,
         "steps": 6,

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from file_server import serve
 from terminal import TABLE, fedsim, fine, write_table
 
@@ -252,6 +253,7 @@ def test_a_saved_model_of_a_stranger_takes_no_memory_beyond_its_parameters(here:
     path.write_text(json.dumps(saved))
     said = fedsim("predict", "whole", "table.csv")
     assert (said.code, "far more parameters than were saved" in said.err) == (2, True), said.err
+    assert torch.is_grad_enabled()  # which is off while networks are built
 
 
 def _tear(folder: Path) -> None:
