@@ -21,7 +21,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 import fedsim.scenarios.defences
-from fedsim.config import ScenarioFile, validate
+from fedsim.config import ScenarioFile, read, validate
 from fedsim.errors import ConfigError
 from fedsim.message import Message, RoleId, tensors_of
 from fedsim.outcome import SeatReport, to_bytes
@@ -535,3 +535,10 @@ def test_the_report_of_a_run_says_what_its_noise_follows_from() -> None:
     assert words.describe_noise({"noise_source": dict.fromkeys(found, "secret")}).startswith(
         "Noise and initial weights follow"
     )
+
+
+def test_a_secret_is_read_up_to_a_bound(tmp_path: Path) -> None:
+    (tmp_path / "long").write_bytes(bytes(1 << 17))
+    for path in (tmp_path / "long", Path("/dev/zero")):
+        with pytest.raises(ConfigError, match=f"secret: {path} has more than 65536 bytes"):
+            Belongings(secret=str(path)).at(read("baseline"), "server")

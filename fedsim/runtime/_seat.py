@@ -22,6 +22,8 @@ from fedsim.transport.tls import Identity
 
 PATIENCE = 60.0
 """Seconds that seats wait for each other to connect."""
+MAX_SECRET_BYTES = 1 << 16
+"""Bytes of a secret, or of a key of ids."""
 REMINDS = 60.0
 """Seconds for which a seat may wait for one message before people are told so."""
 PROCESS = os.urandom(16).hex()
@@ -215,9 +217,12 @@ def _content(path: str, what: str) -> bytes | None:
     if not path:
         return None
     try:
-        content = Path(path).read_bytes().strip()
+        with Path(path).open("rb") as file:
+            content = file.read(MAX_SECRET_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{what}: {path} cannot be read: {error.strerror}") from error
-    if not content:
+    if len(content) > MAX_SECRET_BYTES:
+        raise ConfigError(f"{what}: {path} has more than {MAX_SECRET_BYTES} bytes; fedsim keys makes one")
+    if not (content := content.strip()):
         raise ConfigError(f"{what}: {path} is empty")
     return content
