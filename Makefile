@@ -32,8 +32,11 @@ check: .venv/ready
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-audit: .venv-audit/ready
-	.venv-audit/bin/python .ci/audit.py
+audit:
+	@test -x .venv-audit/bin/pip-audit || \
+		{ $(PYTHON) -m venv --clear .venv-audit && .venv-audit/bin/pip install --quiet 'pip-audit>=2.9'; } || \
+		echo "audit: NOT DONE, pip-audit cannot be installed here" >&2
+	@test ! -x .venv-audit/bin/pip-audit || .venv-audit/bin/python .ci/audit.py
 
 lock: .venv/ready
 	$(BIN)/python docker/lock.py
@@ -60,11 +63,6 @@ format: .venv/ready
 	$(PYTHON) -m venv --clear .venv-latest
 	.venv-latest/bin/pip install --quiet torch==$(LATEST_TORCH)
 	$(BIN)/uv pip install --quiet --python .venv-latest/bin/python --editable '.[card,dev,parquet,ray]' cryptography
-	touch $@
-
-.venv-audit/ready:
-	$(PYTHON) -m venv --clear .venv-audit
-	.venv-audit/bin/pip install --quiet 'pip-audit>=2.9'
 	touch $@
 
 clean:
