@@ -98,14 +98,7 @@ def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
     Raises:
         ConfigError: an entry is not SEAT=FILE, a seat stands twice, or there is nothing at all.
     """
-    found: dict[RoleId, str] = {}
-    for each in files:
-        seat, sign, file = each.partition("=")
-        if not (seat and sign and file):
-            raise ConfigError(f"--data {each}: expected SEAT=FILE, such as --data north=new.csv")
-        if seat in found:
-            raise ConfigError(f"--data {each}: seat '{seat}' has a file already, {found[seat]}")
-        found[seat] = file
+    found = _split_by_seat("--data", "file", files, "FILE", "new.csv")
     if not path and not found:
         raise ConfigError(
             "no new rows: expected a file with the columns of all parties, or --data SEAT=FILE for each party"
@@ -114,19 +107,26 @@ def _by_seat(path: str, files: Sequence[str]) -> dict[RoleId, str]:
 
 
 def _by_part(parts: Sequence[str]) -> dict[RoleId, Path]:
-    """By seat, the run folder of its own.
+    """By seat, the run folder of its own; raises as `_split_by_seat`."""
+    return {
+        seat: Path(folder) for seat, folder in _split_by_seat("--part", "folder", parts, "RUN", "runs/north").items()
+    }
+
+
+def _split_by_seat(option: str, what: str, entries: Sequence[str], value: str, example: str) -> dict[RoleId, str]:
+    """Split entries of the form SEAT=VALUE.
 
     Raises:
-        ConfigError: an entry is not SEAT=RUN, or a seat stands twice.
+        ConfigError: an entry has another form, or a seat stands twice.
     """
-    found: dict[RoleId, Path] = {}
-    for each in parts:
-        seat, sign, folder = each.partition("=")
-        if not (seat and sign and folder):
-            raise ConfigError(f"--part {each}: expected SEAT=RUN, such as --part north=runs/north")
+    found: dict[RoleId, str] = {}
+    for each in entries:
+        seat, sign, given = each.partition("=")
+        if not (seat and sign and given):
+            raise ConfigError(f"{option} {each}: expected SEAT={value}, such as {option} north={example}")
         if seat in found:
-            raise ConfigError(f"--part {each}: seat '{seat}' has a folder already, {found[seat]}")
-        found[seat] = Path(folder)
+            raise ConfigError(f"{option} {each}: seat '{seat}' has a {what} already, {found[seat]}")
+        found[seat] = given
     return found
 
 
