@@ -13,7 +13,7 @@ PINNED = re.findall(r"^ARG BASE=(.+)$", (ROOT / "docker" / "Dockerfile").read_te
 BASE = PINNED.partition("@")[0]
 """The base image of fedsim's: by its digest, and by the name that a stand-in has where no registry can be reached."""
 PROJECT = f"fedsim{os.getpid()}"
-"""The name under which compose knows what this process has started."""
+"""How the names begin under which compose knows what this process has started."""
 
 
 def docker(*words: str, given: str = "") -> str:
@@ -21,7 +21,7 @@ def docker(*words: str, given: str = "") -> str:
     return _call(["docker", *words], given)
 
 
-def compose(folder: Path, *words: str, project: str = PROJECT) -> str:
+def compose(folder: Path, *words: str, project: str) -> str:
     """What compose, of either version, prints for the file in ``folder``."""
     program = ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
     return _call([*program, "-f", str(folder / "compose.yaml"), "-p", project, *words], "")
@@ -33,7 +33,7 @@ def why_no_engine() -> str:
         return "no docker"
     try:
         _call(["docker", "version"], "")
-        compose(ROOT, "version")
+        compose(ROOT, "version", project=PROJECT)
     except RuntimeError as error:
         return f"no container engine, or no compose: {error}"
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -32,6 +33,8 @@ pytestmark = [pytest.mark.docker, pytest.mark.timeout(1800)]
 
 IMAGE = "fedsim:test"
 PARTIES = ("north", "east", "south", "west")
+NUMBERS = itertools.count()
+"""So that each set of containers has a project, and with it a network, of its own."""
 SCENARIO = """\
 seed: 5
 scenario:
@@ -83,11 +86,16 @@ class Played:
     """A run in containers that has ended, before they are taken down."""
 
     folder: Path
+    project: str
     marks: dict[str, str]
-    said: str
-    logs: str
     containers: dict[str, str]
+    said: str = ""
+    logs: str = ""
     seen: set[bytes] = field(default_factory=set)
+
+    def compose(self, *words: str) -> str:
+        """What compose prints for the hub's containers."""
+        return compose(self.folder / "out", *words, project=self.project)
 
     @property
     def run(self) -> Path:
@@ -132,20 +140,21 @@ def started(folder: Path, scenario: str, *more: str, host: str = "") -> Iterator
     more = (*more, *(["--host", host] if host else []))
     said = fedsim("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *more)
     assert said.code == 0, said.err
-    apart = {folder / "out" / "seats" / party: f"{PROJECT}{party}" for party in PARTIES if host}
+    project = f"{PROJECT}-{next(NUMBERS)}"  # of one module's tests, the network of the fixture is still there
+    apart = {folder / "out" / "seats" / party: f"{project}{party}" for party in PARTIES if host}
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
     try:
-        compose(folder / "out", "up", "-d")
+        compose(folder / "out", "up", "-d", project=project)
         for place, project in apart.items():
             compose(place, "up", "-d", project=project)
-        mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={PROJECT}")
+        mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={project}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
-        yield Played(folder, marks, "", "", dict(line.split() for line in listed.splitlines()))
+        yield Played(folder, project, marks, dict(line.split() for line in listed.splitlines()))
     finally:
         for place, project in apart.items():
             compose(place, "down", "-t", "1", "-v", project=project)
-        compose(folder / "out", "down", "-t", "1", "-v")
+        compose(folder / "out", "down", "-t", "1", "-v", project=project)
 
 
 @pytest.fixture(scope="module")
@@ -153,10 +162,10 @@ def played(_image: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     """Two runs with secrets of the seats, of which the first is set aside; looked at from outside while they go on."""
     with started(tmp_path_factory.mktemp("containers"), SCENARIO) as result:
         with watching(result):
-            compose(result.folder / "out", "run", "--rm", "-T", "run")
+            result.compose("run", "--rm", "-T", "run")
             shutil.copytree(result.run, result.folder / "before")
-            result.said = compose(result.folder / "out", "run", "--rm", "-T", "run")
-        result.logs = compose(result.folder / "out", "logs")
+            result.said = result.compose("run", "--rm", "-T", "run")
+        result.logs = result.compose("logs")
         yield result
 
 
@@ -203,7 +212,7 @@ def test_the_same_numbers_as_in_one_process_where_seats_simulate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with started(tmp_path, SCENARIO, "--simulate") as simulated:
-        simulated.said = compose(simulated.folder / "out", "run", "--rm", "-T", "run")
+        simulated.said = simulated.compose("run", "--rm", "-T", "run")
         same_as_in_one_process(simulated, monkeypatch)
         assert {*json.loads((simulated.run / "manifest.json").read_text())["noise_source"].values()} == {"seed"}
 
@@ -323,7 +332,7 @@ def test_on_several_machines_parties_come_through_their_gates_to_open_ports(
     with started(tmp_path, SCENARIO, "--simulate", host=here) as played:
         ports = docker("port", played.containers["superlink"]) + docker("port", played.containers["hub"])
         assert ports.split() == ["8000/tcp", "->", f"{here}:8000", "7000/tcp", "->", f"{here}:7000"]
-        played.said = compose(played.folder / "out", "run", "--rm", "-T", "run")
+        played.said = played.compose("run", "--rm", "-T", "run")
     same_as_in_one_process(played, monkeypatch)
 
 
@@ -336,7 +345,7 @@ def test_who_is_killed_comes_back_and_nobody_does_anything_by_hand(
     steps = SCENARIO.replace("steps: 12", "steps: 3000").replace("evaluate: 6", "evaluate: 1500")
     lasting = steps + "checkpoint: {every: 100}\n"
     with started(tmp_path, lasting, "--simulate") as played, ThreadPoolExecutor(1) as pool:
-        running = pool.submit(compose, played.folder / "out", "run", "--rm", "-T", "run")
+        running = pool.submit(played.compose, "run", "--rm", "-T", "run")
         still_for(played.run, running)
         pauses = []
         for service, program in (
