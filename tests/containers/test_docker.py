@@ -141,19 +141,19 @@ def started(folder: Path, scenario: str, *more: str, host: str = "") -> Iterator
     said = fedsim("compose", folder / "s.yaml", "--out", folder / "out", "--image", IMAGE, *more)
     assert said.code == 0, said.err
     project = f"{PROJECT}-{next(NUMBERS)}"  # of one module's tests, the network of the fixture is still there
-    apart = {folder / "out" / "seats" / party: f"{project}{party}" for party in PARTIES if host}
+    parties = {folder / "out" / "seats" / party: f"{project}{party}" for party in PARTIES if host}
     for seat in (*PARTIES, "server"):
         shutil.copy(folder / f"{seat}.csv", folder / "out" / "seats" / seat / "data")
     try:
         compose(folder / "out", "up", "-d", project=project)
-        for place, project in apart.items():
-            compose(place, "up", "-d", project=project)
+        for place, party_project in parties.items():
+            compose(place, "up", "-d", project=party_project)
         mine = ("--no-trunc", "--filter", f"label=com.docker.compose.project={project}")
         listed = docker("ps", *mine, "--format", '{{.Label "com.docker.compose.service"}} {{.ID}}')
         yield Played(folder, project, marks, dict(line.split() for line in listed.splitlines()))
     finally:
-        for place, project in apart.items():
-            compose(place, "down", "-t", "1", "-v", project=project)
+        for place, party_project in parties.items():
+            compose(place, "down", "-t", "1", "-v", project=party_project)
         compose(folder / "out", "down", "-t", "1", "-v", project=project)
 
 
